@@ -1,0 +1,120 @@
+//! What the sensor is fed: frames from a capture file or a packet socket, and records that the
+//! kernel programs made. The caller owns the clock; every time here is in nanoseconds since the
+//! Unix epoch.
+
+use std::net::IpAddr;
+
+/// The data link a frame was captured on, by its number in the pcap link-type registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkType(pub u32);
+
+impl LinkType {
+    /// IEEE 802.3 Ethernet (`LINKTYPE_ETHERNET`).
+    pub const ETHERNET: Self = Self(1);
+    /// A bare IPv4 or IPv6 packet, told apart by its version nibble (`LINKTYPE_RAW`).
+    pub const RAW_IP: Self = Self(101);
+}
+
+/// One captured frame: counted and decoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// When it was captured, nanoseconds since the epoch.
+    pub ts_ns: u64,
+    /// What its first byte is.
+    pub link: LinkType,
+    /// Bytes it had on the wire; at least `data.len()` in a sane capture, but not trusted.
+    pub wire_bytes: u32,
+    /// The bytes captured.
+    pub data: &'a [u8],
+}
+
+/// The packets of one flow that the kernel counted since it last told us, or a whole flow.
+///
+/// `local` is the source of what left an interface and the destination of what entered one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowDelta {
+    /// Address and port on this host's side (for ICMP echo the port is the echo id on both sides).
+    pub local: (IpAddr, u16),
+    /// Address and port of the other side.
+    pub remote: (IpAddr, u16),
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Packets that left, repeated headers of GSO segments counted as packets of their own.
+    pub packets_out: u64,
+    /// Packets that came in.
+    pub packets_in: u64,
+    /// Bytes that left: IP total length, headers of each segment included.
+    pub bytes_out: u64,
+    /// Bytes that came in.
+    pub bytes_in: u64,
+    /// TCP flags first seen on what left since the last delta, OR-ed.
+    pub flags_out: u8,
+    /// TCP flags first seen on what came in since the last delta, OR-ed.
+    pub flags_in: u8,
+    /// First packet of this delta, nanoseconds since the epoch.
+    pub first_ns: u64,
+    /// Last packet of this delta.
+    pub last_ns: u64,
+    /// Interface of the flow's first packet, 0 when unknown.
+    pub ifindex: u32,
+}
+
+/// Which way a packet went through its interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It left the host.
+    Out,
+    /// It entered the host.
+    In,
+}
+
+/// Bytes of a packet that the kernel has already counted, copied for decoding: DNS messages and
+/// the first payload packets of a TCP flow.
+#[derive(Debug, Clone, Copy)]
+pub struct PacketCopy<'a> {
+    /// When the packet passed, nanoseconds since the epoch.
+    pub ts_ns: u64,
+    /// The packet from its IP header on, possibly cut.
+    pub data: &'a [u8],
+    /// Bytes from the IP header on that the packet really had.
+    pub wire_bytes: u32,
+    /// Which way it went.
+    pub way: Way,
+    /// Interface it passed.
+    pub ifindex: u32,
+}
+
+/// The kernel found an address of a flow in its indicator tables.
+///
+/// The tables over-approximate (a bucket knows an address, not its port), so the sensor asks the
+/// indicator set again and names the entry, or counts the hit as unconfirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelHit {
+    /// When the packet passed, nanoseconds since the epoch.
+    pub ts_ns: u64,
+    /// Address and port on this host's side.
+    pub local: (IpAddr, u16),
+    /// Address and port of the other side.
+    pub remote: (IpAddr, u16),
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Which way the packet went that was matched first.
+    pub way: Way,
+    /// Version of the indicator set in the kernel when it matched.
+    pub set_version: u64,
+    /// Interface it passed.
+    pub ifindex: u32,
+}
+
+/// A counter of a stage before the sensor: frames the kernel saw, lost or did not call a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageCount {
+    /// `kernel`, `ring`, …: where it was counted.
+    pub stage: &'static str,
+    /// Why, from a small closed set: `seen`, `flow`, `not_flow_arp`, `lost_ring_full`, ….
+    pub reason: &'static str,
+    /// How many since the last time this counter was given.
+    pub packets: u64,
+    /// Bytes of these packets, IP total length; 0 where the counter counts no packets.
+    pub bytes: u64,
+}

@@ -1,0 +1,1 @@
+#![no_std] //! (to be written)
