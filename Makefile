@@ -1,0 +1,84 @@
+# Everything a person or a CI machine runs. `make test` and `make demo` do all set-up.
+#
+#   CARGO_TARGET_DIR  where cargo builds; ./target when unset
+#   PICKET_CACHE      what set-up keeps between runs; ~/.cache/picket when unset
+#   DEMO_ONCE=1       `make demo` ends by itself, with 0 only if every finding came
+#   CARGO_FLAGS       for every cargo command; --locked unless said otherwise
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup kernel build test demo lab check style lint clean \
+	test-cores test-programs test-binaries test-system
+
+CARGO ?= cargo
+CARGO_FLAGS ?= --locked
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+RELEASE := $(TARGET)/release
+PROGRAMS := ebpf/programs/Cargo.toml
+STAGE := scripts/stage
+XTASK := $(CARGO) run $(CARGO_FLAGS) --quiet -p xtask --
+
+# Where bpf-linker is installed, and where ip and dnsmasq live for a user whose path lacks them.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
+export PICKET_BIN := $(RELEASE)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## installs what is missing on this machine, and says what
+	@$(STAGE) set-up "set-up" scripts/setup.sh
+
+kernel: setup ## builds the kernel programs into one object
+	@$(STAGE) kernels "kernel object" $(XTASK) kernel
+
+build: kernel ## builds the two binaries, optimised
+	@$(STAGE) build "release binaries" \
+		$(CARGO) build $(CARGO_FLAGS) --release -p picket-agent -p picket-collector
+	@if [ "$(TARGET)" != "$(abspath target)" ]; then \
+		mkdir -p target/release && \
+		ln -sfn "$(RELEASE)/picket-agent" "$(RELEASE)/picket-collector" target/release/; \
+	fi
+
+test: setup kernel test-cores test-programs test-binaries build test-system ## every test; as root also those with real packets
+
+test-cores:
+	@$(STAGE) tests "core tests" \
+		$(CARGO) test $(CARGO_FLAGS) -p picket-abi -p picket-wire -p picket-intel -p picket-sense -p picket-detect
+
+test-programs:
+	@$(STAGE) tests "kernel programs' host tests" \
+		$(CARGO) test $(CARGO_FLAGS) --manifest-path $(PROGRAMS) --lib
+
+test-binaries:
+	@$(STAGE) tests "agent, collector and build tool tests" \
+		$(CARGO) test $(CARGO_FLAGS) -p picket-agent -p picket-collector -p xtask
+
+test-system:
+	@scripts/rights
+	@$(STAGE) system "system tests" $(CARGO) test $(CARGO_FLAGS) -p picket-tests
+
+demo: setup build ## plays an intrusion against a real agent and collector, and shows the findings
+	@scripts/rights --needed
+	@$(CARGO) run $(CARGO_FLAGS) --quiet -p picket-tests --bin picket-lab -- demo
+
+lab: setup build ## the demo's network, left standing for your own experiments
+	@scripts/rights --needed
+	@$(CARGO) run $(CARGO_FLAGS) --quiet -p picket-tests --bin picket-lab -- lab
+
+check: style lint ## formatting, house rules, clippy with warnings denied
+
+style: setup
+	@$(STAGE) tests "formatting" $(CARGO) fmt --all --check
+	@$(STAGE) tests "formatting of the kernel programs" $(CARGO) fmt --manifest-path $(PROGRAMS) --check
+	@$(STAGE) tests "house rules" $(XTASK) house
+
+lint: kernel
+	@$(STAGE) tests "clippy" \
+		$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	@$(STAGE) tests "clippy of the kernel programs" \
+		$(CARGO) clippy $(CARGO_FLAGS) --manifest-path $(PROGRAMS) --lib --tests -- -D warnings
+
+clean: ## removes what was built; set-up's installations stay
+	$(CARGO) clean
+	rm -rf ebpf/programs/target target
