@@ -1,1 +1,26 @@
-//! (to be written)
+//! What agents tell collectors: the summary of a window, and the signed envelope it travels in.
+//!
+//! Both sides of the wire build from this crate and meet nowhere else. It does no IO and reads no
+//! clock: the caller passes bytes, keys and the signing time. Bytes that arrive go one way,
+//! each step bounded before it allocates:
+//!
+//! ```text
+//! bytes → Sealed::parse → Sealed::verify(key) → Verified::open (inflate, decode, validate) → Summary
+//! ```
+//!
+//! `docs/envelope.md` describes the format for someone who has none of this code.
+#![forbid(unsafe_code)]
+
+pub mod envelope;
+pub mod id;
+pub mod limits;
+pub mod stream;
+pub mod summary;
+
+pub use envelope::{Chain, EnvelopeError, Header, PublicKey, Sealed, Signer, Verified};
+pub use id::{AgentId, BootId, Digest, IdError};
+pub use stream::item_bytes;
+pub use summary::{
+    Answer, Conversation, Counter, Cut, Gap, Hit, HitKind, Host, Net, Opened, Process, Question,
+    Side, Summary, Transport, Window,
+};

@@ -1,0 +1,373 @@
+//! The envelope: one summary, signed, numbered and chained to the one before it.
+//!
+//! COSE_Sign1 (RFC 9052 section 4.2), tagged 18:
+//!
+//! ```text
+//! 18([ protected: bstr, unprotected: {}, payload: bstr, signature: bstr .size 64 ])
+//!
+//! protected = {  1: -8                        EdDSA, Ed25519 keys only
+//!                2: [-70001, … -70005]        all of ours are critical
+//!                3: "application/vnd.picket.summary+cbor+zstd"
+//!           -70001: agent id  bstr .size 16
+//!           -70002: boot id   bstr .size 16
+//!           -70003: sequence  uint            from 0 at each boot, without holes
+//!           -70004: previous  bstr .size 32   SHA-256 of the envelope before, zeros for the first
+//!           -70005: signed at uint }          milliseconds since the epoch, by the signer's clock
+//! ```
+//!
+//! The payload is a zstd frame holding one [`Summary`]. The header must be in the deterministic
+//! encoding of RFC 8949 section 4.2, byte for byte: there is one way to write it.
+
+use minicbor::{Decoder, Encoder};
+use ring::signature::{self, Ed25519KeyPair, KeyPair};
+
+use crate::id::{AgentId, BootId, Digest};
+use crate::limits::{ENVELOPE_BYTES_MAX, PROTECTED_BYTES_MAX, SUMMARY_BYTES_MAX, ZSTD_LEVEL};
+use crate::stream::item_bytes;
+use crate::summary::{Summary, SummaryError};
+
+/// Media type of the payload (protected header 3).
+pub const CONTENT_TYPE: &str = "application/vnd.picket.summary+cbor+zstd";
+
+const ALG_EDDSA: i64 = -8;
+const LABELS: [i64; 5] = [-70001, -70002, -70003, -70004, -70005];
+const SIGNATURE_BYTES: usize = 64;
+
+/// Why an envelope was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EnvelopeError {
+    /// The bytes are not tag 18 over four parts of the right kinds.
+    #[error("no COSE_Sign1 at byte {at}")]
+    NotAnEnvelope {
+        /// Where it stopped looking like one.
+        at: usize,
+    },
+    /// Larger than an envelope may be.
+    #[error("envelope of {bytes} bytes, {ENVELOPE_BYTES_MAX} allowed")]
+    TooLarge {
+        /// What it takes or says it takes.
+        bytes: usize,
+    },
+    /// The bytes end inside the envelope, or go on after it.
+    #[error("envelope is cut or followed by other bytes")]
+    Length,
+    /// The protected header is not the one encoding of a header we know.
+    #[error("protected header: {why}")]
+    Header {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The signature does not verify under the key given.
+    #[error("signature does not verify")]
+    Signature,
+    /// The payload does not inflate, or to more than a summary may take.
+    #[error("payload does not inflate within {SUMMARY_BYTES_MAX} bytes")]
+    Inflate,
+    /// The payload inflates to something that is not a valid summary.
+    #[error("summary: {0}")]
+    Summary(#[from] SummaryError),
+}
+
+/// What the protected header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Who speaks.
+    pub agent: AgentId,
+    /// In which run.
+    pub boot: BootId,
+    /// The how-manyeth envelope of this run, from 0.
+    pub sequence: u64,
+    /// SHA-256 of the envelope before, zeros at sequence 0.
+    pub previous: Digest,
+    /// When it was signed, milliseconds since the epoch, by the signer's clock.
+    pub signed_at_ms: u64,
+}
+
+impl Header {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(192);
+        let mut e = Encoder::new(&mut out);
+        // Writing to a Vec cannot fail, and the calls below are balanced by construction.
+        let written: Result<(), minicbor::encode::Error<_>> = (|| {
+            e.map(8)?.i64(1)?.i64(ALG_EDDSA)?;
+            e.i64(2)?.array(LABELS.len() as u64)?;
+            for label in LABELS {
+                e.i64(label)?;
+            }
+            e.i64(3)?.str(CONTENT_TYPE)?;
+            e.i64(LABELS[0])?.bytes(&self.agent.0)?;
+            e.i64(LABELS[1])?.bytes(&self.boot.0)?;
+            e.i64(LABELS[2])?.u64(self.sequence)?;
+            e.i64(LABELS[3])?.bytes(&self.previous.0)?;
+            e.i64(LABELS[4])?.u64(self.signed_at_ms)?;
+            Ok(())
+        })();
+        written.expect("writing CBOR to memory cannot fail");
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        let header = Self::read(bytes).map_err(|why| EnvelopeError::Header { why })?;
+        if header.encode() != bytes {
+            return Err(EnvelopeError::Header {
+                why: "not in its deterministic encoding",
+            });
+        }
+        Ok(header)
+    }
+
+    /// Reads the values; whether they were encoded the one way is checked by encoding them again.
+    fn read(bytes: &[u8]) -> Result<Self, &'static str> {
+        let mut d = Decoder::new(bytes);
+        let entries = d.map().ok().flatten().ok_or("not a map of known length")?;
+        let mut header = Self {
+            agent: AgentId::default(),
+            boot: BootId::default(),
+            sequence: 0,
+            previous: Digest::default(),
+            signed_at_ms: 0,
+        };
+        if entries != 8 {
+            return Err("not our eight entries");
+        }
+        for _ in 0..entries {
+            match d.i64().map_err(|_| "a label is no integer")? {
+                1 if d.i64().is_ok_and(|alg| alg == ALG_EDDSA) => {}
+                1 => return Err("algorithm is not EdDSA"),
+                2 | 3 => d.skip().map_err(|_| "a value is damaged")?,
+                -70001 => header.agent = AgentId(sized(&mut d)?),
+                -70002 => header.boot = BootId(sized(&mut d)?),
+                -70003 => header.sequence = d.u64().map_err(|_| "sequence is no u64")?,
+                -70004 => header.previous = Digest(sized(&mut d)?),
+                -70005 => header.signed_at_ms = d.u64().map_err(|_| "signing time is no u64")?,
+                _ => return Err("unknown label"),
+            }
+        }
+        Ok(header)
+    }
+}
+
+fn sized<const N: usize>(d: &mut Decoder<'_>) -> Result<[u8; N], &'static str> {
+    d.bytes()
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or("a byte string has the wrong size")
+}
+
+/// An agent's Ed25519 key.
+pub struct Signer(Ed25519KeyPair);
+
+impl Signer {
+    /// Takes the 32-byte seed of an Ed25519 private key (RFC 8032 section 5.1.5).
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are an Ed25519 seed"))
+    }
+
+    /// The key that `replay` signs with unless told otherwise. It is public on purpose: it proves
+    /// nothing, and a collector that serves refuses it.
+    pub fn development() -> Self {
+        Self::from_seed(b"picket: the public test key (32)")
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        let mut key = [0; 32];
+        key.copy_from_slice(self.0.public_key().as_ref());
+        PublicKey(key)
+    }
+}
+
+/// The public half of an agent's key: 32 raw bytes (RFC 8032).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl PublicKey {
+    /// Says whether this is the development key of [`Signer::development`].
+    pub fn is_development(&self) -> bool {
+        *self == Signer::development().public_key()
+    }
+}
+
+/// The sender's end of a chain: who speaks and what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    /// Who speaks.
+    pub agent: AgentId,
+    /// In which run.
+    pub boot: BootId,
+    /// Number of the next envelope.
+    pub sequence: u64,
+    /// Digest of the last envelope sealed.
+    pub previous: Digest,
+}
+
+impl Chain {
+    /// Starts a chain at sequence 0.
+    pub fn new(agent: AgentId, boot: BootId) -> Self {
+        Self {
+            agent,
+            boot,
+            sequence: 0,
+            previous: Digest::default(),
+        }
+    }
+
+    /// Seals `summary` as the next envelope of the chain. Costs one compression and one signature.
+    pub fn seal(&mut self, summary: &Summary, signed_at_ms: u64, signer: &Signer) -> Vec<u8> {
+        let plain = summary.to_bytes();
+        let payload = zstd::bulk::compress(&plain, ZSTD_LEVEL)
+            .expect("compressing memory to memory fails only without memory");
+        let header = Header {
+            agent: self.agent,
+            boot: self.boot,
+            sequence: self.sequence,
+            previous: self.previous,
+            signed_at_ms,
+        };
+        let protected = header.encode();
+        let signature = signer.0.sign(&signed_bytes(&protected, &payload));
+        let mut out = Vec::with_capacity(payload.len() + protected.len() + 96);
+        let mut e = Encoder::new(&mut out);
+        let written: Result<(), minicbor::encode::Error<_>> = (|| {
+            e.tag(minicbor::data::Tag::new(18))?.array(4)?;
+            e.bytes(&protected)?
+                .map(0)?
+                .bytes(&payload)?
+                .bytes(signature.as_ref())?;
+            Ok(())
+        })();
+        written.expect("writing CBOR to memory cannot fail");
+        self.sequence += 1;
+        self.previous = Digest::of(&out);
+        out
+    }
+}
+
+/// What is signed: the Sig_structure of RFC 9052 section 4.4 with an empty external_aad.
+fn signed_bytes(protected: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + protected.len() + 32);
+    let mut e = Encoder::new(&mut out);
+    let written: Result<(), minicbor::encode::Error<_>> = (|| {
+        e.array(4)?
+            .str("Signature1")?
+            .bytes(protected)?
+            .bytes(&[])?
+            .bytes(payload)?;
+        Ok(())
+    })();
+    written.expect("writing CBOR to memory cannot fail");
+    out
+}
+
+/// An envelope whose shape and header are sound and whose signature nobody has looked at yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Sealed<'a> {
+    header: Header,
+    protected: &'a [u8],
+    payload: &'a [u8],
+    signature: &'a [u8],
+    bytes: &'a [u8],
+}
+
+impl<'a> Sealed<'a> {
+    /// Reads the shape of an envelope that fills `bytes`. Allocates nothing but its header.
+    ///
+    /// # Errors
+    /// Every [`EnvelopeError`] but `Signature`, `Inflate` and `Summary`.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
+        if bytes.len() > ENVELOPE_BYTES_MAX {
+            return Err(EnvelopeError::TooLarge { bytes: bytes.len() });
+        }
+        if item_bytes(bytes)? != Some(bytes.len()) {
+            return Err(EnvelopeError::Length);
+        }
+        let mut d = Decoder::new(bytes);
+        let damaged = |d: &Decoder<'_>| EnvelopeError::NotAnEnvelope { at: d.position() };
+        d.tag()
+            .map_err(|_| EnvelopeError::NotAnEnvelope { at: 0 })?;
+        d.array()
+            .map_err(|_| EnvelopeError::NotAnEnvelope { at: 1 })?;
+        let protected = d
+            .bytes()
+            .map_err(|_| EnvelopeError::NotAnEnvelope { at: 2 })?;
+        if protected.len() > PROTECTED_BYTES_MAX {
+            return Err(EnvelopeError::Header {
+                why: "larger than a header may be",
+            });
+        }
+        if !matches!(d.map(), Ok(Some(0))) {
+            return Err(damaged(&d));
+        }
+        let Ok(payload) = d.bytes() else {
+            return Err(damaged(&d));
+        };
+        let Ok(signature) = d.bytes() else {
+            return Err(damaged(&d));
+        };
+        if signature.len() != SIGNATURE_BYTES {
+            return Err(EnvelopeError::Signature);
+        }
+        Ok(Self {
+            header: Header::decode(protected)?,
+            protected,
+            payload,
+            signature,
+            bytes,
+        })
+    }
+
+    /// What the header claims. Not to be believed before [`Sealed::verify`].
+    pub fn claims(&self) -> &Header {
+        &self.header
+    }
+
+    /// SHA-256 over the whole envelope: its name, and `previous` of the next one.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.bytes)
+    }
+
+    /// Checks the signature under `key`.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::Signature`].
+    pub fn verify(self, key: &PublicKey) -> Result<Verified<'a>, EnvelopeError> {
+        signature::UnparsedPublicKey::new(&signature::ED25519, key.0)
+            .verify(&signed_bytes(self.protected, self.payload), self.signature)
+            .map_err(|_| EnvelopeError::Signature)?;
+        Ok(Verified(self))
+    }
+}
+
+/// An envelope whose signature verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Verified<'a>(Sealed<'a>);
+
+impl Verified<'_> {
+    /// The header, now known to be the key holder's word.
+    pub fn header(&self) -> &Header {
+        &self.0.header
+    }
+
+    /// SHA-256 over the whole envelope.
+    pub fn digest(&self) -> Digest {
+        self.0.digest()
+    }
+
+    /// Inflates and decodes the summary, within bounds.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::Inflate`] or [`EnvelopeError::Summary`].
+    pub fn open(&self) -> Result<Summary, EnvelopeError> {
+        // The frame header's promise bounds the allocation; a frame that promises nothing, or too
+        // much, is refused before any of it is inflated.
+        let promised = zstd::zstd_safe::get_frame_content_size(self.0.payload)
+            .ok()
+            .flatten()
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .filter(|&bytes| bytes <= SUMMARY_BYTES_MAX)
+            .ok_or(EnvelopeError::Inflate)?;
+        let plain =
+            zstd::bulk::decompress(self.0.payload, promised).map_err(|_| EnvelopeError::Inflate)?;
+        Ok(Summary::from_bytes(&plain)?)
+    }
+}
