@@ -51,6 +51,9 @@ pub struct FlowDelta {
     pub flags_out: u8,
     /// TCP flags first seen on what came in since the last delta, OR-ed.
     pub flags_in: u8,
+    /// Which way the packet went that opened the flow, if it was seen since the last delta: a SYN
+    /// without ACK, or an echo request. OR-ed flags do not tell it, as both sides set SYN and ACK.
+    pub opener: Option<Way>,
     /// First packet of this delta, nanoseconds since the epoch.
     pub first_ns: u64,
     /// Last packet of this delta.
