@@ -82,10 +82,6 @@ install_wanted() {
     return 1
 }
 
-lists_are_fresh() {
-    [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mmin -1440 -print -quit 2>/dev/null)" ]
-}
-
 packages() {
     want cc build-essential
     want ip iproute2
@@ -102,7 +98,7 @@ packages() {
         [ ${#wanted[@]} -eq 0 ] || say "missing: ${wanted[*]} (names of Debian packages; this machine has no apt-get)"
         return 0
     fi
-    if [ "$(id -u)" -eq 0 ] && ! lists_are_fresh; then
+    if [ "$(id -u)" -eq 0 ]; then
         retried apt_get update || say "package lists could not be refreshed; going on with those here"
     fi
     if [ "$toolchain" = yes ]; then

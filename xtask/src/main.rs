@@ -1,2 +1,30 @@
-//! (to be written)
-fn main() {}
+//! Build steps that cargo has no word for; `cargo xtask help` lists them.
+
+mod house;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+
+/// Build steps that cargo has no word for.
+#[derive(Debug, Parser)]
+#[command(name = "xtask")]
+enum Task {
+    /// Checks the rules of ARCHITECTURE.md that the compiler does not.
+    House,
+}
+
+fn main() -> anyhow::Result<()> {
+    let root = root()?;
+    match Task::parse() {
+        Task::House => house::run(&root),
+    }
+}
+
+/// The repository's root: the folder above this package.
+fn root() -> anyhow::Result<PathBuf> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let above = package.parent().context("xtask has no folder above it")?;
+    Ok(above.to_path_buf())
+}
