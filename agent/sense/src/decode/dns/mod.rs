@@ -1,0 +1,277 @@
+//! DNS messages (RFC 1035 4.1), also those of mDNS, LLMNR and NetBIOS names.
+//!
+//! ```text
+//! |                      ID                       |
+//! |QR|   Opcode  |AA|TC|RD|RA|   Z    |   RCODE   |
+//! |                    QDCOUNT                    |
+//! |                    ANCOUNT                    |
+//! |                    NSCOUNT                    |
+//! |                    ARCOUNT                    |
+//! | questions | answers | authority | additional  |
+//! ```
+//!
+//! A message counts once its header is readable. What is wrong further on is kept beside what
+//! could be read, as [`Message::fault`].
+
+mod answer;
+mod mnemonic;
+mod name;
+
+use name::place;
+
+pub use answer::{Answer, AnswerData};
+pub use mnemonic::{RecordKind, ResponseCode};
+pub use name::Name;
+
+use super::Decoded;
+use super::bytes::Bytes;
+use super::packet::{Packet, Protocol};
+use super::stream::{Claim, Step, StreamProtocol, StreamView};
+use crate::limits::DNS_ANSWERS_MAX;
+
+/// Why a DNS message, or the rest of it, was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DnsError {
+    /// It ends too early.
+    #[error("message ends at byte {len}, {needed} more needed")]
+    Truncated {
+        /// Bytes the message has.
+        len: u16,
+        /// Bytes missing.
+        needed: u16,
+    },
+    /// A name continues at a place that is still to come.
+    #[error("name pointer at byte {at} points forward to {to}")]
+    ForwardPointer {
+        /// Where the pointer stands.
+        at: u16,
+        /// Where it points.
+        to: u16,
+    },
+    /// A name continues in itself.
+    #[error("name pointer at byte {at} points into its own name at {to}")]
+    PointerLoop {
+        /// Where the pointer stands.
+        at: u16,
+        /// Where it points.
+        to: u16,
+    },
+    /// A name is put together from more pieces than a name can have labels.
+    #[error("name at byte {at} follows more than 127 pointers")]
+    PointerChain {
+        /// Where the name begins.
+        at: u16,
+    },
+    /// A name is longer than 255 bytes.
+    #[error("name at byte {at} is longer than 255 bytes")]
+    NameTooLong {
+        /// Where the name begins.
+        at: u16,
+    },
+    /// A label is neither a length nor a pointer.
+    #[error("label at byte {at} has the reserved type of {byte:#04x}")]
+    LabelType {
+        /// Where the label stands.
+        at: u16,
+        /// Its first byte.
+        byte: u8,
+    },
+}
+
+impl DnsError {
+    /// `needed` bytes from `at` on are not all there.
+    fn cut(message: &[u8], at: usize, needed: usize) -> Self {
+        let missing = (at + needed).saturating_sub(message.len());
+        Self::Truncated {
+            len: place(message.len()),
+            needed: place(missing),
+        }
+    }
+}
+
+/// Who speaks DNS's format, by port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    /// DNS itself, port 53.
+    Dns,
+    /// Multicast DNS (RFC 6762), port 5353.
+    Mdns,
+    /// Link-local multicast name resolution (RFC 4795), port 5355.
+    Llmnr,
+    /// NetBIOS name service (RFC 1002 4.2), port 137.
+    Nbns,
+}
+
+impl Service {
+    /// Its name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Mdns => "mdns",
+            Self::Llmnr => "llmnr",
+            Self::Nbns => "nbns",
+        }
+    }
+
+    fn of_ports(src: u16, dst: u16) -> Option<Self> {
+        [dst, src].into_iter().find_map(|port| match port {
+            53 => Some(Self::Dns),
+            5353 => Some(Self::Mdns),
+            5355 => Some(Self::Llmnr),
+            137 => Some(Self::Nbns),
+            _ => None,
+        })
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The name.
+    pub name: Name,
+    /// Record type asked for.
+    pub kind: RecordKind,
+    /// Class, 1 for the Internet.
+    pub class: u16,
+}
+
+/// A DNS message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// By port.
+    pub service: Service,
+    /// Bytes the message takes, as captured.
+    pub bytes: u32,
+    /// Transaction id.
+    pub id: u16,
+    /// QR: an answer, not a question.
+    pub response: bool,
+    /// 0 for a standard query.
+    pub opcode: u8,
+    /// TC: the rest is to be had over TCP.
+    pub truncated: bool,
+    /// Response code, with the upper bits from EDNS (RFC 6891 6.1.3).
+    pub rcode: ResponseCode,
+    /// The first question.
+    pub question: Option<Question>,
+    /// Questions the header announces.
+    pub question_count: u16,
+    /// Records of the answer section.
+    pub answers: Vec<Answer>,
+    /// What stopped the reading, if anything did.
+    pub fault: Option<DnsError>,
+}
+
+impl Message {
+    /// Reads a message.
+    ///
+    /// # Errors
+    ///
+    /// There is no whole header. Later errors are in [`Message::fault`].
+    pub fn read(service: Service, bytes: &[u8]) -> Result<Self, DnsError> {
+        let header = bytes
+            .first_chunk::<12>()
+            .ok_or_else(|| DnsError::cut(bytes, 0, 12))?;
+        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        let mut message = Self {
+            service,
+            // A UDP datagram or a TCP message: at most 65,535.
+            bytes: bytes.len() as u32,
+            id: word(0),
+            response: header[2] & 0x80 != 0,
+            opcode: header[2] >> 3 & 0x0f,
+            truncated: header[2] & 0x02 != 0,
+            rcode: ResponseCode(u16::from(header[3] & 0x0f)),
+            question: None,
+            question_count: word(4),
+            answers: Vec::new(),
+            fault: None,
+        };
+        let counts = [word(6), word(8), word(10)];
+        message.fault = message.read_sections(bytes, counts).err();
+        Ok(message)
+    }
+
+    fn read_sections(&mut self, bytes: &[u8], counts: [u16; 3]) -> Result<(), DnsError> {
+        let mut at = 12;
+        for ordinal in 0..self.question_count {
+            let (name, behind) = Name::read(bytes, at)?;
+            let fixed = answer::fixed::<4>(bytes, behind)?;
+            if ordinal == 0 {
+                self.question = Some(Question {
+                    name,
+                    kind: RecordKind(u16::from_be_bytes([fixed[0], fixed[1]])),
+                    class: u16::from_be_bytes([fixed[2], fixed[3]]),
+                });
+            }
+            at = behind + 4;
+        }
+        let [answers, authority, additional] = counts;
+        for ordinal in 0..answers {
+            let (answer, behind) = Answer::read(bytes, at)?;
+            if usize::from(ordinal) < DNS_ANSWERS_MAX {
+                self.answers.push(answer);
+            }
+            at = behind;
+        }
+        for _ in 0..u32::from(authority) + u32::from(additional) {
+            let (kind, ttl, behind) = answer::skip(bytes, at)?;
+            if kind == RecordKind::OPT {
+                self.rcode.0 |= (ttl >> 24 << 4) as u16;
+            }
+            at = behind;
+        }
+        Ok(())
+    }
+
+    /// The name asked for.
+    #[must_use]
+    pub fn qname(&self) -> Option<&Name> {
+        self.question.as_ref().map(|question| &question.name)
+    }
+}
+
+/// Reads the message in a UDP datagram, if its ports say that there is one.
+pub(super) fn datagram(packet: &Packet<'_>) -> Option<Decoded> {
+    if packet.protocol != Protocol::UDP {
+        return None;
+    }
+    let service = Service::of_ports(packet.src.port, packet.dst.port)?;
+    Message::read(service, packet.payload)
+        .ok()
+        .map(Decoded::Dns)
+}
+
+/// DNS over TCP (RFC 7766): each message behind its length in two bytes.
+pub(super) struct OverTcp;
+
+impl StreamProtocol for OverTcp {
+    fn claims(&self, view: &StreamView<'_>) -> Claim {
+        match Service::of_ports(view.src.port, view.dst.port) {
+            Some(Service::Dns | Service::Llmnr) => {}
+            _ => return Claim::No,
+        }
+        let mut bytes = Bytes::new(view.bytes);
+        match (bytes.u16(), bytes.is_empty()) {
+            (None, _) => Claim::Unsure,
+            (Some(length), _) if length < 12 => Claim::No,
+            (Some(_), _) => Claim::Yes,
+        }
+    }
+
+    fn advance(&self, view: &StreamView<'_>, out: &mut dyn FnMut(Decoded)) -> Step {
+        let mut bytes = Bytes::new(view.bytes);
+        let Some(message) = bytes.slice16() else {
+            return Step::Wait;
+        };
+        let service = Service::of_ports(view.src.port, view.dst.port).unwrap_or(Service::Dns);
+        match Message::read(service, message) {
+            Ok(message) => {
+                out(Decoded::Dns(message));
+                Step::Took(view.bytes.len() - bytes.rest().len())
+            }
+            Err(_) => Step::Leave,
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! TCP reassembly, as far as the decoders of [`super::STREAM_PROTOCOLS`] need it: the first bytes
+//! of each direction until a protocol claims it, then until that protocol has seen enough.
+//!
+//! Segments may come twice, overlapping and out of order; what came first counts. Everything is
+//! bounded, and what a bound cost is counted in [`StreamLosses`].
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::packet::{Endpoint, Packet, Tcp, tcp_flag};
+use super::{Decoded, STREAM_PROTOCOLS};
+use crate::flow::FlowKey;
+use crate::limits::{
+    STREAM_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX, STREAM_PENDING_BYTES_MAX,
+    STREAM_PENDING_SEGMENTS_MAX, STREAM_WATCH_BYTES, STREAMS_MAX,
+};
+
+/// The bytes of one direction that are in order and not yet taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StreamView<'a> {
+    pub(crate) src: Endpoint,
+    pub(crate) dst: Endpoint,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// A protocol's answer to the start of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Not ours, at least not here.
+    No,
+    /// Too few bytes to tell.
+    Unsure,
+    /// Ours from here on.
+    Yes,
+    /// Known to hold nothing for anybody from here on.
+    Over,
+}
+
+/// What a protocol did with the bytes it was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is done with this many bytes.
+    Took(usize),
+    /// It needs more of them.
+    Wait,
+    /// It wants no more of this direction.
+    Leave,
+}
+
+/// A decoder of messages inside TCP.
+pub(crate) trait StreamProtocol: Sync {
+    /// Says whether the bytes from the start of a segment are the protocol's.
+    fn claims(&self, view: &StreamView<'_>) -> Claim;
+
+    /// Takes a message from the front of the bytes.
+    fn advance(&self, view: &StreamView<'_>, out: &mut dyn FnMut(Decoded)) -> Step;
+
+    /// The bytes break off here: the capture was cut, or a segment never came. A last chance to
+    /// tell what is known.
+    fn broken(&self, _view: &StreamView<'_>, _out: &mut dyn FnMut(Decoded)) {}
+}
+
+/// What reassembly could not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamLosses {
+    /// Conversations forgotten to make room for others, finished ones included.
+    pub forgotten: u64,
+    /// Directions in which a segment never came while others waited for it, or was cut.
+    pub gaps: u64,
+    /// Messages given up because they were longer than allowed.
+    pub overlong: u64,
+}
+
+/// TCP conversations under reassembly.
+///
+/// Two generations bound the memory: when the young one is full, it becomes the old one, and what
+/// nobody asked for since the last time is forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    young: Generation,
+    old: Generation,
+    losses: StreamLosses,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    conversations: HashMap<FlowKey, Conversation, RandomState>,
+    held_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Conversation {
+    halves: [Half; 2],
+}
+
+impl Conversation {
+    fn held_bytes(&self) -> usize {
+        self.halves.iter().map(Half::held_bytes).sum()
+    }
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Half {
+    state: State,
+    /// Sequence number of the SYN, to tell a repeated one from a new connection.
+    opened_at: Option<u32>,
+    /// The next byte wanted.
+    next: Option<u32>,
+    /// In order, not yet taken.
+    buffer: Vec<u8>,
+    /// Came too early.
+    pending: Vec<Segment>,
+    watched_bytes: u32,
+}
+
+#[derive(Debug)]
+struct Segment {
+    sequence: u32,
+    /// Bytes cut off its end by the capture.
+    missing: u32,
+    bytes: Box<[u8]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    /// Nobody's yet.
+    #[default]
+    Watched,
+    /// The protocol with this place in the list.
+    Owned(usize),
+    /// Of no more interest.
+    Over,
+}
+
+impl Streams {
+    pub(crate) const fn losses(&self) -> StreamLosses {
+        self.losses
+    }
+
+    /// Adds a segment; messages that it completes go to `out`.
+    pub(crate) fn segment(&mut self, packet: &Packet<'_>, tcp: Tcp, out: &mut dyn FnMut(Decoded)) {
+        let syn = tcp.flags & tcp_flag::SYN != 0;
+        if !syn && (packet.payload_bytes == 0 || tcp.flags & tcp_flag::RST != 0) {
+            return;
+        }
+        let (key, sender) = FlowKey::of(packet);
+        let young_full = self.young.conversations.len() >= STREAMS_MAX / 2
+            || self.young.held_bytes >= STREAM_BYTES_MAX / 2;
+        if young_full {
+            self.losses.forgotten += self.old.conversations.len() as u64;
+            self.old = std::mem::take(&mut self.young);
+        }
+        let old = &mut self.old;
+        let mut moved_bytes = 0;
+        let conversation = self.young.conversations.entry(key).or_insert_with(|| {
+            let conversation = old.conversations.remove(&key).unwrap_or_default();
+            moved_bytes = conversation.held_bytes();
+            old.held_bytes -= moved_bytes;
+            conversation
+        });
+        let held_before = conversation.held_bytes() - moved_bytes;
+        if syn {
+            let opened_at = Some(tcp.sequence);
+            if conversation.halves[sender.index()].opened_at != opened_at {
+                if tcp.flags & tcp_flag::ACK == 0 {
+                    // A new connection on old ports.
+                    *conversation = Conversation::default();
+                }
+                conversation.halves[sender.index()] = Half {
+                    opened_at,
+                    next: Some(tcp.sequence.wrapping_add(1)),
+                    ..Half::default()
+                };
+            }
+        }
+        let half = &mut conversation.halves[sender.index()];
+        if packet.payload_bytes > 0 && half.state != State::Over {
+            let mut work = Work {
+                packet,
+                losses: &mut self.losses,
+                out,
+            };
+            let missing = packet
+                .payload_bytes
+                .saturating_sub(packet.payload.len() as u32);
+            let sequence = tcp.sequence.wrapping_add(u32::from(syn));
+            half.place(sequence, packet.payload, missing, &mut work);
+        }
+        self.young.held_bytes += conversation.held_bytes();
+        self.young.held_bytes -= held_before;
+    }
+}
+
+/// What a half needs besides itself.
+struct Work<'w, 'p> {
+    packet: &'w Packet<'p>,
+    losses: &'w mut StreamLosses,
+    out: &'w mut dyn FnMut(Decoded),
+}
+
+impl<'w> Work<'w, '_> {
+    const fn view<'b>(&self, bytes: &'b [u8]) -> StreamView<'b> {
+        StreamView {
+            src: self.packet.src,
+            dst: self.packet.dst,
+            bytes,
+        }
+    }
+}
+
+impl Half {
+    fn held_bytes(&self) -> usize {
+        self.buffer.len()
+            + self
+                .pending
+                .iter()
+                .map(|segment| segment.bytes.len())
+                .sum::<usize>()
+    }
+
+    /// Puts a segment in its place and feeds what is in order.
+    fn place(&mut self, sequence: u32, bytes: &[u8], missing: u32, work: &mut Work<'_, '_>) {
+        let next = *self.next.get_or_insert(sequence);
+        if distance(next, sequence) > 0 {
+            self.keep(sequence, bytes, missing);
+            if self.pending.len() > STREAM_PENDING_SEGMENTS_MAX
+                || self.held_bytes() > STREAM_PENDING_BYTES_MAX
+            {
+                self.gap(work);
+                self.next = self
+                    .pending
+                    .iter()
+                    .map(|segment| segment.sequence)
+                    .min_by(|a, b| {
+                        // The one that comes first after what was wanted.
+                        distance(next, *a).cmp(&distance(next, *b))
+                    });
+            }
+        } else {
+            self.accept(sequence, bytes, missing, work);
+        }
+        while let Some(segment) = self.due() {
+            self.accept(segment.sequence, &segment.bytes, segment.missing, work);
+        }
+        if self.state == State::Over {
+            (self.buffer, self.pending) = Default::default();
+        }
+    }
+
+    fn keep(&mut self, sequence: u32, bytes: &[u8], missing: u32) {
+        let known = self
+            .pending
+            .iter()
+            .any(|segment| segment.sequence == sequence && segment.bytes.len() >= bytes.len());
+        if !known {
+            self.pending.push(Segment {
+                sequence,
+                missing,
+                bytes: bytes.into(),
+            });
+        }
+    }
+
+    /// Takes out a pending segment whose turn has come.
+    fn due(&mut self) -> Option<Segment> {
+        let next = self.next?;
+        let at = self
+            .pending
+            .iter()
+            .position(|segment| distance(next, segment.sequence) <= 0)?;
+        Some(self.pending.swap_remove(at))
+    }
+
+    /// Takes the part of a segment that is new.
+    fn accept(&mut self, sequence: u32, bytes: &[u8], missing: u32, work: &mut Work<'_, '_>) {
+        let Some(next) = self.next else { return };
+        let end = sequence
+            .wrapping_add(bytes.len() as u32)
+            .wrapping_add(missing);
+        if distance(next, end) <= 0 {
+            return;
+        }
+        self.next = Some(end);
+        let seen_already = distance(sequence, next).max(0) as usize;
+        self.feed(bytes.get(seen_already..).unwrap_or_default(), work);
+        if missing > 0 {
+            self.gap(work);
+        }
+    }
+
+    /// Bytes are missing here for good.
+    fn gap(&mut self, work: &mut Work<'_, '_>) {
+        work.losses.gaps += 1;
+        if let State::Owned(protocol) = self.state {
+            if let Some(protocol) = STREAM_PROTOCOLS.get(protocol) {
+                protocol.broken(&work.view(&self.buffer), work.out);
+            }
+            self.state = State::Over;
+        }
+        self.buffer = Vec::new();
+    }
+
+    /// Shows new bytes, and those left over, to the protocols.
+    fn feed(&mut self, bytes: &[u8], work: &mut Work<'_, '_>) {
+        if bytes.is_empty() || self.state == State::Over {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let whole = if buffer.is_empty() {
+            bytes
+        } else {
+            buffer.extend_from_slice(bytes);
+            &buffer
+        };
+        let left = self.advance(whole, work);
+        // What is left is the tail of what was shown.
+        self.buffer = if left == 0 {
+            Vec::new()
+        } else if buffer.is_empty() {
+            bytes.get(bytes.len() - left..).unwrap_or_default().to_vec()
+        } else {
+            buffer.drain(..buffer.len() - left);
+            buffer
+        };
+    }
+
+    /// Returns how many bytes at the end have to be kept.
+    fn advance(&mut self, mut bytes: &[u8], work: &mut Work<'_, '_>) -> usize {
+        if self.state == State::Watched {
+            let view = work.view(bytes);
+            let mut unsure = false;
+            for (at, protocol) in STREAM_PROTOCOLS.iter().enumerate() {
+                match protocol.claims(&view) {
+                    Claim::No => {}
+                    Claim::Unsure => unsure = true,
+                    Claim::Yes => {
+                        self.state = State::Owned(at);
+                        break;
+                    }
+                    Claim::Over => {
+                        self.state = State::Over;
+                        return 0;
+                    }
+                }
+            }
+            if self.state == State::Watched {
+                if unsure && bytes.len() < STREAM_MESSAGE_BYTES_MAX {
+                    return bytes.len();
+                }
+                self.watched_bytes = self.watched_bytes.saturating_add(bytes.len() as u32);
+                if self.watched_bytes >= STREAM_WATCH_BYTES {
+                    self.state = State::Over;
+                }
+                return 0;
+            }
+        }
+        let State::Owned(at) = self.state else {
+            return 0;
+        };
+        let Some(protocol) = STREAM_PROTOCOLS.get(at) else {
+            return 0;
+        };
+        while !bytes.is_empty() {
+            match protocol.advance(&work.view(bytes), work.out) {
+                Step::Took(count) if count > 0 => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                }
+                Step::Took(_) | Step::Wait => {
+                    if bytes.len() < STREAM_MESSAGE_BYTES_MAX {
+                        return bytes.len();
+                    }
+                    work.losses.overlong += 1;
+                    self.state = State::Over;
+                    return 0;
+                }
+                Step::Leave => {
+                    self.state = State::Over;
+                    return 0;
+                }
+            }
+        }
+        0
+    }
+}
+
+/// How far `to` is ahead of `from` in sequence space (RFC 9293 3.4); negative behind it.
+const fn distance(from: u32, to: u32) -> i32 {
+    to.wrapping_sub(from) as i32
+}

@@ -1,0 +1,256 @@
+//! The first message of a TLS client (RFC 8446 4.1.2, RFC 5246 7.4.1.2), over TCP.
+//!
+//! ```text
+//! | 22 | version (2) | length (2) |                        record
+//!     | 1 | length (3) |                                   handshake message, maybe over records
+//!     | version (2) | random (32) |
+//!     | length (1) | session id | length (2) | ciphers | length (1) | compression methods |
+//!     | length (2) | extensions: type (2), length (2), data |
+//! ```
+//!
+//! After a HelloRetryRequest the client sends a second one, which is a record of its own.
+
+mod fingerprint;
+
+use std::fmt::Write as _;
+
+use super::Decoded;
+use super::bytes::Bytes;
+use super::stream::{Claim, Step, StreamProtocol, StreamView};
+
+/// `ContentType` of handshake and change-cipher-spec records (RFC 8446 5.1).
+const HANDSHAKE: u8 = 22;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+/// `HandshakeType` of a ClientHello.
+const CLIENT_HELLO: u8 = 1;
+/// Bytes a record may hold: 2^14, and 2,048 more for old padding (RFC 5246 6.2.3).
+const RECORD_BYTES_MAX: u16 = (1 << 14) + 2048;
+/// Bytes a ClientHello may have before we take it for something else. The largest in use, with
+/// post-quantum keys and tickets, take a few kilobytes.
+const HELLO_BYTES_MAX: u32 = 48 << 10;
+
+/// What a client says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientHello {
+    /// Server name (RFC 6066 3), bytes outside 0x21-0x7e and `\` as `\DDD`.
+    pub sni: Option<String>,
+    /// Application protocols (RFC 7301), escaped alike.
+    pub alpn: Vec<String>,
+    /// MD5 of version, ciphers, extensions, groups and point formats, in hex.
+    pub ja3: String,
+    /// JA4 fingerprint of a TLS client.
+    pub ja4: String,
+}
+
+/// The fields of a ClientHello that are looked at.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    legacy_version: u16,
+    ciphers: Vec<u16>,
+    extensions: Vec<u16>,
+    groups: Vec<u16>,
+    point_formats: &'a [u8],
+    signature_algorithms: Vec<u16>,
+    versions: Vec<u16>,
+    sni: Option<&'a [u8]>,
+    alpn: Vec<&'a [u8]>,
+}
+
+impl ClientHello {
+    /// Reads the body of a ClientHello: what stands behind the handshake header.
+    ///
+    /// Returns `None` if its fixed part, its ciphers or the frame of its extensions are not there.
+    #[must_use]
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let fields = Fields::read(body)?;
+        Some(Self {
+            sni: fields.sni.map(escaped),
+            alpn: fields
+                .alpn
+                .iter()
+                .map(|protocol| escaped(protocol))
+                .collect(),
+            ja3: fingerprint::ja3(&fields),
+            ja4: fingerprint::ja4(&fields, 't'),
+        })
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn read(body: &'a [u8]) -> Option<Self> {
+        let mut bytes = Bytes::new(body);
+        let mut fields = Self {
+            legacy_version: bytes.u16()?,
+            ..Self::default()
+        };
+        bytes.take(32)?;
+        bytes.slice8()?;
+        fields.ciphers = words(bytes.slice16()?);
+        bytes.slice8()?;
+        if bytes.is_empty() {
+            // Before TLS 1.2 there need be no extensions.
+            return Some(fields);
+        }
+        let mut extensions = Bytes::new(bytes.slice16()?);
+        while !extensions.is_empty() {
+            let (kind, data) = (extensions.u16()?, extensions.slice16()?);
+            fields.extensions.push(kind);
+            // An extension that contradicts itself says nothing, but it is there.
+            fields.read_extension(kind, data);
+        }
+        Some(fields)
+    }
+
+    fn read_extension(&mut self, kind: u16, data: &'a [u8]) -> Option<()> {
+        let mut bytes = Bytes::new(data);
+        match kind {
+            0 => {
+                let mut names = Bytes::new(bytes.slice16()?);
+                while !names.is_empty() {
+                    let (name_type, name) = (names.u8()?, names.slice16()?);
+                    if name_type == 0 && self.sni.is_none() {
+                        self.sni = Some(name);
+                    }
+                }
+            }
+            10 => self.groups = words(bytes.slice16()?),
+            11 => self.point_formats = bytes.slice8()?,
+            13 => self.signature_algorithms = words(bytes.slice16()?),
+            16 => {
+                let mut protocols = Bytes::new(bytes.slice16()?);
+                while !protocols.is_empty() {
+                    self.alpn.push(protocols.slice8()?);
+                }
+            }
+            43 => self.versions = words(bytes.slice8()?),
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+fn words(bytes: &[u8]) -> Vec<u16> {
+    bytes
+        .chunks_exact(2)
+        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+        .collect()
+}
+
+/// Names as text that is safe to show, by the rule for DNS names.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\092"),
+            0x21..=0x7e => text.push(char::from(byte)),
+            _ => {
+                // Writing to a string does not fail.
+                let _ = write!(text, "\\{byte:03}");
+            }
+        }
+    }
+    text
+}
+
+/// TLS over TCP, on any port: known by its first bytes.
+pub(super) struct OverTcp;
+
+impl StreamProtocol for OverTcp {
+    fn claims(&self, view: &StreamView<'_>) -> Claim {
+        let matches = |at: usize, accepted: &dyn Fn(u8) -> bool| match view.bytes.get(at) {
+            Some(&byte) => accepted(byte),
+            None => true,
+        };
+        let record = matches(0, &|byte| byte == HANDSHAKE)
+            && matches(1, &|byte| byte == 3)
+            && matches(2, &|byte| byte <= 4);
+        if !record {
+            return Claim::No;
+        }
+        let mut bytes = Bytes::new(view.bytes);
+        let (Some(_), Some(length), Some(kind)) = (bytes.u24(), bytes.u16(), bytes.u8()) else {
+            return Claim::Unsure;
+        };
+        if length == 0 || length > RECORD_BYTES_MAX {
+            return Claim::No;
+        }
+        match kind {
+            CLIENT_HELLO => {}
+            // A server's side of it, certificates and all.
+            2 => return Claim::Over,
+            _ => return Claim::No,
+        }
+        match (bytes.u24(), bytes.u8()) {
+            (Some(length), _) if length > HELLO_BYTES_MAX => Claim::No,
+            (Some(_), Some(3)) => Claim::Yes,
+            (Some(_), Some(_)) => Claim::No,
+            _ => Claim::Unsure,
+        }
+    }
+
+    fn advance(&self, view: &StreamView<'_>, out: &mut dyn FnMut(Decoded)) -> Step {
+        let mut bytes = Bytes::new(view.bytes);
+        match record(&mut bytes) {
+            Ok(Some((CHANGE_CIPHER_SPEC, _))) => {
+                // Sent before the second ClientHello to please middleboxes (RFC 8446 D.4).
+                return Step::Took(view.bytes.len() - bytes.rest().len());
+            }
+            Ok(Some((HANDSHAKE, data))) => {
+                if data.first().is_none_or(|kind| *kind != CLIENT_HELLO) {
+                    return Step::Leave;
+                }
+                let mut joined = data.to_vec();
+                loop {
+                    if let Some(header) = joined.first_chunk::<4>() {
+                        let [_, length @ ..] = *header;
+                        let [a, b, c] = length;
+                        let length = u32::from_be_bytes([0, a, b, c]);
+                        if length > HELLO_BYTES_MAX {
+                            return Step::Leave;
+                        }
+                        if let Some(body) = joined.get(4..4 + length as usize) {
+                            let Some(hello) = ClientHello::read(body) else {
+                                return Step::Leave;
+                            };
+                            out(Decoded::ClientHello(Box::new(hello)));
+                            return Step::Took(view.bytes.len() - bytes.rest().len());
+                        }
+                    }
+                    match record(&mut bytes) {
+                        Ok(Some((HANDSHAKE, more))) => joined.extend_from_slice(more),
+                        Ok(None) => return Step::Wait,
+                        _ => return Step::Leave,
+                    }
+                }
+            }
+            Ok(None) => Step::Wait,
+            _ => Step::Leave,
+        }
+    }
+}
+
+/// Takes a record: its type and its content; `None` while it is not all there.
+fn record<'a>(bytes: &mut Bytes<'a>) -> Result<Option<(u8, &'a [u8])>, NotTls> {
+    let mut ahead = *bytes;
+    let Some(kind) = ahead.u8() else {
+        return Ok(None);
+    };
+    match ahead.u16() {
+        Some(version) if version >> 8 == 3 => {}
+        Some(_) => return Err(NotTls),
+        None => return Ok(None),
+    }
+    match ahead.u16() {
+        Some(0) => Err(NotTls),
+        Some(length) if length > RECORD_BYTES_MAX => Err(NotTls),
+        Some(length) => Ok(ahead.take(usize::from(length)).map(|data| {
+            *bytes = ahead;
+            (kind, data)
+        })),
+        None => Ok(None),
+    }
+}
+
+/// The bytes are no TLS record.
+#[derive(Debug, PartialEq, Eq)]
+struct NotTls;

@@ -1,0 +1,296 @@
+//! The bounded table of flows.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::key::{FlowKey, Side};
+use crate::decode::{Endpoint, Opening, Packet, Protocol};
+use crate::input::{FlowDelta, Way};
+
+/// How we know who opened a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Its SYN, echo request or DNS query was seen.
+    Opened,
+    /// From an answer, or because the lower port is the server's.
+    Guessed,
+    /// Nothing tells; the opener named is who was seen first.
+    Unknown,
+}
+
+impl Direction {
+    /// Its name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Guessed => "guessed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What one side sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// IP total length of them.
+    pub bytes: u64,
+    /// TCP flags, OR-ed.
+    pub tcp_flags: u8,
+}
+
+/// One flow and what was counted of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Flow {
+    /// Its endpoints, protocol and tunnel.
+    pub key: FlowKey,
+    /// The side that opened it, as far as `direction` knows.
+    pub opener: Side,
+    /// How the opener is known.
+    pub direction: Direction,
+    /// Packet time of the first packet counted, nanoseconds since the epoch.
+    pub first_ns: u64,
+    /// Packet time of the last packet counted.
+    pub last_ns: u64,
+    sent: [Count; 2],
+    flags_before: [u8; 2],
+}
+
+impl Flow {
+    /// What a side sent.
+    #[must_use]
+    pub const fn sent(&self, side: Side) -> Count {
+        self.sent[side.index()]
+    }
+
+    /// What the opener sent.
+    #[must_use]
+    pub const fn out(&self) -> Count {
+        self.sent(self.opener)
+    }
+
+    /// What the opener received.
+    #[must_use]
+    pub const fn back(&self) -> Count {
+        self.sent(self.opener.other())
+    }
+
+    /// TCP flags of a side in the windows before this one, OR-ed.
+    #[must_use]
+    pub const fn flags_before(&self, side: Side) -> u8 {
+        self.flags_before[side.index()]
+    }
+
+    fn new(key: FlowKey, seen_first: Side, ts_ns: u64) -> Self {
+        let (low, high) = (key.end(Side::Low).port, key.end(Side::High).port);
+        let (opener, direction) = if !key.protocol().has_ports() || low == high {
+            (seen_first, Direction::Unknown)
+        } else if low < high {
+            (Side::High, Direction::Guessed)
+        } else {
+            (Side::Low, Direction::Guessed)
+        };
+        Self {
+            key,
+            opener,
+            direction,
+            first_ns: ts_ns,
+            last_ns: ts_ns,
+            sent: Default::default(),
+            flags_before: [0; 2],
+        }
+    }
+
+    fn learn(&mut self, sender: Side, opening: Opening) {
+        match opening {
+            Opening::BySource if self.direction != Direction::Opened => {
+                self.opener = sender;
+                self.direction = Direction::Opened;
+            }
+            // An answer without its question: whoever gets it asked.
+            Opening::ByDestination if self.direction != Direction::Opened => {
+                self.opener = sender.other();
+                self.direction = Direction::Guessed;
+            }
+            _ => {}
+        }
+    }
+
+    fn touch(&mut self, first_ns: u64, last_ns: u64) {
+        if self.sent == [Count::default(); 2] {
+            (self.first_ns, self.last_ns) = (first_ns, last_ns);
+        }
+        self.first_ns = self.first_ns.min(first_ns);
+        self.last_ns = self.last_ns.max(last_ns);
+    }
+}
+
+/// The table has no room for another flow; the packet was counted as turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("flow table is full")]
+pub struct TableFull;
+
+/// Flows by their key, in the order in which they came, at most a given number of them.
+#[derive(Debug)]
+pub struct FlowTable {
+    flows: Vec<Flow>,
+    /// Places in `flows`, by hash of the key.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    flows_max: usize,
+    turned_away: u64,
+}
+
+impl FlowTable {
+    /// Makes a table for at most `flows_max` flows; it takes memory as they come.
+    #[must_use]
+    pub fn new(flows_max: usize) -> Self {
+        Self {
+            flows: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+            flows_max: flows_max.min(u32::MAX as usize),
+            turned_away: 0,
+        }
+    }
+
+    /// Counts a packet.
+    ///
+    /// # Errors
+    ///
+    /// The table is full and the packet's flow is not in it.
+    pub fn record(&mut self, packet: &Packet<'_>) -> Result<&Flow, TableFull> {
+        let (key, sender) = FlowKey::of(packet);
+        let flow = self.entry(key, sender, packet.ts_ns)?;
+        flow.touch(packet.ts_ns, packet.ts_ns);
+        let count = &mut flow.sent[sender.index()];
+        count.packets += 1;
+        count.bytes += u64::from(packet.ip_bytes);
+        count.tcp_flags |= packet.tcp.map_or(0, |tcp| tcp.flags);
+        if let Some(opening) = packet.opening() {
+            flow.learn(sender, opening);
+        }
+        Ok(flow)
+    }
+
+    /// Adds what the kernel counted of a flow.
+    ///
+    /// # Errors
+    ///
+    /// The table is full and the flow is not in it.
+    pub fn add_delta(&mut self, delta: &FlowDelta) -> Result<&Flow, TableFull> {
+        let local = Endpoint::new(delta.local.0, delta.local.1);
+        let remote = Endpoint::new(delta.remote.0, delta.remote.1);
+        let (key, local) = FlowKey::new(local, remote, Protocol(delta.protocol), None);
+        let seen_first = if delta.packets_out > 0 {
+            local
+        } else {
+            local.other()
+        };
+        let flow = self.entry(key, seen_first, delta.first_ns)?;
+        flow.touch(delta.first_ns, delta.last_ns);
+        for (side, packets, bytes, flags) in [
+            (local, delta.packets_out, delta.bytes_out, delta.flags_out),
+            (
+                local.other(),
+                delta.packets_in,
+                delta.bytes_in,
+                delta.flags_in,
+            ),
+        ] {
+            let count = &mut flow.sent[side.index()];
+            count.packets += packets;
+            count.bytes += bytes;
+            count.tcp_flags |= flags;
+        }
+        match delta.opener {
+            Some(Way::Out) => flow.learn(local, Opening::BySource),
+            Some(Way::In) => flow.learn(local.other(), Opening::BySource),
+            None => {}
+        }
+        Ok(flow)
+    }
+
+    fn entry(&mut self, key: FlowKey, sender: Side, ts_ns: u64) -> Result<&mut Flow, TableFull> {
+        let hash = self.hasher.hash_one(key);
+        let flows = &self.flows;
+        let at = match self.index.find(hash, |&at| flows[at as usize].key == key) {
+            Some(&at) => at as usize,
+            None => {
+                if self.flows.len() >= self.flows_max {
+                    self.turned_away += 1;
+                    return Err(TableFull);
+                }
+                let at = self.flows.len();
+                self.flows.push(Flow::new(key, sender, ts_ns));
+                let (flows, hasher) = (&self.flows, &self.hasher);
+                self.index.insert_unique(hash, at as u32, |&at| {
+                    hasher.hash_one(flows[at as usize].key)
+                });
+                at
+            }
+        };
+        Ok(&mut self.flows[at])
+    }
+
+    /// The flow of a key.
+    #[must_use]
+    pub fn find(&self, key: &FlowKey) -> Option<&Flow> {
+        let hash = self.hasher.hash_one(key);
+        let at = self
+            .index
+            .find(hash, |&at| self.flows[at as usize].key == *key)?;
+        self.flows.get(*at as usize)
+    }
+
+    /// Hands out each flow that had packets since the last window, starts its counters anew, and
+    /// forgets flows whose last packet is older than `keep_from_ns`. Who opened a flow is kept as
+    /// long as the flow is.
+    pub fn close_window(&mut self, keep_from_ns: u64, mut each: impl FnMut(&Flow)) {
+        for flow in &mut self.flows {
+            if flow.sent != [Count::default(); 2] {
+                each(flow);
+                for (before, sent) in flow.flags_before.iter_mut().zip(flow.sent) {
+                    *before |= sent.tcp_flags;
+                }
+                flow.sent = [Count::default(); 2];
+            }
+        }
+        self.flows.retain(|flow| flow.last_ns >= keep_from_ns);
+        self.index.clear();
+        for (at, flow) in self.flows.iter().enumerate() {
+            let (flows, hasher) = (&self.flows, &self.hasher);
+            self.index
+                .insert_unique(hasher.hash_one(flow.key), at as u32, |&at| {
+                    hasher.hash_one(flows[at as usize].key)
+                });
+        }
+    }
+
+    /// Every flow, in the order in which they were first seen.
+    pub fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.iter()
+    }
+
+    /// Flows in the table.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether no flow was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// Packets (or deltas) not counted because the table was full.
+    #[must_use]
+    pub const fn turned_away(&self) -> u64 {
+        self.turned_away
+    }
+}

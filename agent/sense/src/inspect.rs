@@ -1,0 +1,1 @@
+//! The path of `picket-agent inspect`: frames in, records and totals out.

@@ -1,0 +1,61 @@
+//! The capacity of every table, queue and buffer of the sensor, with its unit and reason.
+//!
+//! What does not fit is turned away and counted where it is turned away.
+
+/// Flows an inspection keeps apart. An entry takes 112 bytes, so a full table takes about 120 MB,
+/// which leaves room under the 200 MB that hostile input may make us use.
+pub const FLOWS_MAX: usize = 1_000_000;
+
+/// Distinct values (names, servers, flows) an inspection counts exactly: 8 bytes each, and as
+/// much again while the set grows. Chosen by hand with `FLOWS_MAX`.
+pub const DISTINCT_MAX: usize = 1_500_000;
+
+/// VLAN tags, MPLS labels or IPv6 extension headers skipped before a packet is refused. Linux
+/// sends at most a handful; the bound keeps hostile chains cheap. Chosen by hand.
+pub const HEADER_CHAIN_MAX: usize = 16;
+
+/// Tunnels opened inside each other. Chosen by hand: mirrors of overlays need three.
+pub const TUNNEL_DEPTH_MAX: u8 = 6;
+
+/// IP datagrams under reassembly at once.
+pub const FRAGMENTED_DATAGRAMS_MAX: usize = 1024;
+
+/// Bytes held for IP reassembly, all datagrams together.
+pub const FRAGMENT_BYTES_MAX: usize = 8 << 20;
+
+/// Fragments kept of one datagram: 64 KiB in pieces of the smallest IPv6 MTU, 1280, are 52; in
+/// pieces of 576, 119. More than this is an attack on the reassembler.
+pub const FRAGMENTS_PER_DATAGRAM_MAX: usize = 256;
+
+/// Nanoseconds of packet time a datagram waits for its missing pieces: 30 s, the value of Linux
+/// (`ipfrag_time`).
+pub const FRAGMENT_WAIT_NS: u64 = 30_000_000_000;
+
+/// TCP conversations followed at once. When as many again have been seen since, those that were
+/// idle all the while are forgotten.
+pub const STREAMS_MAX: usize = 65_536;
+
+/// Bytes held for TCP reassembly, all conversations together.
+pub const STREAM_BYTES_MAX: usize = 24 << 20;
+
+/// Bytes of out-of-order segments kept for one direction of a conversation: a receive window
+/// without scaling.
+pub const STREAM_PENDING_BYTES_MAX: usize = 64 << 10;
+
+/// Out-of-order segments kept for one direction. Chosen by hand.
+pub const STREAM_PENDING_SEGMENTS_MAX: usize = 64;
+
+/// Bytes of one direction looked at before a conversation that nothing recognised is left alone.
+/// STARTTLS, CONNECT and SOCKS start TLS well within it. Chosen by hand.
+pub const STREAM_WATCH_BYTES: u32 = 64 << 10;
+
+/// Bytes a message of a stream may take before its decoder gives up: a DNS message over TCP
+/// (RFC 1035 4.2.2) has at most 65,535 and two for its length.
+pub const STREAM_MESSAGE_BYTES_MAX: usize = 65_537;
+
+/// Answers read from one DNS message. More than 4,000 do not fit into 64 KiB; a full zone
+/// transfer message holds some hundreds.
+pub const DNS_ANSWERS_MAX: usize = 1024;
+
+/// Characters kept of the presentation of one DNS answer's data.
+pub const DNS_DATA_CHARS_MAX: usize = 4096;
