@@ -69,6 +69,8 @@ lab: setup build ## the demo's network, left standing for your own experiments
 check: style lint ## formatting, house rules, clippy with warnings denied
 
 style: setup
+	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 || { \
+		echo "no rustfmt or no clippy here. Remedy: rustup component add rustfmt clippy" >&2; exit 1; }
 	@$(STAGE) tests "formatting" $(CARGO) fmt --all --check
 	@$(STAGE) tests "formatting of the kernel programs" $(CARGO) fmt --manifest-path $(PROGRAMS) --check
 	@$(STAGE) tests "house rules" $(XTASK) house

@@ -15,10 +15,10 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 PATH=$PATH:$cargo_home/bin:/usr/sbin:/sbin
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS RUSTC_BOOTSTRAP CARGO_BUILD_TARGET RUSTUP_TOOLCHAIN
 
-did=0
+quiet=1 # until something was done or is lacking
 say() { echo "set-up: $*"; }
 done_now() {
-    did=1
+    quiet=0
     say "$*"
 }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -87,6 +87,11 @@ packages() {
     want ip iproute2
     want ethtool ethtool
     want dnsmasq dnsmasq-base
+    # Where Debian's cargo builds the workspace too, its linter and formatter are packages.
+    if [ "$(command -v cargo || echo /usr/bin/cargo)" = /usr/bin/cargo ]; then
+        want cargo-fmt rustfmt-web
+        want cargo-clippy rust-web-clippy
+    fi
     local toolchain=no
     if ! debian_toolchain && ! rustup_toolchain; then
         toolchain=yes
@@ -108,7 +113,7 @@ packages() {
             say "no package libstd-rust-web-dev-bpf on offer, so rustup's nightly has to do"
         fi
     fi
-    install_wanted
+    install_wanted || quiet=0
 }
 
 # --- Rust -----------------------------------------------------------------------------------
@@ -189,4 +194,4 @@ workspace_rustc || exit 1
 have cc || exit 1
 kernel_toolchain || exit 1
 bpf_linker || exit 1
-[ "$did" -eq 1 ] || say "nothing to do"
+[ "$quiet" -eq 0 ] || say "nothing to do"
