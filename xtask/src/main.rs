@@ -1,6 +1,7 @@
 //! Build steps that cargo has no word for; `cargo xtask help` lists them.
 
 mod house;
+mod kernel;
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +14,15 @@ use clap::Parser;
 enum Task {
     /// Checks the rules of ARCHITECTURE.md that the compiler does not.
     House,
+    /// Builds the kernel programs into one object, once per state of their sources.
+    Kernel,
 }
 
 fn main() -> anyhow::Result<()> {
     let root = root()?;
     match Task::parse() {
         Task::House => house::run(&root),
+        Task::Kernel => kernel::run(&root),
     }
 }
 

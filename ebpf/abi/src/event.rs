@@ -1,0 +1,76 @@
+//! What the kernel programs send up their rings: hits, evicted flows, copies of packets.
+//!
+//! Each kind has a ring of its own, so that a flood of one cannot take the room of another.
+
+use crate::{FlowKey, FlowSlot, Plain};
+
+/// Most bytes of a packet that are copied, from the IP header on. Covers a DNS answer of 1,232
+/// bytes (the EDNS size resolvers agree on) and a ClientHello with a post-quantum key share.
+pub const COPY_BYTES_MAX: usize = 2048;
+
+/// Which way a packet went through its interface.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It left the host.
+    Out = 0,
+    /// It entered the host.
+    In = 1,
+}
+
+/// An address of a flow is in the tables of listed addresses.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HitRecord {
+    /// When the packet passed, monotonic clock.
+    pub ktime_ns: u64,
+    /// The flow it belongs to.
+    pub key: FlowKey,
+    /// Version of the indicator set it was matched against.
+    pub set_version: u64,
+    /// Interface it passed.
+    pub ifindex: u32,
+    /// Which way it went: a [`Way`] as a number.
+    pub way: u16,
+    /// Which ends matched: bits in [`crate::verdict`].
+    pub verdict: u16,
+}
+
+/// A flow that had to leave its slot, with its final counters.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EvictedFlow {
+    /// The slot as it was; `generation` says which occupancy ended.
+    pub flow: FlowSlot,
+    /// Place of the slot: index of its set × 2 + its way.
+    pub slot: u32,
+    /// Zeros.
+    pub reserved: u32,
+}
+
+/// Stands before the bytes of a copied packet.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CopyHeader {
+    /// When the packet passed, monotonic clock.
+    pub ktime_ns: u64,
+    /// Bytes it had from the IP header on; more than follow when it was cut.
+    pub wire_bytes: u32,
+    /// Bytes of it that follow.
+    pub copied_bytes: u32,
+    /// Interface it passed.
+    pub ifindex: u32,
+    /// Which way it went: a [`Way`] as a number.
+    pub way: u32,
+}
+
+const _: () = assert!(size_of::<HitRecord>() == 64);
+const _: () = assert!(size_of::<EvictedFlow>() == 136);
+const _: () = assert!(size_of::<CopyHeader>() == 24);
+
+// SAFETY: repr(C), integers only; 8 + 40 + 8 + 4 + 2 + 2 bytes are the 64 asserted above.
+unsafe impl Plain for HitRecord {}
+// SAFETY: repr(C), a plain slot of 128 bytes and two words of 4.
+unsafe impl Plain for EvictedFlow {}
+// SAFETY: repr(C), integers only; 8 + 4 × 4 bytes are the 24 asserted above.
+unsafe impl Plain for CopyHeader {}

@@ -1,0 +1,102 @@
+//! Copies of packets that are worth decoding: DNS, and the first payload packets of TCP flows.
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ringbuf_output, bpf_skb_load_bytes};
+use picket_abi::{COPY_BYTES_MAX, CopyHeader, FlowSlot, Reason, Way};
+
+use super::Passage;
+use super::counters::Counters;
+use super::maps::{COPIES, COPIES_WAKE_BYTES, SCRATCH};
+use super::verifier::mask;
+use crate::parse::{Packet, protocol};
+
+/// Payload packets copied of each TCP flow and direction: a ClientHello split in three, or a
+/// banner, a command and their answers. Chosen by hand.
+const FIRST_PAYLOADS: u8 = 4;
+
+const DNS_PORT: u16 = 53;
+
+/// Whether this is one of the first payload packets of a TCP flow in its direction. Counts it:
+/// an offer that finds the ring full is not repeated with later packets, which would only make
+/// the ring fuller.
+#[inline(always)]
+pub(super) fn is_first_payload(slot: &mut FlowSlot, way: Way, packet: &Packet) -> bool {
+    if packet.protocol != protocol::TCP || packet.payload_bytes() == 0 {
+        return false;
+    }
+    let offered = match way {
+        Way::Out => &mut slot.copied_out,
+        Way::In => &mut slot.copied_in,
+    };
+    if *offered >= FIRST_PAYLOADS {
+        return false;
+    }
+    *offered += 1;
+    true
+}
+
+/// Whether this is a packet with payload from or to port 53.
+#[inline(always)]
+pub(super) fn is_dns(packet: &Packet) -> bool {
+    (packet.source_port == DNS_PORT || packet.destination_port == DNS_PORT)
+        && (packet.protocol == protocol::UDP || packet.protocol == protocol::TCP)
+        && packet.payload_bytes() != 0
+}
+
+/// Copies a packet from its IP header on.
+#[inline(always)]
+pub(super) fn send(passage: &Passage, counters: &mut Counters, packet: &Packet) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's element; no other program of ours runs on this CPU until we are done.
+    let scratch = unsafe { &mut *scratch };
+    let wanted = if packet.ip_bytes < COPY_BYTES_MAX as u32 {
+        packet.ip_bytes
+    } else {
+        COPY_BYTES_MAX as u32
+    };
+    // Between 1 and COPY_BYTES_MAX in a form that the verifier can follow.
+    let bytes = mask::<{ COPY_BYTES_MAX as i32 - 1 }>(u64::from(wanted) - 1) + 1;
+    // SAFETY: the destination has COPY_BYTES_MAX bytes, and `bytes` is no more than that.
+    let error = unsafe {
+        bpf_skb_load_bytes(
+            passage.skb.cast(),
+            packet.ip_at,
+            scratch.bytes.as_mut_ptr().cast(),
+            bytes as u32,
+        )
+    };
+    if error != 0 {
+        counters.note(Reason::CopyUnreadable);
+        return;
+    }
+    scratch.header = CopyHeader {
+        // SAFETY: no precondition.
+        ktime_ns: unsafe { bpf_ktime_get_ns() },
+        wire_bytes: packet.ip_bytes,
+        copied_bytes: bytes as u32,
+        ifindex: passage.ifindex,
+        way: passage.way as u32,
+    };
+    let waiting = COPIES.query(u64::from(BPF_RB_AVAIL_DATA));
+    let flags = if waiting >= COPIES_WAKE_BYTES.load() {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    // SAFETY: `scratch` begins with the header and holds `bytes` valid bytes after it.
+    let error = unsafe {
+        bpf_ringbuf_output(
+            (&raw const COPIES).cast_mut().cast(),
+            core::ptr::from_mut(scratch).cast(),
+            size_of::<CopyHeader>() as u64 + bytes,
+            u64::from(flags),
+        )
+    };
+    if error == 0 {
+        counters.note(Reason::CopySent);
+    } else {
+        counters.note(Reason::CopyRingFull);
+    }
+}

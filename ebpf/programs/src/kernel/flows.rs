@@ -1,0 +1,135 @@
+//! The flow table: per-CPU sets of two slots in an array the agent has mapped.
+//!
+//! Interface: [`slot_of`] gives the slot of a key, making room where it must; [`count`] adds a
+//! packet to it. A flow that loses its slot goes into the ring with its final counters. When the
+//! ring has no room nobody is evicted and the new packet is counted as lost: what is in a slot is
+//! never dropped.
+
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use core::intrinsics::{AtomicOrdering, atomic_xchg};
+use picket_abi::{EvictedFlow, FlowKey, FlowSlot, Reason, WAYS, Way};
+
+use super::Passage;
+use super::counters::Counters;
+use super::maps::{EVICTED, EVICTED_WAKE_BYTES, HASH_SALT, SETS_PER_CPU, SLOTS};
+use crate::slots::{Found, find, hash};
+
+/// The slot of a flow, its own or one made free for it.
+///
+/// # Errors
+///
+/// Why the packet cannot be counted in a flow: a `Lost…` reason.
+#[inline(always)]
+pub(super) fn slot_of(
+    passage: &Passage,
+    counters: &mut Counters,
+    key: &FlowKey,
+) -> Result<&'static mut FlowSlot, Reason> {
+    let sets = SETS_PER_CPU.load();
+    let set = hash(key, HASH_SALT.load()) as u32 & (sets - 1);
+    let index = passage.cpu * sets + set;
+    let slots = SLOTS.get_ptr_mut(index).ok_or(Reason::LostNoSlot)?;
+    // SAFETY: a live element of the array, in the part of this CPU, which alone writes it.
+    match find(unsafe { &mut *slots }, key) {
+        Found::Known(slot) => Ok(slot),
+        Found::Free(slot) => {
+            occupy(slot, key, passage.ifindex, 1);
+            Ok(slot)
+        }
+        Found::Taken(slot, way) => {
+            let going = slot.generation + 1;
+            if !evict(slot, index * WAYS as u32 + way, going) {
+                return Err(Reason::LostRingFull);
+            }
+            counters.note(Reason::Evicted);
+            occupy(slot, key, passage.ifindex, going);
+            Ok(slot)
+        }
+    }
+}
+
+/// Adds a packet to its flow.
+#[inline(always)]
+pub(super) fn count(slot: &mut FlowSlot, way: Way, segments: u32, bytes: u64, tcp_flags: u8) {
+    // SAFETY: no precondition.
+    slot.last_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    match way {
+        Way::Out => {
+            slot.packets_out += u64::from(segments);
+            slot.bytes_out += bytes;
+            slot.flags_out |= tcp_flags;
+        }
+        Way::In => {
+            slot.packets_in += u64::from(segments);
+            slot.bytes_in += bytes;
+            slot.flags_in |= tcp_flags;
+        }
+    }
+}
+
+/// Sends the occupant of a slot up, if the ring has room, and marks the slot as changing.
+///
+/// The mark must be visible before the record is, or a scan between the two would give the same
+/// counters again: `bpf_ringbuf_submit` publishes with a full barrier (kernel/bpf/ringbuf.c).
+#[inline(always)]
+fn evict(slot: &mut FlowSlot, place: u32, going: u64) -> bool {
+    let Some(mut entry) = EVICTED.reserve::<EvictedFlow>(0) else {
+        return false;
+    };
+    let record = entry.as_mut_ptr();
+    let (from, to) = (
+        core::ptr::from_ref(slot).cast::<u64>(),
+        record.cast::<u64>(),
+    );
+    const WORDS: usize = size_of::<FlowSlot>() / 8;
+    let mut word = 0;
+    while word < WORDS {
+        // SAFETY: both are 8-byte aligned and at least WORDS words long. Volatile, so that the
+        // loop does not become a call to a byte-wise copy.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+        word += 1;
+    }
+    // SAFETY: `record` is the reserved room for one EvictedFlow; `generation` is a live field.
+    unsafe {
+        (&raw mut (*record).slot).write(place);
+        (&raw mut (*record).reserved).write(0);
+        (&raw mut slot.generation).write_volatile(going);
+    }
+    let waiting = EVICTED.query(u64::from(BPF_RB_AVAIL_DATA));
+    entry.submit(if waiting >= EVICTED_WAKE_BYTES.load() {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    });
+    true
+}
+
+/// Gives a slot to a new flow; `going` is the odd generation it has while that lasts.
+#[inline(always)]
+fn occupy(slot: &mut FlowSlot, key: &FlowKey, ifindex: u32, going: u64) {
+    slot.key.local[0] = key.local[0];
+    slot.key.local[1] = key.local[1];
+    slot.key.remote[0] = key.remote[0];
+    slot.key.remote[1] = key.remote[1];
+    slot.key.ports = key.ports;
+    slot.packets_out = 0;
+    slot.bytes_out = 0;
+    slot.packets_in = 0;
+    slot.bytes_in = 0;
+    // SAFETY: no precondition.
+    slot.first_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    slot.ifindex = ifindex;
+    slot.epoch = 0;
+    slot.flags_out = 0;
+    slot.flags_in = 0;
+    slot.verdict = 0;
+    slot.copied_out = 0;
+    slot.copied_in = 0;
+    // The exchange is a full barrier: whoever sees the even generation sees the fields above.
+    // SAFETY: a live, aligned word of the array.
+    unsafe {
+        atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(&raw mut slot.generation, going + 1);
+    }
+}

@@ -1,0 +1,82 @@
+//! The maps and the numbers that the loader sets before the programs are loaded.
+//!
+//! Sizes here are the smallest that load; the loader overrides each.
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, RingBuf};
+use picket_abi::{
+    AddressConfig, Bucket, CODE_WORDS, COPY_BYTES_MAX, CopyHeader, CpuCounters, FlowSet,
+};
+
+/// Flow sets, those of one CPU after those of another. Written by its CPU, read by mapping.
+#[map]
+pub(super) static SLOTS: Array<FlowSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Counters by CPU.
+#[map]
+pub(super) static COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Which half of the address tables is in force.
+#[map]
+pub(super) static CONFIG: Array<AddressConfig> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Codes of all IPv4 /24 networks, in two halves.
+#[map]
+pub(super) static CODES: Array<u64> = Array::with_max_entries(2 * CODE_WORDS, BPF_F_MMAPABLE);
+
+/// Buckets of listed IPv4 addresses, in two halves.
+#[map]
+pub(super) static BUCKETS: Array<Bucket> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+
+/// Listed IPv6 networks, the even half.
+#[map]
+pub(super) static IPV6_EVEN: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1, 0);
+
+/// Listed IPv6 networks, the odd half.
+#[map]
+pub(super) static IPV6_ODD: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1, 0);
+
+/// Hits: few, and each wakes the agent.
+#[map]
+pub(super) static HITS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Flows that left their slots. Of its own, so that no flood of copies costs us a count.
+#[map]
+pub(super) static EVICTED: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Copies of packets.
+#[map]
+pub(super) static COPIES: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Where a copy is put together: it is larger than the stack.
+#[map]
+pub(super) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// A copied packet under construction.
+#[repr(C)]
+pub(super) struct Scratch {
+    pub(super) header: CopyHeader,
+    pub(super) bytes: [u8; COPY_BYTES_MAX],
+}
+
+/// Flow sets of one CPU: a power of two.
+#[unsafe(no_mangle)]
+pub(super) static SETS_PER_CPU: Global<u32> = Global::new(1);
+
+/// Drawn at each load; see [`crate::slots::hash`].
+#[unsafe(no_mangle)]
+pub(super) static HASH_SALT: Global<u64> = Global::new(0);
+
+/// Buckets in one half, less one: a power of two, less one.
+#[unsafe(no_mangle)]
+pub(super) static BUCKET_MASK: Global<u32> = Global::new(0);
+
+/// Bytes waiting in [`EVICTED`] that wake the agent before its timer does.
+#[unsafe(no_mangle)]
+pub(super) static EVICTED_WAKE_BYTES: Global<u64> = Global::new(0);
+
+/// Bytes waiting in [`COPIES`] that wake the agent before its timer does.
+#[unsafe(no_mangle)]
+pub(super) static COPIES_WAKE_BYTES: Global<u64> = Global::new(0);

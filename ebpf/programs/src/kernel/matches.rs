@@ -1,0 +1,124 @@
+//! Address match over the kernel maps, once per flow and table epoch.
+//!
+//! Interface: [`judge`] for a flow with a slot, which keeps the verdict; [`judge_once`] for a
+//! packet that found no slot. A hit goes into its ring at once and wakes the agent. "Alerted" is
+//! noted only when the ring had room, so a full ring hides nothing: the flow's next packet tries
+//! again.
+
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::maps::lpm_trie::Key;
+use picket_abi::{
+    AddressConfig, Bucket, CODE_WORDS, FlowKey, FlowSlot, HitRecord, Reason, verdict,
+};
+
+use super::Passage;
+use super::counters::Counters;
+use super::maps::{BUCKET_MASK, BUCKETS, CODES, CONFIG, HITS, IPV6_EVEN, IPV6_ODD};
+use crate::listed::{Tables, lookup};
+
+/// One half of the tables.
+struct Half {
+    odd: u32,
+}
+
+impl Tables for Half {
+    #[inline(always)]
+    fn codes(&self, word: u32) -> u64 {
+        CODES
+            .get(self.odd * CODE_WORDS + word)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn bucket(&self, place: u32) -> Option<&Bucket> {
+        BUCKETS.get(self.odd * (self.bucket_mask() + 1) + place)
+    }
+
+    #[inline(always)]
+    fn bucket_mask(&self) -> u32 {
+        BUCKET_MASK.load()
+    }
+
+    #[inline(always)]
+    fn covers(&self, address: &[u8; 16]) -> bool {
+        let key = Key::new(128, *address);
+        if self.odd == 0 {
+            IPV6_EVEN.get(&key).is_some()
+        } else {
+            IPV6_ODD.get(&key).is_some()
+        }
+    }
+}
+
+/// Looks a flow up if that has not been done with the tables in force, and tells of a match.
+#[inline(always)]
+pub(super) fn judge(passage: &Passage, counters: &mut Counters, slot: &mut FlowSlot) {
+    let Some(config) = CONFIG.get(0) else { return };
+    let epoch = config.epoch;
+    if epoch == 0 {
+        return;
+    }
+    if slot.epoch != epoch as u32 {
+        slot.verdict = look(config, epoch, &slot.key);
+        slot.epoch = epoch as u32;
+    }
+    let found = slot.verdict;
+    if found & (verdict::LOCAL | verdict::REMOTE) != 0
+        && found & verdict::ALERTED == 0
+        && tell(passage, counters, &slot.key, found, config, epoch)
+    {
+        slot.verdict = found | verdict::ALERTED;
+    }
+}
+
+/// Looks up a packet that has no slot to remember it, and tells of a match.
+#[inline(always)]
+pub(super) fn judge_once(passage: &Passage, counters: &mut Counters, key: &FlowKey) {
+    let Some(config) = CONFIG.get(0) else { return };
+    let epoch = config.epoch;
+    if epoch == 0 {
+        return;
+    }
+    let found = look(config, epoch, key);
+    if found != 0 {
+        tell(passage, counters, key, found, config, epoch);
+    }
+}
+
+#[inline(always)]
+fn look(config: &AddressConfig, epoch: u64, key: &FlowKey) -> u8 {
+    let half = Half {
+        odd: epoch as u32 & 1,
+    };
+    lookup(&half, config, (epoch & 1) as usize, key)
+}
+
+/// Puts a hit into its ring.
+#[inline(always)]
+fn tell(
+    passage: &Passage,
+    counters: &mut Counters,
+    key: &FlowKey,
+    found: u8,
+    config: &AddressConfig,
+    epoch: u64,
+) -> bool {
+    let Some(mut entry) = HITS.reserve::<HitRecord>(0) else {
+        counters.note(Reason::HitRingFull);
+        return false;
+    };
+    entry.write(HitRecord {
+        // SAFETY: no precondition.
+        ktime_ns: unsafe { bpf_ktime_get_ns() },
+        key: *key,
+        set_version: config.set_versions[(epoch & 1) as usize],
+        ifindex: passage.ifindex,
+        way: passage.way as u16,
+        verdict: u16::from(found),
+    });
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    counters.note(Reason::HitSent);
+    true
+}

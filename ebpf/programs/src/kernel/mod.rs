@@ -1,0 +1,81 @@
+//! One packet, from socket buffer to counters.
+
+mod copy;
+mod counters;
+mod flows;
+mod frame;
+mod maps;
+mod matches;
+mod verifier;
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use picket_abi::{Reason, Way};
+
+use crate::parse::{self, Link, Packet};
+use counters::Counters;
+
+/// What every program returns: let the packet go on to the next one (`TCX_NEXT`, which is also
+/// `TC_ACT_UNSPEC`).
+const NEXT: i32 = -1;
+
+/// Where and when a packet passed: what every record of it carries.
+struct Passage {
+    skb: *mut __sk_buff,
+    cpu: u32,
+    way: Way,
+    ifindex: u32,
+}
+
+/// Counts one packet. Always lets it pass.
+#[inline(always)]
+pub fn observe(skb: *mut __sk_buff, way: Way, link: Link) -> i32 {
+    // SAFETY: this helper has no precondition. Programs at tc run with bottom halves off, so
+    // neither the CPU nor the owner of its slots changes under us.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let Some(mut counters) = Counters::of(cpu) else {
+        return NEXT;
+    };
+    let segments = frame::segments(skb);
+    let passage = Passage {
+        skb,
+        cpu,
+        way,
+        // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
+        ifindex: unsafe { (*skb).ifindex },
+    };
+    match frame::parse(skb, link) {
+        Ok(packet) => {
+            let bytes = packet.wire_bytes(segments);
+            counters.add(Reason::Seen, segments, bytes);
+            flow(&passage, &mut counters, &packet, segments, bytes);
+        }
+        Err(parse::NotFlow { reason, bytes }) => {
+            counters.add(Reason::Seen, segments, u64::from(bytes));
+            counters.add_any(reason, segments, u64::from(bytes));
+        }
+    }
+    NEXT
+}
+
+/// Counts a packet in its flow, matches the flow's addresses, copies what is worth decoding.
+#[inline(always)]
+fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u32, bytes: u64) {
+    let key = packet.key(passage.way);
+    let mut first_payload = false;
+    match flows::slot_of(passage, counters, &key) {
+        Ok(slot) => {
+            flows::count(slot, passage.way, segments, bytes, packet.tcp_flags);
+            matches::judge(passage, counters, slot);
+            first_payload = copy::is_first_payload(slot, passage.way, packet);
+        }
+        Err(reason) => {
+            // Not counted in a flow, but a listed address is still told.
+            counters.add_any(reason, segments, bytes);
+            matches::judge_once(passage, counters, &key);
+        }
+    }
+    if first_payload || copy::is_dns(packet) {
+        copy::send(passage, counters, packet);
+    }
+}

@@ -1,0 +1,183 @@
+//! Address match: is an end of a flow in the tables of listed addresses?
+//!
+//! Reads the tables through [`Tables`], so that the walk is the same over kernel maps and, in
+//! tests, over plain vectors. Where an address lies is told by [`picket_abi::addresses`].
+
+use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place};
+use picket_abi::{AddressConfig, Bucket, FlowKey, verdict};
+
+/// The tables of one half.
+pub trait Tables {
+    /// A word of /24 codes; 0 where there is none.
+    fn codes(&self, word: u32) -> u64;
+    /// A bucket of addresses.
+    fn bucket(&self, place: u32) -> Option<&Bucket>;
+    /// Buckets in the table, less one (a power of two, less one).
+    fn bucket_mask(&self) -> u32;
+    /// Whether a network of the IPv6 trie covers this address.
+    fn covers(&self, address: &[u8; 16]) -> bool;
+}
+
+/// Looks both ends of a flow up; bits in [`verdict`].
+#[inline(always)]
+pub fn lookup(tables: &impl Tables, config: &AddressConfig, half: usize, key: &FlowKey) -> u8 {
+    let mut found = 0;
+    if contains(tables, config, half, key.remote) {
+        found |= verdict::REMOTE;
+    }
+    if contains(tables, config, half, key.local) {
+        found |= verdict::LOCAL;
+    }
+    found
+}
+
+#[inline(always)]
+fn contains(tables: &impl Tables, config: &AddressConfig, half: usize, address: [u64; 2]) -> bool {
+    match FlowKey::ipv4(address) {
+        Some(address) => config.ipv4_entries[half & 1] != 0 && contains_ipv4(tables, address),
+        None => config.ipv6_entries[half & 1] != 0 && tables.covers(&FlowKey::octets(address)),
+    }
+}
+
+#[inline(always)]
+fn contains_ipv4(tables: &impl Tables, address: u32) -> bool {
+    let (word, shift) = code_place(address);
+    let code = tables.codes(word) >> shift;
+    if code & CODE_WHOLE != 0 {
+        return true;
+    }
+    // 0 marks a free place in a bucket; 0.0.0.0 is listed by its /24 alone.
+    if code & CODE_SOME == 0 || address == 0 {
+        return false;
+    }
+    let (first, second) = bucket_places(address, tables.bucket_mask());
+    holds(tables.bucket(first), address) || holds(tables.bucket(second), address)
+}
+
+/// Compares all sixteen places without a branch between them.
+#[inline(always)]
+fn holds(bucket: Option<&Bucket>, address: u32) -> bool {
+    let Some(bucket) = bucket else { return false };
+    let mut equal = false;
+    for entry in bucket {
+        equal |= *entry == address;
+    }
+    equal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use picket_abi::{BUCKET_ENTRIES, CODE_WORDS};
+
+    struct Plain {
+        codes: Vec<u64>,
+        buckets: Vec<Bucket>,
+        ipv6: Vec<[u8; 16]>,
+    }
+
+    impl Plain {
+        fn new() -> Self {
+            Self {
+                codes: vec![0; CODE_WORDS as usize],
+                buckets: vec![[0; BUCKET_ENTRIES]; 64],
+                ipv6: Vec::new(),
+            }
+        }
+
+        fn code(&mut self, address: u32, code: u64) {
+            let (word, shift) = code_place(address);
+            self.codes[word as usize] |= code << shift;
+        }
+    }
+
+    impl Tables for Plain {
+        fn codes(&self, word: u32) -> u64 {
+            self.codes[word as usize]
+        }
+        fn bucket(&self, place: u32) -> Option<&Bucket> {
+            self.buckets.get(place as usize)
+        }
+        fn bucket_mask(&self) -> u32 {
+            self.buckets.len() as u32 - 1
+        }
+        fn covers(&self, address: &[u8; 16]) -> bool {
+            self.ipv6.contains(address)
+        }
+    }
+
+    const CONFIG: AddressConfig = AddressConfig {
+        epoch: 1,
+        set_versions: [0; 2],
+        ipv6_entries: [0, 1],
+        ipv4_entries: [0, 1],
+        reserved: [0; 3],
+    };
+
+    fn key(local: u32, remote: u32) -> FlowKey {
+        FlowKey {
+            local: FlowKey::mapped(local.swap_bytes()),
+            remote: FlowKey::mapped(remote.swap_bytes()),
+            ports: 0,
+        }
+    }
+
+    #[test]
+    fn an_address_is_found_in_either_bucket() {
+        for second in [false, true] {
+            let mut tables = Plain::new();
+            let address = 0xc000_0207;
+            let places = bucket_places(address, 63);
+            let place = if second { places.1 } else { places.0 };
+            tables.buckets[place as usize][BUCKET_ENTRIES - 1] = address;
+            tables.code(address, CODE_SOME);
+            assert_eq!(
+                lookup(&tables, &CONFIG, 1, &key(1, address)),
+                verdict::REMOTE
+            );
+            assert_eq!(
+                lookup(&tables, &CONFIG, 1, &key(address, 1)),
+                verdict::LOCAL
+            );
+            // Its neighbour shares the code but is not in the bucket.
+            assert_eq!(lookup(&tables, &CONFIG, 1, &key(1, address + 1)), 0);
+            // The other half says that nothing is loaded.
+            assert_eq!(lookup(&tables, &CONFIG, 0, &key(1, address)), 0);
+        }
+    }
+
+    #[test]
+    fn a_whole_network_needs_no_bucket() {
+        let mut tables = Plain::new();
+        tables.code(0x0a01_0200, CODE_WHOLE);
+        assert_eq!(
+            lookup(&tables, &CONFIG, 1, &key(0x0a01_0201, 0x0a01_02ff)),
+            verdict::LOCAL | verdict::REMOTE
+        );
+        assert_eq!(
+            lookup(&tables, &CONFIG, 1, &key(0x0a01_0101, 0x0a01_0301)),
+            0
+        );
+    }
+
+    #[test]
+    fn zero_is_not_found_in_free_places() {
+        let mut tables = Plain::new();
+        tables.code(0, CODE_SOME);
+        assert_eq!(lookup(&tables, &CONFIG, 1, &key(0, 0)), 0);
+    }
+
+    #[test]
+    fn an_ipv6_address_is_asked_of_the_trie() {
+        let mut tables = Plain::new();
+        let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        tables.ipv6.push(address);
+        let word = |at: usize| picket_abi::read::<u64>(&address[at..]).unwrap();
+        let key = FlowKey {
+            local: [0, 0],
+            remote: [word(0), word(8)],
+            ports: 0,
+        };
+        assert_eq!(lookup(&tables, &CONFIG, 1, &key), verdict::REMOTE);
+    }
+}
