@@ -1,0 +1,145 @@
+//! Conversations: what passed between a client and one port of a server.
+
+use std::net::IpAddr;
+
+use minicbor::{CborLen, Decode, Encode};
+
+use super::net::ip;
+
+/// How it is known which end of a conversation opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
+#[cbor(index_only)]
+pub enum Opened {
+    /// Nothing tells; the ends stand in address order.
+    #[default]
+    #[n(0)]
+    Unknown,
+    /// The lower port is taken for the server's.
+    #[n(1)]
+    Guessed,
+    /// The SYN or the request was seen.
+    #[n(2)]
+    Seen,
+}
+
+/// Which ends of a conversation are the host's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
+#[cbor(index_only)]
+pub enum Side {
+    /// Neither, or not known: a mirror, or traffic routed through.
+    #[default]
+    #[n(0)]
+    Neither,
+    /// The client is this host.
+    #[n(1)]
+    Client,
+    /// The server is this host.
+    #[n(2)]
+    Server,
+    /// Both are.
+    #[n(3)]
+    Both,
+}
+
+/// The traffic of one window between a client and one port of a server, over all client ports.
+///
+/// `out` is client to server, `in` is server to client. Counters are of this window alone.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Conversation {
+    /// The end that opened it.
+    #[n(0)]
+    #[cbor(with = "ip")]
+    pub client: IpAddr,
+    /// The other end.
+    #[n(1)]
+    #[cbor(with = "ip")]
+    pub server: IpAddr,
+    /// Port at the server; 0 where the protocol has none.
+    #[n(2)]
+    pub server_port: u16,
+    /// Port at the client of the first flow in the window.
+    #[n(3)]
+    pub client_port: u16,
+    /// IP protocol number.
+    #[n(4)]
+    pub protocol: u8,
+    /// How the direction is known.
+    #[n(5)]
+    pub opened: Opened,
+    /// Which ends are the host's own.
+    #[n(6)]
+    pub local: Side,
+    /// Distinct five-tuples with packets in the window.
+    #[n(7)]
+    pub flows: u32,
+    /// Flows whose first SYN from the client fell into the window.
+    #[n(8)]
+    pub attempts: u32,
+    /// Flows whose first SYN-ACK from the server fell into the window.
+    #[n(9)]
+    pub accepted: u32,
+    /// Flows whose first RST from the server fell into the window.
+    #[n(10)]
+    pub refused: u32,
+    /// Packets, client to server.
+    #[n(11)]
+    pub packets_out: u64,
+    /// Packets, server to client.
+    #[n(12)]
+    pub packets_in: u64,
+    /// Bytes, client to server: IP total length.
+    #[n(13)]
+    pub bytes_out: u64,
+    /// Bytes, server to client.
+    #[n(14)]
+    pub bytes_in: u64,
+    /// TCP flags seen from the client, OR-ed.
+    #[n(15)]
+    pub flags_out: u8,
+    /// TCP flags seen from the server, OR-ed.
+    #[n(16)]
+    pub flags_in: u8,
+    /// First packet in the window.
+    #[n(17)]
+    pub first_ns: u64,
+    /// Last packet in the window.
+    #[n(18)]
+    pub last_ns: u64,
+    /// Server name of the first TLS ClientHello in the window.
+    #[n(19)]
+    pub tls_name: Option<String>,
+    /// JA4 of that ClientHello.
+    #[n(20)]
+    pub ja4: Option<String>,
+    /// Name whose DNS answer led to the server's address.
+    #[n(21)]
+    pub dns_name: Option<String>,
+    /// Process that opened the first flow, where known.
+    #[n(22)]
+    pub process: Option<Process>,
+}
+
+/// The process behind a conversation, question or hit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Process {
+    /// Process id in the host's own namespace.
+    #[n(0)]
+    pub pid: u32,
+    /// When it started, nanoseconds since the epoch: with the pid its identity.
+    #[n(1)]
+    pub start_ns: u64,
+    /// Its command name, at most 15 bytes.
+    #[n(2)]
+    pub name: String,
+    /// Path of its executable, if readable.
+    #[n(3)]
+    pub exe: Option<String>,
+    /// User id.
+    #[n(4)]
+    pub uid: Option<u32>,
+    /// Control group or container.
+    #[n(5)]
+    pub container: Option<String>,
+}
