@@ -9,6 +9,7 @@ mod layering;
 mod length;
 mod licences;
 mod places;
+mod promises;
 mod purity;
 mod repository;
 mod stacks;
@@ -33,6 +34,7 @@ const RULES: &[Rule] = &[
     ("licences", licences::check),
     ("length", length::check),
     ("places", places::check),
+    ("promises", promises::check),
 ];
 
 /// The crates that compute and do nothing else, by package name and folder.
