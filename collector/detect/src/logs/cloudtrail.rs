@@ -1,0 +1,521 @@
+//! CloudTrail: one API call, sign-in or service event, typed.
+//!
+//! Fields as in the CloudTrail user guide, "CloudTrail record contents". Whatever is missing or of
+//! an odd type is absent here; only a record that names neither an event nor its source is refused.
+//! Parameters and results stay text until a detection asks for them ([`Lazy`]).
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
+
+use super::event_time;
+use super::identity::{Draft, Identity};
+use super::json::{Lazy, List, Members, Object, Text};
+use super::seen::EventKey;
+
+/// Why a record is no API call.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ApiCallError {
+    /// Not JSON.
+    #[error("not JSON at line {line} column {column} of the event: {why}")]
+    NotJson {
+        /// Line within the record, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// The parser's words.
+        why: String,
+    },
+    /// JSON, but neither `eventName` nor `eventSource` is there.
+    #[error("not a CloudTrail event: neither eventName nor eventSource")]
+    NotAnEvent,
+}
+
+/// One CloudTrail record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiCall {
+    /// Names the event for telling repeats: never shown.
+    pub key: EventKey,
+    /// `eventID`, as written.
+    pub event_id: Option<Box<str>>,
+    /// When it happened, nanoseconds since the epoch.
+    pub event_time_ns: u64,
+    /// True if the record had no readable time and took the one of the event before it.
+    pub time_assumed: bool,
+    /// The service, such as `iam.amazonaws.com`; empty if absent.
+    pub event_source: Box<str>,
+    /// The API, such as `CreateUser`; empty if absent.
+    pub event_name: Box<str>,
+    /// `AwsApiCall`, `AwsServiceEvent`, `AwsConsoleSignIn`, …
+    pub event_type: Option<Box<str>>,
+    /// `Management`, `Data`, `NetworkActivity`, `Insight`.
+    pub category: Option<Box<str>>,
+    /// Region it was made in.
+    pub region: Option<Box<str>>,
+    /// The account whose trail tells it: the one it happened to.
+    pub recipient_account: Option<Box<str>>,
+    /// Where it came from: an address, or the name of a service.
+    pub source_ip: Option<Box<str>>,
+    /// The same where it is an address, v4-mapped ones as IPv4.
+    pub source_address: Option<IpAddr>,
+    /// What program says it made the call.
+    pub user_agent: Option<Box<str>>,
+    /// Why it failed; absent on success.
+    pub error_code: Option<Box<str>>,
+    /// The same in words.
+    pub error_message: Option<Box<str>>,
+    /// Whether it changes nothing, where said.
+    pub read_only: Option<bool>,
+    /// Whether it is a management event, where said.
+    pub management: Option<bool>,
+    /// Who made it.
+    pub identity: Identity,
+    /// What was asked.
+    pub request_parameters: Lazy,
+    /// What was answered.
+    pub response_elements: Lazy,
+    /// What else the service tells about the call.
+    pub additional_event_data: Lazy,
+    /// What a service event tells.
+    pub service_event_details: Lazy,
+    /// What it touched.
+    pub resources: Vec<Resource>,
+    /// The VPC endpoint it came through.
+    pub vpc_endpoint_id: Option<Box<str>>,
+    /// The account that endpoint belongs to.
+    pub vpc_endpoint_account: Option<Box<str>>,
+    /// How the call was encrypted.
+    pub tls: Option<Box<Tls>>,
+    /// Names the same call in the trails of other accounts.
+    pub shared_event_id: Option<Box<str>>,
+    /// Whether the session's credentials came from the console.
+    pub from_console: Option<bool>,
+}
+
+/// Something a call touched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resource {
+    /// Its ARN.
+    pub arn: Option<Box<str>>,
+    /// The account that owns it.
+    pub account: Option<Box<str>>,
+    /// Its type, such as `AWS::S3::Bucket`.
+    pub kind: Option<Box<str>>,
+}
+
+/// How a call was encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// `TLSv1.2`, …
+    pub version: Option<Box<str>>,
+    /// Cipher suite.
+    pub cipher: Option<Box<str>>,
+    /// The host name that the client asked for.
+    pub host: Option<Box<str>>,
+}
+
+impl ApiCall {
+    /// Parses one record. `previous_time_ns` is the time of the event before it, taken when this
+    /// one's is missing or unreadable.
+    ///
+    /// Bytes that are not UTF-8 are replaced rather than refused. Costs one pass over the text and
+    /// an allocation per field present.
+    ///
+    /// # Errors
+    /// Every [`ApiCallError`].
+    pub fn parse(json: &[u8], previous_time_ns: u64) -> Result<Self, ApiCallError> {
+        let json = String::from_utf8_lossy(json);
+        let Object(draft): Object<Call> =
+            serde_json::from_str(&json).map_err(|error| ApiCallError::NotJson {
+                line: error.line(),
+                column: error.column(),
+                why: reason(&error),
+            })?;
+        if draft.event_name.is_none() && draft.event_source.is_none() {
+            return Err(ApiCallError::NotAnEvent);
+        }
+        let time_ns = draft.event_time.as_deref().and_then(event_time::parse);
+        let key = EventKey::named(
+            draft.recipient_account.as_deref(),
+            draft.event_id.as_deref(),
+        );
+        let source_address = draft.source_ip.as_deref().and_then(address);
+        Ok(Self {
+            key: key.unwrap_or_else(|| EventKey::of_content(&json)),
+            event_id: draft.event_id,
+            event_time_ns: time_ns.unwrap_or(previous_time_ns),
+            time_assumed: time_ns.is_none(),
+            event_source: draft.event_source.unwrap_or_default(),
+            event_name: draft.event_name.unwrap_or_default(),
+            event_type: draft.event_type,
+            category: draft.category,
+            region: draft.region,
+            recipient_account: draft.recipient_account,
+            source_ip: draft.source_ip,
+            source_address,
+            user_agent: draft.user_agent,
+            error_code: draft.error_code,
+            error_message: draft.error_message,
+            read_only: draft.read_only,
+            management: draft.management,
+            identity: draft.identity.into(),
+            request_parameters: draft.request_parameters,
+            response_elements: draft.response_elements,
+            additional_event_data: draft.additional_event_data,
+            service_event_details: draft.service_event_details,
+            resources: draft.resources,
+            vpc_endpoint_id: draft.vpc_endpoint_id,
+            vpc_endpoint_account: draft.vpc_endpoint_account,
+            tls: draft.tls,
+            shared_event_id: draft.shared_event_id,
+            from_console: draft.from_console,
+        })
+    }
+
+    /// The account it happened to: the recipient, else the caller's own.
+    pub fn account(&self) -> Option<&str> {
+        self.recipient_account
+            .as_deref()
+            .or(self.identity.account.as_deref())
+    }
+
+    /// The service without its domain: `iam` of `iam.amazonaws.com`.
+    pub fn service(&self) -> &str {
+        self.event_source
+            .split_once('.')
+            .map_or(&*self.event_source, |(service, _)| service)
+    }
+
+    /// Says whether the call was carried out.
+    pub fn succeeded(&self) -> bool {
+        self.error_code.is_none()
+    }
+}
+
+/// An address as CloudTrail and its exporters write it.
+fn address(text: &str) -> Option<IpAddr> {
+    // Names of services are by far the most common other thing, and none begins like an address.
+    let first = text.as_bytes().first()?;
+    if !first.is_ascii_hexdigit() && *first != b':' {
+        return None;
+    }
+    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// The parser's words without the place, which is told apart.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+/// A record while its members arrive.
+#[derive(Debug, Default)]
+struct Call {
+    event_id: Option<Box<str>>,
+    event_time: Option<Box<str>>,
+    event_source: Option<Box<str>>,
+    event_name: Option<Box<str>>,
+    event_type: Option<Box<str>>,
+    category: Option<Box<str>>,
+    region: Option<Box<str>>,
+    recipient_account: Option<Box<str>>,
+    source_ip: Option<Box<str>>,
+    user_agent: Option<Box<str>>,
+    error_code: Option<Box<str>>,
+    error_message: Option<Box<str>>,
+    read_only: Option<bool>,
+    management: Option<bool>,
+    identity: Object<Draft>,
+    request_parameters: Lazy,
+    response_elements: Lazy,
+    additional_event_data: Lazy,
+    service_event_details: Lazy,
+    resources: Vec<Resource>,
+    vpc_endpoint_id: Option<Box<str>>,
+    vpc_endpoint_account: Option<Box<str>>,
+    tls: Option<Box<Tls>>,
+    shared_event_id: Option<Box<str>>,
+    from_console: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Field {
+    #[serde(rename = "eventID", alias = "eventId")]
+    EventId,
+    EventTime,
+    EventSource,
+    EventName,
+    EventType,
+    EventCategory,
+    AwsRegion,
+    RecipientAccountId,
+    #[serde(rename = "sourceIPAddress", alias = "sourceIpAddress")]
+    SourceIpAddress,
+    UserAgent,
+    ErrorCode,
+    ErrorMessage,
+    ReadOnly,
+    ManagementEvent,
+    UserIdentity,
+    RequestParameters,
+    ResponseElements,
+    AdditionalEventData,
+    ServiceEventDetails,
+    Resources,
+    VpcEndpointId,
+    VpcEndpointAccountId,
+    TlsDetails,
+    #[serde(rename = "sharedEventID", alias = "sharedEventId")]
+    SharedEventId,
+    SessionCredentialFromConsole,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Members<'de> for Call {
+    type Field = Field;
+
+    fn member<A: MapAccess<'de>>(&mut self, field: Field, map: &mut A) -> Result<(), A::Error> {
+        match field {
+            Field::EventId => self.event_id = map.next_value::<Text>()?.0,
+            Field::EventTime => self.event_time = map.next_value::<Text>()?.0,
+            Field::EventSource => self.event_source = map.next_value::<Text>()?.0,
+            Field::EventName => self.event_name = map.next_value::<Text>()?.0,
+            Field::EventType => self.event_type = map.next_value::<Text>()?.0,
+            Field::EventCategory => self.category = map.next_value::<Text>()?.0,
+            Field::AwsRegion => self.region = map.next_value::<Text>()?.0,
+            Field::RecipientAccountId => self.recipient_account = map.next_value::<Text>()?.0,
+            Field::SourceIpAddress => self.source_ip = map.next_value::<Text>()?.0,
+            Field::UserAgent => self.user_agent = map.next_value::<Text>()?.0,
+            Field::ErrorCode => self.error_code = map.next_value::<Text>()?.0,
+            Field::ErrorMessage => self.error_message = map.next_value::<Text>()?.0,
+            Field::ReadOnly => self.read_only = map.next_value::<Text>()?.flag(),
+            Field::ManagementEvent => self.management = map.next_value::<Text>()?.flag(),
+            Field::UserIdentity => self.identity = map.next_value()?,
+            Field::RequestParameters => self.request_parameters = map.next_value()?,
+            Field::ResponseElements => self.response_elements = map.next_value()?,
+            Field::AdditionalEventData => self.additional_event_data = map.next_value()?,
+            Field::ServiceEventDetails => self.service_event_details = map.next_value()?,
+            Field::Resources => self.resources = map.next_value::<List<_>>()?.0,
+            Field::VpcEndpointId => self.vpc_endpoint_id = map.next_value::<Text>()?.0,
+            Field::VpcEndpointAccountId => {
+                self.vpc_endpoint_account = map.next_value::<Text>()?.0;
+            }
+            Field::TlsDetails => {
+                let Object(tls): Object<Tls> = map.next_value()?;
+                self.tls = (tls != Tls::default()).then(|| tls.into());
+            }
+            Field::SharedEventId => self.shared_event_id = map.next_value::<Text>()?.0,
+            Field::SessionCredentialFromConsole => {
+                self.from_console = map.next_value::<Text>()?.flag();
+            }
+            Field::Other => {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier)]
+pub(crate) enum ResourceField {
+    #[serde(rename = "ARN", alias = "arn")]
+    Arn,
+    #[serde(rename = "accountId")]
+    Account,
+    #[serde(rename = "type")]
+    Kind,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Members<'de> for Resource {
+    type Field = ResourceField;
+
+    fn member<A: MapAccess<'de>>(
+        &mut self,
+        field: ResourceField,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        match field {
+            ResourceField::Arn => self.arn = map.next_value::<Text>()?.0,
+            ResourceField::Account => self.account = map.next_value::<Text>()?.0,
+            ResourceField::Kind => self.kind = map.next_value::<Text>()?.0,
+            ResourceField::Other => {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+pub(crate) enum TlsField {
+    TlsVersion,
+    CipherSuite,
+    ClientProvidedHostHeader,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Members<'de> for Tls {
+    type Field = TlsField;
+
+    fn member<A: MapAccess<'de>>(&mut self, field: TlsField, map: &mut A) -> Result<(), A::Error> {
+        match field {
+            TlsField::TlsVersion => self.version = map.next_value::<Text>()?.0,
+            TlsField::CipherSuite => self.cipher = map.next_value::<Text>()?.0,
+            TlsField::ClientProvidedHostHeader => self.host = map.next_value::<Text>()?.0,
+            TlsField::Other => {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::IdentityKind;
+
+    const FULL: &str = r#"{
+        "eventVersion":"1.08","eventTime":"2023-07-10T11:42:18Z",
+        "userIdentity":{"type":"AssumedRole","principalId":"AROAEXAMPLE:i-0abc",
+            "arn":"arn:aws:sts::111122223333:assumed-role/web/i-0abc","accountId":"111122223333",
+            "accessKeyId":"ASIAEXAMPLE","sessionContext":{
+                "sessionIssuer":{"type":"Role","principalId":"AROAEXAMPLE",
+                    "arn":"arn:aws:iam::111122223333:role/web","accountId":"111122223333",
+                    "userName":"web"},
+                "attributes":{"creationDate":"2023-07-10T11:00:00Z","mfaAuthenticated":"false"},
+                "ec2RoleDelivery":"2.0"}},
+        "eventSource":"s3.amazonaws.com","eventName":"GetObject","awsRegion":"eu-west-1",
+        "sourceIPAddress":"::ffff:198.51.100.7","userAgent":"[aws-cli/2]",
+        "errorCode":"AccessDenied","errorMessage":"no",
+        "requestParameters":{"bucketName":"b","key":"k"},"responseElements":null,
+        "requestID":"r","eventID":"875240ac-e821-4fc6-a311-8c352a1d20f5","readOnly":true,
+        "resources":[{"ARN":"arn:aws:s3:::b","accountId":"111122223333","type":"AWS::S3::Bucket"}],
+        "eventType":"AwsApiCall","managementEvent":false,"recipientAccountId":"111122223333",
+        "eventCategory":"Data","vpcEndpointId":"vpce-1","tlsDetails":{"tlsVersion":"TLSv1.3",
+        "cipherSuite":"c","clientProvidedHostHeader":"b.s3.amazonaws.com"}}"#;
+
+    fn parse(json: &str) -> ApiCall {
+        ApiCall::parse(json.as_bytes(), 7).unwrap()
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let call = parse(FULL);
+        assert_eq!(call.event_time_ns, 1_688_989_338_000_000_000);
+        assert!(!call.time_assumed);
+        assert_eq!(&*call.event_name, "GetObject");
+        assert_eq!(call.service(), "s3");
+        assert_eq!(call.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(call.source_address, Some([198, 51, 100, 7].into()));
+        assert_eq!(call.error_code.as_deref(), Some("AccessDenied"));
+        assert!(!call.succeeded());
+        assert_eq!((call.read_only, call.management), (Some(true), Some(false)));
+        assert_eq!(call.request_parameters.text("bucketName"), Some("b"));
+        assert!(call.response_elements.is_absent());
+        assert_eq!(call.resources.len(), 1);
+        assert_eq!(call.resources[0].arn.as_deref(), Some("arn:aws:s3:::b"));
+        assert_eq!(call.vpc_endpoint_id.as_deref(), Some("vpce-1"));
+        assert_eq!(
+            call.tls.as_ref().and_then(|tls| tls.host.as_deref()),
+            Some("b.s3.amazonaws.com")
+        );
+        let who = &call.identity;
+        assert_eq!(who.kind, IdentityKind::AssumedRole);
+        assert_eq!(who.session_name(), Some("i-0abc"));
+        assert_eq!(who.role_name(), Some("web"));
+        assert_eq!(who.actor(), Some("arn:aws:iam::111122223333:role/web"));
+        assert_eq!(who.mfa, Some(false));
+        assert_eq!(who.ec2_role_delivery.as_deref(), Some("2.0"));
+        assert_eq!(
+            Some(call.key),
+            EventKey::named(call.recipient_account.as_deref(), call.event_id.as_deref())
+        );
+    }
+
+    #[test]
+    fn odd_types_are_taken_as_they_are() {
+        let call = parse(
+            r#"{"eventName":["A"],"eventSource":7,"eventTime":"...","recipientAccountId":111122223333,
+                "readOnly":"true","managementEvent":"maybe","sourceIPAddress":"config.amazonaws.com",
+                "userAgent":["x","y"],"userIdentity":"none","requestParameters":"{\"a\":\"b\"}",
+                "resources":{"arn":"r"},"tlsDetails":[],"errorCode":null,"eventName":"B",
+                "eventId":"1","sessionCredentialFromConsole":true,"additionalEventData":[1]}"#,
+        );
+        assert_eq!((call.event_time_ns, call.time_assumed), (7, true));
+        assert_eq!((&*call.event_name, &*call.event_source), ("B", "7"));
+        assert_eq!(call.recipient_account.as_deref(), Some("111122223333"));
+        assert_eq!((call.read_only, call.management), (Some(true), None));
+        assert_eq!(
+            (call.source_ip.is_some(), call.source_address),
+            (true, None)
+        );
+        assert_eq!(call.user_agent.as_deref(), Some("x"));
+        assert_eq!(call.identity, Identity::default());
+        assert_eq!(call.request_parameters.text("a"), Some("b"));
+        assert_eq!(call.resources[0].arn.as_deref(), Some("r"));
+        assert_eq!(call.event_id.as_deref(), Some("1"));
+        assert_eq!((call.tls, call.from_console), (None, Some(true)));
+        assert_eq!(call.additional_event_data[0], 1);
+    }
+
+    #[test]
+    fn an_identity_may_stand_in_text_or_say_no_kind() {
+        let root = parse(
+            r#"{"eventName":"A","userIdentity":"{\"arn\":\"arn:aws:iam::111122223333:root\"}"}"#,
+        );
+        assert_eq!(root.identity.kind, IdentityKind::Root);
+        let service = parse(r#"{"eventName":"A","userIdentity":{"invokedBy":"s3.amazonaws.com"}}"#);
+        assert_eq!(service.identity.kind, IdentityKind::AwsService);
+        let other = parse(r#"{"eventName":"A","userIdentity":{"type":"..."}}"#);
+        assert_eq!(other.identity.kind, IdentityKind::Other("...".into()));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        for json in [
+            "{}",
+            "[]",
+            "\"a\"",
+            "1",
+            "{\"eventTime\":\"2023-07-10T11:42:18Z\"}",
+        ] {
+            assert_eq!(
+                ApiCall::parse(json.as_bytes(), 0),
+                Err(ApiCallError::NotAnEvent),
+                "{json}"
+            );
+        }
+        let cut = ApiCall::parse(&FULL.as_bytes()[..300], 0).unwrap_err();
+        assert!(
+            matches!(cut, ApiCallError::NotJson { line: 4, .. }),
+            "{cut}"
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf_8_are_replaced() {
+        let call = ApiCall::parse(b"{\"eventName\":\"A\xff\"}", 0).unwrap();
+        assert_eq!(&*call.event_name, "A\u{fffd}");
+    }
+
+    #[test]
+    fn members_may_come_in_any_order_for_the_key() {
+        let one = parse(r#"{"eventName":"A","eventID":"...","recipientAccountId":"..."}"#);
+        let same = parse(r#"{"eventID":"...", "recipientAccountId":"...","eventName":"A"}"#);
+        let other = parse(r#"{"eventName":"B","eventID":"...","recipientAccountId":"..."}"#);
+        assert_eq!(one.key, same.key);
+        assert_ne!(one.key, other.key);
+    }
+}

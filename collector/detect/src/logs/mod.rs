@@ -1,0 +1,16 @@
+//! Logs that others write: one file per source, each turning bytes into typed events.
+//!
+//! A source comes in two halves that are used apart: something that cuts a stream of bytes into
+//! single records ([`Splitter`]), and the typed parse of one record ([`ApiCall`]). So a caller can
+//! sort and spill records while they are still text and pay for parsing once.
+
+pub mod cloudtrail;
+pub mod event_time;
+pub mod identity;
+mod json;
+pub mod seen;
+
+pub use cloudtrail::{ApiCall, ApiCallError, Resource, Tls};
+pub use identity::{Identity, IdentityKind, SessionIssuer};
+pub use json::Lazy;
+pub use seen::{EventKey, Seen};
