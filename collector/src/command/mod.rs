@@ -1,0 +1,64 @@
+//! The command line: one file per command, a line in [`Command`] and one in [`run`].
+//!
+//! Exit codes: 0 ok, 1 failure, 2 usage, 78 bad configuration. Errors go to stderr as one line.
+
+pub mod analyze;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, EX_CONFIG};
+
+/// Takes summaries and logs in, gives findings and alerts out.
+#[derive(Debug, Parser)]
+#[command(name = "picket-collector", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole analysis offline: findings, then incidents, then one line of totals.
+    Analyze(analyze::Arguments),
+}
+
+/// How a command that ran to its end came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All went well.
+    Done,
+    /// Something failed; it has been reported, and what was good was kept.
+    Failed,
+}
+
+/// Reads the arguments, runs the command, says what went wrong.
+pub fn main() -> ExitCode {
+    // Fails only where a provider is installed already, which does as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("PICKET_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Arguments::parse().command) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("picket-collector: {error:#}");
+            match error.downcast_ref::<ConfigError>() {
+                Some(_) => ExitCode::from(EX_CONFIG),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Analyze(arguments) => analyze::run(&arguments),
+    }
+}

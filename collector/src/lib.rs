@@ -1,0 +1,6 @@
+//! The collector: takes summaries and logs in, gives findings and alerts out. It does the IO; what
+//! anything means is decided by `picket-detect`, which does none.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod config;
