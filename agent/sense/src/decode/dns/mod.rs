@@ -115,8 +115,11 @@ impl Service {
     }
 
     fn of_ports(src: u16, dst: u16) -> Option<Self> {
+        // Port 53 goes first: a client may ask from any port, that of mDNS too.
+        if src == 53 || dst == 53 {
+            return Some(Self::Dns);
+        }
         [dst, src].into_iter().find_map(|port| match port {
-            53 => Some(Self::Dns),
             5353 => Some(Self::Mdns),
             5355 => Some(Self::Llmnr),
             137 => Some(Self::Nbns),

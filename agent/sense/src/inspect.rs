@@ -1,1 +1,0 @@
-//! The path of `picket-agent inspect`: frames in, records and totals out.

@@ -1,0 +1,4 @@
+//! Where packets come from. A capture backend is one file or folder here and one line below.
+
+pub mod ebpf;
+pub mod pcap;

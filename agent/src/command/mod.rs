@@ -1,0 +1,62 @@
+//! What the binary can be told to do. A command is one file here: its arguments as a struct, and
+//! `run`.
+//!
+//! Exit codes: 0 success, 1 failure, 2 wrong usage (by clap), 78 a bad configuration.
+
+mod inspect;
+
+use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+
+/// `EX_CONFIG` of `sysexits.h`.
+const EXIT_CONFIG: u8 = 78;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Decodes captures and prints what is in them.
+    Inspect(inspect::Arguments),
+}
+
+impl Command {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// It failed for the reason given; [`exit_code`] says how the process ends.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Inspect(arguments) => inspect::run(&arguments),
+        }
+    }
+}
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("config key {key}: {problem}")]
+pub struct BadConfig {
+    /// The key, with the tables it stands in: `spool.bytes_max`.
+    pub key: String,
+    /// What is wrong with its value.
+    pub problem: String,
+}
+
+/// The exit code for an error.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.downcast_ref::<BadConfig>().is_some() {
+        ExitCode::from(EXIT_CONFIG)
+    } else {
+        ExitCode::FAILURE
+    }
+}
