@@ -33,9 +33,14 @@
 //!   [`flow::FlowTable::add_delta`] adds what the kernel counted, [`flow::FlowTable::close_window`]
 //!   hands out what was counted since the last window and keeps who opened each flow.
 //! - [`inspect::Inspector`] is the path of `picket-agent inspect`: frames in, records and totals out.
+//! - [`sensor::Sensor`] is the path of `run` and `replay`: frames or kernel records in, summaries out.
 
 pub mod decode;
 pub mod flow;
 pub mod input;
 pub mod inspect;
 pub mod limits;
+pub mod sensor;
+pub mod summarise;
+
+pub use sensor::{Clock, Sensor, SensorConfig};

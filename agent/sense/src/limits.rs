@@ -59,3 +59,46 @@ pub const DNS_ANSWERS_MAX: usize = 1024;
 
 /// Characters kept of the presentation of one DNS answer's data.
 pub const DNS_DATA_CHARS_MAX: usize = 4096;
+
+/// Flows the sensor keeps apart. An entry takes 112 bytes, so a full table takes about 30 MB.
+pub const SENSOR_FLOWS_MAX: usize = 262_144;
+
+/// Nanoseconds without a packet after which the sensor forgets who opened a flow: 5 minutes, well
+/// over the keep-alive of common clients. Chosen by hand.
+pub const FLOW_IDLE_NS: u64 = 300_000_000_000;
+
+/// Conversations in one summary; the contract is 10,000.
+pub const CONVERSATIONS_PER_SUMMARY_MAX: usize = 16_384;
+
+/// Grouped questions in one summary; the contract is 2,000 names.
+pub const QUESTIONS_PER_SUMMARY_MAX: usize = 16_384;
+
+/// Grouped questions held while a window is open, so that those asked most can be kept.
+pub const QUESTION_GROUPS_MAX: usize = 32_768;
+
+/// Characters of one answer kept in a summary: enough to see what a tunnel carries.
+pub const ANSWER_CHARS_MAX: usize = 512;
+
+/// Addresses remembered with the name that led to them, about 200 bytes each.
+pub const NAMES_MAX: usize = 65_536;
+
+/// Nanoseconds a name is remembered at least: clients hold on to addresses longer than the time to
+/// live says. Ten minutes, chosen by hand.
+pub const NAME_KEEP_NS: u64 = 600_000_000_000;
+
+/// Nanoseconds a name is remembered at most without being used: one day, the bound that resolvers
+/// put on the time to live (RFC 8767 section 4 speaks of days).
+pub const NAME_KEEP_NS_MAX: u64 = 86_400_000_000_000;
+
+/// ClientHellos remembered, each as long as its flow; about 300 bytes each.
+pub const HELLOS_MAX: usize = 65_536;
+
+/// Hits told in one window. A wire message takes as many.
+pub const HITS_PER_WINDOW_MAX: usize = 16_384;
+
+/// Flows, and names asked for, that are remembered as having told of a hit.
+pub const HITS_REMEMBERED_MAX: usize = 65_536;
+
+/// Summaries that wait to be taken. The caller takes them after each call that feeds the sensor;
+/// no call makes more than three.
+pub const OUTPUTS_MAX: usize = 8;

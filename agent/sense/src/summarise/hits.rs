@@ -1,0 +1,213 @@
+//! Match: the ends of each new flow, the names of questions and the server names of ClientHellos
+//! against the indicator set. A hit is told once per flow, and once per window for a name that a
+//! client asks a resolver for. It is never sampled; what a bound turned away is counted.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use picket_intel::{IndicatorSet, Match};
+use picket_wire::{Hit, HitKind, Net, Transport};
+
+use super::conversations::local_side;
+use crate::decode::{Endpoint, Protocol};
+use crate::flow::FlowKey;
+use crate::limits::{HITS_PER_WINDOW_MAX, HITS_REMEMBERED_MAX};
+
+/// A packet that may meet an indicator.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sighting {
+    pub(crate) ts_ns: u64,
+    pub(crate) src: Endpoint,
+    pub(crate) dst: Endpoint,
+    pub(crate) protocol: Protocol,
+}
+
+impl Sighting {
+    fn flow(&self) -> FlowKey {
+        FlowKey::new(self.src, self.dst, self.protocol, None).0
+    }
+}
+
+/// Indicators and what met them.
+#[derive(Default)]
+pub(crate) struct Hits {
+    set: Arc<IndicatorSet>,
+    local: Vec<Net>,
+    /// Flows that have told of an address, with the time of the last packet that met it.
+    told: HashMap<FlowKey, u64, RandomState>,
+    /// Flows that have told of a server name.
+    told_tls: HashMap<FlowKey, u64, RandomState>,
+    /// Names asked for in this window.
+    told_names: HashSet<(IpAddr, IpAddr, Transport, String)>,
+    pending: Vec<Hit>,
+    in_window: usize,
+    cut: u64,
+}
+
+/// Whether a sighting met anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// Something listed, told now.
+    Now,
+    /// Something listed that was told before.
+    Before,
+    /// Nothing listed.
+    Nothing,
+}
+
+impl Hits {
+    pub(crate) fn new(set: Arc<IndicatorSet>, local: Vec<Net>) -> Self {
+        Self {
+            set,
+            local,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn set(&self) -> &IndicatorSet {
+        &self.set
+    }
+
+    /// Matches against another set from now on.
+    pub(crate) fn replace_set(&mut self, set: Arc<IndicatorSet>) {
+        self.set = set;
+    }
+
+    /// Matches both ends of a flow.
+    pub(crate) fn on_flow(&mut self, sighting: &Sighting) -> Met {
+        if self.set.is_empty() {
+            return Met::Nothing;
+        }
+        let set = Arc::clone(&self.set);
+        let ends = [(sighting.src, true), (sighting.dst, false)];
+        let matches =
+            ends.map(|(end, is_source)| (set.match_address(end.addr, end.port), is_source));
+        if matches.iter().all(|(found, _)| found.is_empty()) {
+            return Met::Nothing;
+        }
+        if remember(&mut self.told, sighting) {
+            return Met::Before;
+        }
+        for (found, is_source) in &matches {
+            for one in first_of_each_list(found) {
+                let mut hit = self.hit(sighting, HitKind::Address, one);
+                hit.source_listed = *is_source;
+                self.put(hit);
+            }
+        }
+        Met::Now
+    }
+
+    /// Matches the name of a question; `sighting` goes from the client to the resolver.
+    pub(crate) fn on_question(&mut self, sighting: &Sighting, transport: Transport, name: &str) {
+        let set = Arc::clone(&self.set);
+        let found = set.match_domain(name);
+        if found.is_empty() || self.told_names.len() >= HITS_REMEMBERED_MAX {
+            self.cut += u64::from(!found.is_empty());
+            return;
+        }
+        let told = (
+            sighting.src.addr,
+            sighting.dst.addr,
+            transport,
+            name.to_owned(),
+        );
+        if self.told_names.insert(told) {
+            self.tell_name(sighting, HitKind::Question, name, &found);
+        }
+    }
+
+    /// Matches the server name of a ClientHello.
+    pub(crate) fn on_tls_name(&mut self, sighting: &Sighting, name: &str) {
+        let set = Arc::clone(&self.set);
+        let found = set.match_domain(name);
+        if !found.is_empty() && !remember(&mut self.told_tls, sighting) {
+            self.tell_name(sighting, HitKind::TlsName, name, &found);
+        }
+    }
+
+    fn tell_name(&mut self, at: &Sighting, kind: HitKind, name: &str, found: &[Match<'_>]) {
+        for one in first_of_each_list(found) {
+            let mut hit = self.hit(at, kind, one);
+            hit.name = Some(name.to_owned());
+            self.put(hit);
+        }
+    }
+
+    fn hit(&self, at: &Sighting, kind: HitKind, met: &Match<'_>) -> Hit {
+        Hit {
+            time_ns: at.ts_ns,
+            kind,
+            indicator: met.indicator.to_string(),
+            category: met.list.category.name().to_owned(),
+            list: met.list.name.clone(),
+            version: self.set.version(),
+            src: at.src.addr,
+            src_port: at.src.port,
+            dst: at.dst.addr,
+            dst_port: at.dst.port,
+            protocol: at.protocol.0,
+            local: local_side(&self.local, at.src.addr, at.dst.addr),
+            source_listed: false,
+            name: None,
+            process: None,
+        }
+    }
+
+    fn put(&mut self, hit: Hit) {
+        if self.in_window >= HITS_PER_WINDOW_MAX {
+            self.cut += 1;
+            return;
+        }
+        self.in_window += 1;
+        self.pending.push(hit);
+    }
+
+    /// Hits that wait to be told.
+    pub(crate) fn take(&mut self) -> Vec<Hit> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Begins another window: forgets flows that met nothing since `keep_from_ns`, and says how
+    /// many hits were cut.
+    pub(crate) fn close_window(&mut self, keep_from_ns: u64) -> u64 {
+        for told in [&mut self.told, &mut self.told_tls] {
+            told.retain(|_, last_ns| *last_ns >= keep_from_ns);
+        }
+        self.told_names.clear();
+        self.in_window = 0;
+        std::mem::take(&mut self.cut)
+    }
+
+    /// A flow that has told and goes on: it must not tell again.
+    pub(crate) fn keep(&mut self, flow: &FlowKey, last_ns: u64) {
+        for told in [&mut self.told, &mut self.told_tls] {
+            if let Some(at) = told.get_mut(flow) {
+                *at = last_ns.max(*at);
+            }
+        }
+    }
+}
+
+/// Notes that a flow tells. Returns whether it has told before. When there is no more room, all is
+/// forgotten: a hit told twice is better than one not told.
+fn remember(told: &mut HashMap<FlowKey, u64, RandomState>, sighting: &Sighting) -> bool {
+    if told.len() >= HITS_REMEMBERED_MAX {
+        told.clear();
+    }
+    told.insert(sighting.flow(), sighting.ts_ns).is_some()
+}
+
+/// The most specific match of each list: matches come most specific first.
+fn first_of_each_list<'a>(found: &'a [Match<'a>]) -> impl Iterator<Item = &'a Match<'a>> {
+    found.iter().enumerate().filter_map(|(at, one)| {
+        let earlier = found.get(..at).unwrap_or_default();
+        (!earlier
+            .iter()
+            .any(|other| std::ptr::eq(other.list, one.list)))
+        .then_some(one)
+    })
+}

@@ -1,0 +1,454 @@
+//! Summarise: from flows, messages and counters to the summary of a window.
+//!
+//! [`Summariser`] takes what was decoded or counted and hands out a summary when it is told that a
+//! window is over; when that is, [`crate::sensor`] knows. Packets inside tunnels are counted under
+//! `inner` and not summarised: the host's own interfaces show the outer packets alone.
+
+mod conversations;
+mod counters;
+mod hits;
+mod names;
+mod questions;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use picket_intel::IndicatorSet;
+use picket_wire::summary::SUMMARY_VERSION;
+use picket_wire::{Cut, Gap, Hit, Host, Opened, Summary, Transport, Window};
+
+pub use counters::{Counters, Equation, Tally};
+
+use conversations::{Conversations, Hello};
+use counters::KERNEL;
+use hits::{Hits, Met, Sighting};
+use names::Names;
+use questions::{Asked, Questions};
+
+use crate::decode::dns::{AnswerData, Message, Service};
+use crate::decode::tls::ClientHello;
+use crate::decode::{
+    Decoded, DecoderLosses, Endpoint, Event, Packet, Protocol, Record, Transport as Carrier,
+};
+use crate::flow::{FlowKey, FlowTable};
+use crate::input::{FlowDelta, KernelHit, StageCount, Way};
+use crate::limits::{FLOW_IDLE_NS, HELLOS_MAX};
+
+/// DNS over UDP is asked at this port (RFC 1035 4.2.1).
+const DNS_PORT: u16 = 53;
+
+/// What a window gathers, and what outlives it.
+pub(crate) struct Summariser {
+    host: Host,
+    flows: FlowTable,
+    hellos: HashMap<FlowKey, Hello, RandomState>,
+    questions: Questions,
+    names: Names,
+    hits: Hits,
+    counters: Counters,
+    /// Frames and packets of flows, apart from `counters` because there is one for each frame.
+    frames: Frames,
+    losses: DecoderLosses,
+    gap: Option<Gap>,
+}
+
+#[derive(Default)]
+struct Frames {
+    seen: Tally,
+    flow: Tally,
+    /// Offered to the flow table, in IP bytes.
+    offered: Tally,
+    recorded: Tally,
+}
+
+impl Summariser {
+    pub(crate) fn new(
+        host: Host,
+        set: Arc<IndicatorSet>,
+        flows_max: usize,
+        gap: Option<Gap>,
+    ) -> Self {
+        let hits = Hits::new(set, host.local.clone());
+        Self {
+            host,
+            flows: FlowTable::new(flows_max),
+            hellos: HashMap::default(),
+            questions: Questions::default(),
+            names: Names::default(),
+            hits,
+            counters: Counters::default(),
+            frames: Frames::default(),
+            losses: DecoderLosses::default(),
+            gap,
+        }
+    }
+
+    pub(crate) fn replace_set(&mut self, set: Arc<IndicatorSet>) {
+        self.hits.replace_set(set);
+    }
+
+    /// Counters since the start, up to date.
+    pub(crate) fn counters(&mut self) -> &Counters {
+        self.count_frames();
+        &self.counters
+    }
+
+    pub(crate) fn count(&mut self, stage: &'static str, reason: &'static str, count: u64) {
+        self.counters.add(stage, reason, count, 0);
+    }
+
+    /// Takes what the decoder found in a frame.
+    pub(crate) fn on_event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Packet(packet) if packet.tunnel.is_none() => self.on_packet(packet),
+            Event::NotFlow {
+                class,
+                tunnel: None,
+                wire_bytes,
+            } => {
+                let bytes = u64::from(wire_bytes);
+                self.frames.seen.add(1, bytes);
+                self.counters
+                    .add_class("decode", "not_flow_", class.name(), 1, bytes);
+            }
+            Event::Lost {
+                reason,
+                tunnel: None,
+                wire_bytes,
+            } => {
+                let bytes = u64::from(wire_bytes);
+                self.frames.seen.add(1, bytes);
+                self.counters
+                    .add_class("decode", "lost_", reason.name(), 1, bytes);
+            }
+            Event::Packet(packet) => self.on_inner(packet.wire_bytes),
+            Event::NotFlow { wire_bytes, .. } | Event::Lost { wire_bytes, .. } => {
+                self.on_inner(wire_bytes);
+            }
+            Event::Record(record) => self.on_record(&record),
+        }
+    }
+
+    fn on_inner(&mut self, wire_bytes: u32) {
+        self.counters
+            .add("inner", "packets", 1, u64::from(wire_bytes));
+    }
+
+    fn on_packet(&mut self, packet: &Packet<'_>) {
+        let wire_bytes = u64::from(packet.wire_bytes);
+        self.frames.seen.add(1, wire_bytes);
+        self.frames.flow.add(1, wire_bytes);
+        let flows_before = self.flows.len();
+        let ip_bytes = u64::from(packet.ip_bytes);
+        self.frames.offered.add(1, ip_bytes);
+        let new = match self.flows.record(packet) {
+            Ok(_) => {
+                self.frames.recorded.add(1, ip_bytes);
+                self.flows.len() > flows_before
+            }
+            Err(_) => {
+                self.counters.add("flow", "lost_table_full", 1, ip_bytes);
+                // Whether it is new is not known, and a hit must not be missed.
+                true
+            }
+        };
+        if new {
+            let Packet {
+                ts_ns,
+                src,
+                dst,
+                protocol,
+                ..
+            } = *packet;
+            self.hits.on_flow(&Sighting {
+                ts_ns,
+                src,
+                dst,
+                protocol,
+            });
+        }
+    }
+
+    /// Takes what the kernel counted of a flow.
+    pub(crate) fn on_flow(&mut self, delta: &FlowDelta) {
+        let packets = delta.packets_out.saturating_add(delta.packets_in);
+        let bytes = delta.bytes_out.saturating_add(delta.bytes_in);
+        self.counters.add(KERNEL, "flow", packets, bytes);
+        self.frames.offered.add(packets, bytes);
+        match self.flows.add_delta(delta) {
+            Ok(_) => self.frames.recorded.add(packets, bytes),
+            Err(_) => self.counters.add("flow", "lost_table_full", packets, bytes),
+        }
+    }
+
+    /// Takes what the kernel's tables matched, and names the indicator.
+    pub(crate) fn on_kernel_hit(&mut self, hit: &KernelHit) {
+        let local = Endpoint::new(hit.local.0, hit.local.1);
+        let remote = Endpoint::new(hit.remote.0, hit.remote.1);
+        let (src, dst) = match hit.way {
+            Way::Out => (local, remote),
+            Way::In => (remote, local),
+        };
+        let protocol = Protocol(hit.protocol);
+        let met = self.hits.on_flow(&Sighting {
+            ts_ns: hit.ts_ns,
+            src,
+            dst,
+            protocol,
+        });
+        self.counters.add(
+            "hit",
+            match met {
+                Met::Now => "confirmed",
+                Met::Before => "repeated",
+                Met::Nothing => "unconfirmed",
+            },
+            1,
+            0,
+        );
+    }
+
+    /// Takes a counter of a stage before us.
+    pub(crate) fn on_counts(&mut self, count: &StageCount) {
+        self.counters
+            .add(count.stage, count.reason, count.packets, count.bytes);
+    }
+
+    /// Takes a message.
+    pub(crate) fn on_record(&mut self, record: &Record) {
+        if record.tunnel.is_some() {
+            return;
+        }
+        match &record.message {
+            Decoded::Dns(message) if message.service == Service::Dns => {
+                self.on_dns(record, message);
+            }
+            Decoded::Dns(_) => {}
+            Decoded::ClientHello(hello) => self.on_hello(record, hello),
+        }
+    }
+
+    fn on_dns(&mut self, record: &Record, message: &Message) {
+        let reason = if message.response {
+            "responses"
+        } else {
+            "queries"
+        };
+        self.counters
+            .add("dns", reason, 1, u64::from(message.bytes));
+        if message.fault.is_some() {
+            self.counters.add("dns", "faulty", 1, 0);
+        }
+        let (client, resolver) = if message.response {
+            (record.dst, record.src)
+        } else {
+            (record.src, record.dst)
+        };
+        let (transport, protocol) = match record.transport {
+            Carrier::Udp => (Transport::Udp, Protocol::UDP),
+            Carrier::Tcp => (Transport::Tcp, Protocol::TCP),
+        };
+        let ts_ns = record.ts_ns;
+        self.questions.add(&Asked {
+            ts_ns,
+            client: client.addr,
+            resolver: resolver.addr,
+            transport,
+            message,
+        });
+        let Some(name) = message.qname() else { return };
+        let name: Arc<str> = name.to_string().into();
+        let sighting = Sighting {
+            ts_ns,
+            src: client,
+            dst: resolver,
+            protocol,
+        };
+        self.hits.on_question(&sighting, transport, &name);
+        for answer in &message.answers {
+            let address: IpAddr = match answer.data {
+                AnswerData::A(address) => address.into(),
+                AnswerData::Aaaa(address) => address.into(),
+                _ => continue,
+            };
+            if !self
+                .names
+                .learn((client.addr, address), &name, answer.ttl, ts_ns)
+            {
+                self.counters.add("names", "lost_full", 1, 0);
+            }
+        }
+    }
+
+    fn on_hello(&mut self, record: &Record, hello: &ClientHello) {
+        self.counters.add("tls", "client_hellos", 1, 0);
+        if record.transport != Carrier::Tcp {
+            return;
+        }
+        let Record {
+            ts_ns, src, dst, ..
+        } = *record;
+        let protocol = Protocol::TCP;
+        let name = hello.sni.as_ref().map(|name| name.to_ascii_lowercase());
+        if let Some(name) = &name {
+            self.hits.on_tls_name(
+                &Sighting {
+                    ts_ns,
+                    src,
+                    dst,
+                    protocol,
+                },
+                name,
+            );
+        }
+        let (flow, _) = FlowKey::new(src, dst, protocol, None);
+        if self.hellos.len() >= HELLOS_MAX && !self.hellos.contains_key(&flow) {
+            self.counters.add("tls", "lost_full", 1, 0);
+            return;
+        }
+        self.hellos.entry(flow).or_insert_with(|| Hello {
+            ts_ns,
+            name,
+            ja4: hello.ja4.clone(),
+        });
+    }
+
+    /// Takes the decoder's losses since the start; they are messages, not packets.
+    pub(crate) fn on_losses(&mut self, losses: DecoderLosses) {
+        let before = std::mem::replace(&mut self.losses, losses);
+        let (fragments, streams) = (losses.fragments, losses.streams);
+        for (stage, reason, now, before) in [
+            (
+                "fragments",
+                "incomplete",
+                fragments.incomplete,
+                before.fragments.incomplete,
+            ),
+            (
+                "fragments",
+                "refused",
+                fragments.refused,
+                before.fragments.refused,
+            ),
+            (
+                "streams",
+                "forgotten",
+                streams.forgotten,
+                before.streams.forgotten,
+            ),
+            ("streams", "gaps", streams.gaps, before.streams.gaps),
+            (
+                "streams",
+                "overlong",
+                streams.overlong,
+                before.streams.overlong,
+            ),
+        ] {
+            if now > before {
+                self.counters.add(stage, reason, now - before, 0);
+            }
+        }
+    }
+
+    /// Hits that wait, as a message that does not wait for the window's end.
+    pub(crate) fn take_hits(&mut self) -> Option<Summary> {
+        let hits = self.hits.take();
+        let times = || hits.iter().map(|hit| hit.time_ns);
+        let start_ns = times().min()?;
+        let end_ns = times().max()?.saturating_add(1);
+        Some(Summary {
+            immediate: true,
+            hits,
+            ..self.summary(Window { start_ns, end_ns })
+        })
+    }
+
+    /// Closes the window: hands out its summary and starts anew.
+    pub(crate) fn close(&mut self, window: Window, keep: Keep) -> Summary {
+        let keep_from_ns = match keep {
+            Keep::Flows => window.start_ns.saturating_sub(FLOW_IDLE_NS),
+            Keep::Nothing => u64::MAX,
+        };
+        let mut cut = Cut::default();
+        let mut conversations = Conversations::new(&self.host.local);
+        self.flows.close_window(keep_from_ns, |flow| {
+            conversations.add(flow, self.hellos.get(&flow.key));
+            self.hits.keep(&flow.key, flow.last_ns);
+        });
+        self.hellos
+            .retain(|key, hello| hello.ts_ns >= keep_from_ns || self.flows.find(key).is_some());
+        let mut conversations = conversations.finish(&mut cut);
+        let asked = self.questions.asked_over_udp();
+        for one in &mut conversations {
+            let dns = one.server_port == DNS_PORT && one.protocol == Protocol::UDP.0;
+            if dns && asked.contains(&(one.client, one.server)) {
+                // The kernel knows no questions; the copies of them do.
+                one.opened = Opened::Seen;
+            }
+            let name = self
+                .names
+                .find((one.client, one.server), (one.first_ns, one.last_ns));
+            one.dns_name = name.map(|name| name.to_string());
+        }
+        self.names.expire(window.start_ns);
+        let (questions, questions_cut) = self.questions.take();
+        cut.questions = questions_cut;
+        cut.hits = self.hits.close_window(keep_from_ns);
+        self.count_frames();
+        let counters = self.counters.take();
+        Summary {
+            conversations,
+            questions,
+            counters,
+            cut,
+            ..self.summary(window)
+        }
+    }
+
+    fn summary(&mut self, window: Window) -> Summary {
+        let mut host = self.host.clone();
+        host.indicators = self.hits.set().version();
+        Summary {
+            version: SUMMARY_VERSION,
+            immediate: false,
+            host,
+            window,
+            conversations: Vec::new(),
+            questions: Vec::new(),
+            hits: Vec::<Hit>::new(),
+            counters: Vec::new(),
+            cut: Cut::default(),
+            gap: self.gap.take(),
+        }
+    }
+
+    fn count_frames(&mut self) {
+        let Frames {
+            seen,
+            flow,
+            offered,
+            recorded,
+        } = std::mem::take(&mut self.frames);
+        for (stage, reason, tally) in [
+            ("decode", "seen", seen),
+            ("decode", "flow", flow),
+            ("flow", "seen", offered),
+            ("flow", "flow", recorded),
+        ] {
+            if tally != Tally::default() {
+                self.counters.add(stage, reason, tally.count, tally.bytes);
+            }
+        }
+    }
+}
+
+/// What outlives a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Flows that are not idle for long.
+    Flows,
+    /// Nothing: time has jumped back, and what was seen lies in the future.
+    Nothing,
+}

@@ -1,0 +1,117 @@
+//! Which name led to an address: what DNS answered to a client, for as long as it holds.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::limits::{NAME_KEEP_NS, NAME_KEEP_NS_MAX, NAMES_MAX};
+
+struct Known {
+    name: Arc<str>,
+    from_ns: u64,
+    until_ns: u64,
+}
+
+/// Names by (who asked, address answered), bounded.
+#[derive(Default)]
+pub(crate) struct Names {
+    known: HashMap<(IpAddr, IpAddr), Known, RandomState>,
+}
+
+impl Names {
+    /// Remembers that `client` was told at `now_ns` that `name` is at `address` for `ttl_s`
+    /// seconds. Returns whether there was room.
+    pub(crate) fn learn(
+        &mut self,
+        (client, address): (IpAddr, IpAddr),
+        name: &Arc<str>,
+        ttl_s: u32,
+        now_ns: u64,
+    ) -> bool {
+        let key = (client, address.to_canonical());
+        if self.known.len() >= NAMES_MAX && !self.known.contains_key(&key) {
+            return false;
+        }
+        let keep_ns = (u64::from(ttl_s) * 1_000_000_000).clamp(NAME_KEEP_NS, NAME_KEEP_NS_MAX);
+        let until_ns = now_ns.saturating_add(keep_ns);
+        self.known.insert(
+            key,
+            Known {
+                name: Arc::clone(name),
+                from_ns: now_ns,
+                until_ns,
+            },
+        );
+        true
+    }
+
+    /// The name that led `client` to `address` in a conversation with packets from `first_ns` to
+    /// `last_ns`. A name in use is kept on.
+    pub(crate) fn find(
+        &mut self,
+        (client, address): (IpAddr, IpAddr),
+        (first_ns, last_ns): (u64, u64),
+    ) -> Option<Arc<str>> {
+        let known = self.known.get_mut(&(client, address))?;
+        if known.until_ns < first_ns || known.from_ns > last_ns {
+            return None;
+        }
+        known.until_ns = known.until_ns.max(last_ns.saturating_add(NAME_KEEP_NS));
+        Some(Arc::clone(&known.name))
+    }
+
+    /// Forgets what ended before `now_ns`.
+    pub(crate) fn expire(&mut self, now_ns: u64) {
+        self.known.retain(|_, known| known.until_ns >= now_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn a_name_holds_for_its_client_and_its_time() {
+        let mut names = Names::default();
+        let name: Arc<str> = "a.example".into();
+        assert!(names.learn((ip(1), ip(9)), &name, 3600, 100 * S));
+        let mut find = |client, at| names.find((ip(client), ip(9)), (at, at)).is_some();
+        assert!(find(1, 101 * S), "soon after");
+        assert!(!find(2, 101 * S), "another client did not ask");
+        assert!(!find(1, 99 * S), "it was not known before");
+        assert!(find(1, 3_700 * S), "until its time is over");
+        assert!(find(1, 3_900 * S), "a name in use is kept on");
+        assert!(!find(1, 9_000 * S), "but not for ever");
+    }
+
+    #[test]
+    fn a_short_time_is_stretched_and_the_expired_go() {
+        let mut names = Names::default();
+        names.learn((ip(1), ip(9)), &"a.example".into(), 0, 100 * S);
+        assert!(names.find((ip(1), ip(9)), (130 * S, 130 * S)).is_some());
+        names.expire(99_999 * S);
+        assert!(names.known.is_empty());
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let mut names = Names::default();
+        let name: Arc<str> = "a.example".into();
+        for at in 0..NAMES_MAX as u32 {
+            assert!(names.learn((ip(1), IpAddr::from(at.to_be_bytes())), &name, 60, S));
+        }
+        assert!(!names.learn((ip(1), ip(9)), &name, 60, S));
+        assert!(
+            names.learn((ip(1), IpAddr::from([0, 0, 0, 1])), &name, 60, S),
+            "a known one"
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! The DNS questions of a window: one group per client, resolver, transport, name and type.
+
+use std::net::IpAddr;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use picket_wire::{Answer, Question, Transport};
+
+use crate::decode::dns::{AnswerData, Message, Name};
+use crate::limits::{ANSWER_CHARS_MAX, QUESTION_GROUPS_MAX, QUESTIONS_PER_SUMMARY_MAX};
+
+/// RCODE 3 (RFC 1035 4.1.1): there is no such name.
+const NXDOMAIN: u16 = 3;
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    client: IpAddr,
+    resolver: IpAddr,
+    transport: Transport,
+    name: Name,
+    qtype: u16,
+}
+
+/// A DNS message and who spoke it to whom.
+pub(crate) struct Asked<'a> {
+    pub(crate) ts_ns: u64,
+    pub(crate) client: IpAddr,
+    pub(crate) resolver: IpAddr,
+    pub(crate) transport: Transport,
+    pub(crate) message: &'a Message,
+}
+
+/// The groups of the window.
+#[derive(Default)]
+pub(crate) struct Questions {
+    groups: HashMap<Key, Question, RandomState>,
+    turned_away: u64,
+}
+
+impl Questions {
+    /// Adds a message to its group. One without a question has none.
+    pub(crate) fn add(&mut self, asked: &Asked<'_>) {
+        let message = asked.message;
+        let Some(question) = &message.question else {
+            return;
+        };
+        let key = Key {
+            client: asked.client,
+            resolver: asked.resolver,
+            transport: asked.transport,
+            name: question.name.clone(),
+            qtype: question.kind.0,
+        };
+        if self.groups.len() >= QUESTION_GROUPS_MAX && !self.groups.contains_key(&key) {
+            self.turned_away += 1;
+            return;
+        }
+        let group = self.groups.entry(key).or_insert_with_key(|key| Question {
+            client: key.client,
+            resolver: key.resolver,
+            transport: key.transport,
+            name: key.name.to_string(),
+            qtype: key.qtype,
+            asked: 0,
+            answered: 0,
+            nxdomain: 0,
+            rcode: None,
+            answers: Vec::new(),
+            first_ns: asked.ts_ns,
+            last_ns: asked.ts_ns,
+            bytes: 0,
+            process: None,
+        });
+        group.first_ns = group.first_ns.min(asked.ts_ns);
+        group.last_ns = group.last_ns.max(asked.ts_ns);
+        group.bytes += u64::from(message.bytes);
+        if !message.response {
+            group.asked = group.asked.saturating_add(1);
+            return;
+        }
+        group.answered = group.answered.saturating_add(1);
+        group.nxdomain = group
+            .nxdomain
+            .saturating_add(u32::from(message.rcode.0 == NXDOMAIN));
+        group.rcode = Some(message.rcode.0);
+        for answer in &message.answers {
+            if group.answers.len() >= picket_wire::limits::ANSWERS_MAX {
+                break;
+            }
+            let answer = Answer {
+                rtype: answer.kind.0,
+                data: shown(&answer.data),
+            };
+            if !group.answers.contains(&answer) {
+                group.answers.push(answer);
+            }
+        }
+    }
+
+    /// Whether a question of `client` to `resolver` over UDP was seen in the window.
+    pub(crate) fn asked_over_udp(&self) -> hashbrown::HashSet<(IpAddr, IpAddr), RandomState> {
+        let udp = self
+            .groups
+            .values()
+            .filter(|q| q.transport == Transport::Udp && q.asked > 0);
+        udp.map(|question| (question.client, question.resolver))
+            .collect()
+    }
+
+    /// Hands the groups out in a fixed order and starts anew, with the number of groups cut: those
+    /// asked least go first, and a message that found no room to open a group counts as one.
+    pub(crate) fn take(&mut self) -> (Vec<Question>, u64) {
+        let mut all: Vec<Question> = self.groups.drain().map(|(_, question)| question).collect();
+        let mut cut = std::mem::take(&mut self.turned_away);
+        let place = |q: &Question| (q.client, q.resolver, q.transport, q.qtype);
+        if all.len() > QUESTIONS_PER_SUMMARY_MAX {
+            cut += (all.len() - QUESTIONS_PER_SUMMARY_MAX) as u64;
+            all.sort_unstable_by(|a, b| {
+                let weight = |q: &Question| std::cmp::Reverse(q.asked.saturating_add(q.answered));
+                let by_weight = weight(a).cmp(&weight(b));
+                by_weight
+                    .then_with(|| a.name.cmp(&b.name))
+                    .then_with(|| place(a).cmp(&place(b)))
+            });
+            all.truncate(QUESTIONS_PER_SUMMARY_MAX);
+        }
+        all.sort_unstable_by(|a, b| {
+            (a.client, a.resolver)
+                .cmp(&(b.client, b.resolver))
+                .then_with(|| a.name.cmp(&b.name).then_with(|| place(a).cmp(&place(b))))
+        });
+        (all, cut)
+    }
+}
+
+/// The data of an answer as text, bounded.
+fn shown(data: &AnswerData) -> String {
+    let mut text = match data {
+        AnswerData::A(address) => address.to_string(),
+        AnswerData::Aaaa(address) => address.to_string(),
+        AnswerData::Name(name) => name.to_string(),
+        AnswerData::Text(text) => text.clone(),
+    };
+    text.truncate(text.floor_char_boundary(ANSWER_CHARS_MAX));
+    text
+}

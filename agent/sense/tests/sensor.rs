@@ -1,0 +1,576 @@
+//! The sensor on packets made by hand: windows, folding, names, hits, cuts, and the loss equation.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bench;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use bench::*;
+use picket_sense::input::{FlowDelta, KernelHit, LinkType, PacketCopy, StageCount, Way};
+use picket_sense::limits::CONVERSATIONS_PER_SUMMARY_MAX;
+use picket_sense::{Clock, SensorConfig};
+use picket_wire::{HitKind, Opened, Side, Summary, Transport};
+
+fn windows(summaries: &[Summary]) -> Vec<(u64, u64)> {
+    let windows = summaries.iter().filter(|summary| !summary.immediate);
+    windows
+        .map(|s| ((s.window.start_ns - T0) / S, (s.window.end_ns - T0) / S))
+        .collect()
+}
+
+#[test]
+fn windows_are_aligned_and_empty_ones_are_not_written() {
+    let mut bench = Bench::new(&[]);
+    for second in [3, 9, 10, 45] {
+        bench.frame(T0 + second * S, &udp(at(1, 999), at(2, 123), b"x"));
+    }
+    let summaries = bench.finish();
+    assert_eq!(windows(&summaries), [(0, 10), (10, 20), (40, 50)]);
+    let packets: Vec<u64> = summaries
+        .iter()
+        .map(|s| s.conversations[0].packets_out)
+        .collect();
+    assert_eq!(packets, [2, 1, 1], "counters are of their window alone");
+}
+
+#[test]
+fn a_little_late_is_not_another_window_and_far_back_is() {
+    let mut bench = Bench::new(&[]);
+    let packet = udp(at(1, 999), at(2, 123), b"x");
+    bench.frame(T0 + 100 * S, &packet);
+    bench.frame(T0 + 95 * S, &packet);
+    bench.frame(T0 + 20 * S, &packet);
+    let summaries = bench.finish();
+    assert_eq!(windows(&summaries), [(100, 110), (20, 30)]);
+    assert_eq!(summaries[0].conversations[0].packets_out, 2);
+    assert_eq!(counter(&summaries[0], "clock", "jumped_back"), 1);
+    assert_eq!(counter(&summaries[1], "clock", "jumped_back"), 0);
+}
+
+#[test]
+fn client_ports_fold_and_attempts_are_told_from_answers() {
+    let mut bench = Bench::new(&[]);
+    let server = at(2, 443);
+    for port in 40_000..40_005 {
+        bench.frame(T0, &tcp(at(1, port), server, SYN, 1, b""));
+    }
+    bench.frame(T0 + 1, &tcp(server, at(1, 40_000), SYN | ACK, 9, b""));
+    bench.frame(T0 + 2, &tcp(server, at(1, 40_001), RST | ACK, 9, b""));
+    // A SYN sent again in the next window is no further attempt.
+    bench.frame(T0 + 11 * S, &tcp(at(1, 40_002), server, SYN, 1, b""));
+    let summaries = bench.finish();
+    let first = &summaries[0].conversations[0];
+    assert_eq!(summaries[0].conversations.len(), 1);
+    assert_eq!(
+        (first.client, first.server, first.server_port),
+        (ip(1), ip(2), 443)
+    );
+    assert_eq!(
+        (first.opened, first.local, first.client_port),
+        (Opened::Seen, Side::Client, 40_000)
+    );
+    assert_eq!(
+        (first.flows, first.attempts, first.accepted, first.refused),
+        (5, 5, 1, 1)
+    );
+    assert_eq!(
+        (first.packets_out, first.packets_in, first.bytes_out),
+        (5, 2, 200)
+    );
+    let second = &summaries[1].conversations[0];
+    assert_eq!(
+        (second.flows, second.attempts, second.packets_out),
+        (1, 0, 1)
+    );
+}
+
+#[test]
+fn who_opened_is_said_with_how_it_is_known() {
+    let check = |name: &str, packet: &[u8], client: u8, opened: Opened| {
+        let mut bench = Bench::new(&[]);
+        bench.frame(T0, packet);
+        let one = &bench.finish()[0].conversations[0];
+        assert_eq!((one.client, one.opened), (ip(client), opened), "{name}");
+    };
+    check(
+        "a SYN",
+        &tcp(at(2, 80), at(1, 9), SYN, 0, b""),
+        2,
+        Opened::Seen,
+    );
+    check(
+        "a SYN-ACK",
+        &tcp(at(2, 80), at(1, 9000), SYN | ACK, 0, b""),
+        1,
+        Opened::Guessed,
+    );
+    check(
+        "midstream, lower port serves",
+        &tcp(at(2, 80), at(1, 9000), ACK, 0, b""),
+        1,
+        Opened::Guessed,
+    );
+    check(
+        "a question",
+        &udp(at(2, 9), at(1, 53), &dns("a.example", None, 0)),
+        2,
+        Opened::Seen,
+    );
+    check(
+        "equal ports",
+        &udp(at(2, 123), at(1, 123), b"x"),
+        1,
+        Opened::Unknown,
+    );
+}
+
+#[test]
+fn questions_are_grouped_and_their_answers_name_the_server() {
+    let mut bench = Bench::new(&[]);
+    let (client, resolver) = (at(1, 5353), at(53, 53));
+    for _ in 0..2 {
+        bench.frame(T0, &udp(client, resolver, &dns("WWW.a.example", None, 0)));
+    }
+    bench.frame(
+        T0 + 1,
+        &udp(
+            resolver,
+            client,
+            &dns("www.A.example", Some(&[[192, 0, 2, 9]]), 0),
+        ),
+    );
+    bench.frame(T0 + 2, &udp(client, resolver, &dns("no.example", None, 0)));
+    bench.frame(
+        T0 + 3,
+        &udp(resolver, client, &dns("no.example", Some(&[]), 3)),
+    );
+    bench.frame(T0 + 4, &tcp(at(1, 40_000), at(9, 80), SYN, 0, b""));
+    bench.frame(T0 + 5, &tcp(at(3, 40_000), at(9, 80), SYN, 0, b""));
+    let summary = &bench.finish()[0];
+    let shown: Vec<_> = summary
+        .questions
+        .iter()
+        .map(|q| {
+            (
+                q.name.as_str(),
+                q.asked,
+                q.answered,
+                q.nxdomain,
+                q.rcode,
+                q.qtype,
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("no.example", 1, 1, 1, Some(3), 1),
+            ("www.a.example", 2, 1, 0, Some(0), 1)
+        ]
+    );
+    let known = &summary.questions[1];
+    assert_eq!(
+        (known.client, known.resolver, known.transport),
+        (ip(1), ip(53), Transport::Udp)
+    );
+    assert_eq!(known.answers[0].data, "192.0.2.9");
+    let name = |client| {
+        let mut all = summary.conversations.iter();
+        let one = all
+            .find(|c| c.client == client && c.server == ip(9))
+            .unwrap();
+        one.dns_name.as_deref()
+    };
+    assert_eq!(name(ip(1)), Some("www.a.example"));
+    assert_eq!(name(ip(3)), None, "another client did not ask");
+}
+
+#[test]
+fn a_hit_is_told_at_once_and_once_per_flow() {
+    let mut bench = Bench::new(&["192.0.2.66", "192.0.2.64/28", "192.0.2.77:3333"]);
+    bench.frame(T0, &tcp(at(1, 40_000), at(66, 80), SYN, 0, b""));
+    assert_eq!(bench.summaries.len(), 1, "not with the window");
+    bench.frame(T0 + 1, &tcp(at(66, 80), at(1, 40_000), SYN | ACK, 0, b""));
+    bench.frame(T0 + 30 * S, &tcp(at(1, 40_000), at(66, 80), ACK, 1, b""));
+    bench.frame(T0 + 31 * S, &tcp(at(77, 3333), at(1, 9), ACK, 1, b""));
+    bench.frame(T0 + 31 * S, &tcp(at(1, 9), at(77, 3334), ACK, 1, b""));
+    let summaries = bench.finish();
+    let (told, windows): (Vec<&Summary>, Vec<&Summary>) =
+        summaries.iter().partition(|summary| summary.immediate);
+    assert_eq!(told.len(), 3, "one per flow, the second port being a net's");
+    assert!(windows.iter().all(|window| window.hits.is_empty()));
+    let first = &told[0].hits;
+    assert_eq!(first.len(), 2, "one for each list");
+    assert_eq!(
+        (first[0].kind, first[0].indicator.as_str()),
+        (HitKind::Address, "192.0.2.66")
+    );
+    assert_eq!(
+        (first[1].indicator.as_str(), first[1].list.as_str()),
+        ("192.0.2.64/28", "list of 192.0.2.64/28")
+    );
+    assert_eq!(
+        (first[0].src, first[0].dst_port, first[0].source_listed),
+        (ip(1), 80, false)
+    );
+    assert_eq!((first[0].time_ns, first[0].local), (T0, Side::Client));
+    assert_eq!(first[0].version, told[0].host.indicators);
+    assert!(told[0].conversations.is_empty() && told[0].counters.is_empty());
+    let answer = &told[1].hits[0];
+    assert_eq!(
+        (answer.indicator.as_str(), answer.source_listed),
+        ("192.0.2.77:3333", true)
+    );
+    assert_eq!(told[2].hits[0].indicator, "192.0.2.64/28");
+}
+
+#[test]
+fn names_asked_for_and_connected_to_are_matched() {
+    let mut bench = Bench::new(&["evil.example"]);
+    let (client, resolver) = (at(1, 999), at(53, 53));
+    for _ in 0..3 {
+        bench.frame(T0, &udp(client, resolver, &dns("a.Evil.example", None, 0)));
+        bench.frame(T0, &udp(client, resolver, &dns("notevil.example", None, 0)));
+    }
+    bench.frame(T0 + 1, &tcp(at(1, 40_000), at(7, 443), SYN, 0, b""));
+    bench.frame(
+        T0 + 2,
+        &tcp(
+            at(1, 40_000),
+            at(7, 443),
+            ACK,
+            1,
+            &client_hello("b.EVIL.example"),
+        ),
+    );
+    bench.frame(
+        T0 + 20 * S,
+        &udp(client, resolver, &dns("a.evil.example", None, 0)),
+    );
+    let summaries = bench.finish();
+    let hits: Vec<_> = summaries
+        .iter()
+        .flat_map(|summary| &summary.hits)
+        .map(|hit| {
+            (
+                hit.kind,
+                hit.name.as_deref().unwrap(),
+                hit.indicator.as_str(),
+                hit.dst,
+            )
+        })
+        .collect();
+    assert_eq!(
+        hits,
+        [
+            (HitKind::Question, "a.evil.example", "evil.example", ip(53)),
+            (HitKind::TlsName, "b.evil.example", "evil.example", ip(7)),
+            (HitKind::Question, "a.evil.example", "evil.example", ip(53)),
+        ]
+    );
+    let window = summaries.iter().find(|summary| !summary.immediate).unwrap();
+    let tls = window
+        .conversations
+        .iter()
+        .find(|c| c.server_port == 443)
+        .unwrap();
+    assert_eq!(tls.tls_name.as_deref(), Some("b.evil.example"));
+    assert!(
+        tls.ja4.as_ref().unwrap().starts_with("t12d0201"),
+        "{:?}",
+        tls.ja4
+    );
+}
+
+#[test]
+fn a_tls_name_stays_with_its_flow() {
+    let mut bench = Bench::new(&[]);
+    bench.frame(T0, &tcp(at(1, 40_000), at(7, 443), SYN, 0, b""));
+    bench.frame(
+        T0,
+        &tcp(
+            at(1, 40_000),
+            at(7, 443),
+            ACK,
+            1,
+            &client_hello("b.example"),
+        ),
+    );
+    bench.frame(T0 + 12 * S, &tcp(at(1, 40_000), at(7, 443), ACK, 999, b"x"));
+    bench.frame(T0 + 24 * S, &tcp(at(1, 40_001), at(7, 443), ACK, 1, b"x"));
+    let summaries = bench.finish();
+    let names: Vec<_> = summaries
+        .iter()
+        .map(|s| s.conversations[0].tls_name.as_deref())
+        .collect();
+    assert_eq!(names, [Some("b.example"), Some("b.example"), None]);
+}
+
+/// Asks every window for seen = flow + not flow + lost, and that what the flow stage took in
+/// is what the conversations hold or was cut.
+#[track_caller]
+fn equation_holds(summaries: &[Summary], stage: &str) -> u64 {
+    let mut seen_total = 0;
+    for summary in summaries.iter().filter(|summary| !summary.immediate) {
+        let sum = |stage: &str, begins: &[&str]| -> u64 {
+            let all = summary.counters.iter().filter(|c| c.stage == stage);
+            all.filter(|c| begins.iter().any(|b| c.reason.starts_with(b)))
+                .map(|c| c.count)
+                .sum()
+        };
+        let seen = sum(stage, &["seen"]);
+        assert_eq!(
+            seen,
+            sum(stage, &["flow", "not_flow_", "lost_"]),
+            "{:?}",
+            summary.counters
+        );
+        assert_eq!(sum(stage, &["flow"]), sum("flow", &["seen"]));
+        assert_eq!(sum("flow", &["seen"]), sum("flow", &["flow", "lost_"]));
+        let told: u64 = summary
+            .conversations
+            .iter()
+            .map(|c| c.packets_out + c.packets_in)
+            .sum();
+        assert_eq!(sum("flow", &["flow"]), told + summary.cut.packets);
+        seen_total += seen;
+    }
+    seen_total
+}
+
+#[test]
+fn every_packet_is_accounted_for_and_what_is_cut_is_counted() {
+    let mut config = SensorConfig::new(host(), Clock::Packets);
+    let flows = CONVERSATIONS_PER_SUMMARY_MAX + 1_000;
+    config.flows_max = flows;
+    let mut bench = Bench::with(config, &[]);
+    for n in 0..flows as u32 + 50 {
+        let server = SocketAddrV4::new(Ipv4Addr::from_bits(0x0a00_0000 + n), 80);
+        bench.frame(T0, &tcp(at(1, 4_000), server, SYN, 0, b""));
+    }
+    let busy = SocketAddrV4::new(Ipv4Addr::from_bits(0x0a00_0000 + flows as u32 - 1), 80);
+    bench.frame(T0, &tcp(at(1, 4_000), busy, ACK, 1, b"12345"));
+    bench.frame(T0, b"\x45\0\0");
+    bench.frame(T0, b"");
+    // An ICMP error.
+    let mut unreachable = udp(at(2, 1), at(1, 2), b"");
+    unreachable[9] = 1;
+    unreachable[20] = 3;
+    bench.frame(T0, &unreachable);
+    bench.frame(T0 + 10 * S, &udp(at(1, 1), at(2, 2), b""));
+    let summaries = bench.finish();
+    assert_eq!(equation_holds(&summaries, "decode"), flows as u64 + 50 + 5);
+    let first = &summaries[0];
+    assert_eq!(first.conversations.len(), CONVERSATIONS_PER_SUMMARY_MAX);
+    assert_eq!(
+        (first.cut.conversations, first.cut.packets, first.cut.bytes),
+        (1_000, 1_000, 40_000)
+    );
+    assert!(
+        first.conversations.iter().any(|c| c.packets_out == 2),
+        "the busiest stay"
+    );
+    assert_eq!(counter(first, "flow", "lost_table_full"), 50);
+    assert_eq!(counter(first, "decode", "lost_truncated"), 2);
+    assert_eq!(counter(first, "decode", "not_flow_icmp_error"), 1);
+    // What a summary holds fits an envelope, and opens again.
+    let bytes = first.to_bytes();
+    assert_eq!(&Summary::from_bytes(&bytes).unwrap(), first);
+}
+
+fn live() -> Bench {
+    Bench::with(
+        SensorConfig::new(host(), Clock::Caller),
+        &["192.0.2.66", "evil.example", "192.0.2.77:3333"],
+    )
+}
+
+fn delta(
+    remote: SocketAddrV4,
+    packets: (u64, u64),
+    flags: (u8, u8),
+    opener: Option<Way>,
+) -> FlowDelta {
+    FlowDelta {
+        local: (ip(1), 40_000),
+        remote: ((*remote.ip()).into(), remote.port()),
+        protocol: 6,
+        packets_out: packets.0,
+        packets_in: packets.1,
+        bytes_out: packets.0 * 40,
+        bytes_in: packets.1 * 40,
+        flags_out: flags.0,
+        flags_in: flags.1,
+        opener,
+        first_ns: T0 + 1,
+        last_ns: T0 + 2,
+        ifindex: 2,
+    }
+}
+
+fn kernel_hit(remote: SocketAddrV4, way: Way) -> KernelHit {
+    KernelHit {
+        ts_ns: T0 + 1,
+        local: (ip(1), 40_000),
+        remote: ((*remote.ip()).into(), remote.port()),
+        protocol: 6,
+        way,
+        set_version: 1,
+        ifindex: 2,
+    }
+}
+
+#[test]
+fn live_windows_follow_the_callers_clock_and_are_all_told() {
+    let mut bench = live();
+    bench.sensor.on_tick(T0 + 3 * S);
+    assert_eq!(bench.sensor.next_deadline(), Some(T0 + 10 * S));
+    bench.sensor.on_tick(T0 + 10 * S);
+    bench
+        .sensor
+        .on_flow(&delta(at(2, 80), (1, 0), (SYN, 0), Some(Way::Out)));
+    bench.sensor.on_tick(T0 + 20 * S);
+    bench.drain();
+    assert_eq!(windows(&bench.summaries), [(0, 10), (10, 20)]);
+    bench.sensor.finish(Some(T0 + 23 * S));
+    bench.drain();
+    assert_eq!(windows(&bench.summaries)[2], (20, 23));
+}
+
+#[test]
+fn the_kernels_word_and_the_packets_themselves_give_the_same_summary() {
+    let (client, server, resolver) = (at(1, 40_000), at(66, 443), at(53, 53));
+    let question = udp(client, resolver, &dns("a.evil.example", None, 0));
+    let hello = tcp(client, server, ACK, 1, &client_hello("b.example"));
+    let packets = [
+        (Way::Out, question.clone()),
+        (Way::Out, tcp(client, server, SYN, 0, b"")),
+        (Way::In, tcp(server, client, SYN | ACK, 0, b"")),
+        (Way::Out, hello.clone()),
+    ];
+    let mut replayed = Bench::with(
+        SensorConfig::new(host(), Clock::Packets),
+        &["192.0.2.66", "evil.example"],
+    );
+    for (_, packet) in &packets {
+        replayed.frame(T0 + 1, packet);
+    }
+    let replayed = replayed.finish();
+
+    let mut live = Bench::with(
+        SensorConfig::new(host(), Clock::Caller),
+        &["192.0.2.66", "evil.example"],
+    );
+    for data in [&question, &hello] {
+        let wire_bytes = u32::try_from(data.len()).unwrap();
+        live.sensor.on_copy(&PacketCopy {
+            ts_ns: T0 + 1,
+            data,
+            wire_bytes,
+            way: Way::Out,
+            ifindex: 2,
+        });
+        live.drain();
+    }
+    live.sensor.on_kernel_hit(&kernel_hit(server, Way::Out));
+    live.drain();
+    let mut dns_flow = delta(resolver, (1, 0), (0, 0), None);
+    (dns_flow.protocol, dns_flow.bytes_out) = (17, question.len() as u64);
+    live.sensor.on_flow(&dns_flow);
+    let mut flow = delta(server, (2, 1), (SYN | ACK, SYN | ACK), Some(Way::Out));
+    flow.bytes_out = 40 + hello.len() as u64;
+    live.sensor.on_flow(&flow);
+    live.sensor.on_tick(T0 + 10 * S);
+    live.drain();
+
+    let of = |summaries: &[Summary]| {
+        let mut window = summaries.iter().find(|s| !s.immediate).unwrap().clone();
+        for one in &mut window.conversations {
+            (one.first_ns, one.last_ns) = (0, 0);
+        }
+        let mut hits: Vec<_> = summaries.iter().flat_map(|s| s.hits.clone()).collect();
+        hits.sort_by(|a, b| a.indicator.cmp(&b.indicator));
+        (window.conversations, window.questions, hits)
+    };
+    assert_eq!(of(&live.summaries), of(&replayed));
+    assert_eq!(of(&replayed).2.len(), 2);
+}
+
+#[test]
+fn a_kernel_hit_counts_if_the_set_confirms_it() {
+    let mut bench = live();
+    bench.sensor.on_tick(T0);
+    bench.sensor.on_kernel_hit(&kernel_hit(at(66, 80), Way::In));
+    bench
+        .sensor
+        .on_kernel_hit(&kernel_hit(at(66, 80), Way::Out));
+    // The kernel knows an address, not the port that is listed with it.
+    bench
+        .sensor
+        .on_kernel_hit(&kernel_hit(at(77, 80), Way::Out));
+    bench.drain();
+    assert_eq!(bench.summaries.len(), 1);
+    let hit = &bench.summaries[0].hits;
+    assert_eq!(
+        (hit.len(), hit[0].src, hit[0].source_listed),
+        (1, ip(66), true)
+    );
+    bench.sensor.on_tick(T0 + 10 * S);
+    bench.drain();
+    let window = &bench.summaries[1];
+    let counts = ["confirmed", "repeated", "unconfirmed"].map(|r| counter(window, "hit", r));
+    assert_eq!(counts, [1, 1, 1]);
+}
+
+#[test]
+fn the_kernels_equation_holds_in_every_window() {
+    let mut bench = live();
+    bench.sensor.on_tick(T0);
+    let count = |reason, packets| StageCount {
+        stage: "kernel",
+        reason,
+        packets,
+        bytes: 0,
+    };
+    let window = |bench: &mut Bench, seen, flow, end| {
+        bench
+            .sensor
+            .on_flow(&delta(at(2, 80), (flow, 0), (ACK, 0), None));
+        bench.sensor.on_counts(&count("seen", seen));
+        bench.sensor.on_counts(&count("not_flow_arp", 2));
+        bench.sensor.on_counts(&count("lost_ring_full", 1));
+        bench.sensor.on_tick(T0 + end * S);
+        bench.drain();
+    };
+    window(&mut bench, 103, 95, 10);
+    window(&mut bench, 3, 5, 20);
+    assert_eq!(equation_holds(&bench.summaries, "kernel"), 106);
+    let unsettled = |at: usize| counter(&bench.summaries[at], "kernel", "unsettled");
+    assert_eq!((unsettled(0), unsettled(1)), (5, 0));
+    assert!(bench.sensor.counters().equation("kernel").holds());
+}
+
+#[test]
+fn hostile_times_and_bytes_end() {
+    let mut bench = Bench::new(&["evil.example"]);
+    let mut state = 1u64;
+    for n in 0..20_000u64 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let bytes = state.to_le_bytes().repeat(8);
+        let mut packet = udp(at(1, 53), at(2, 53), &bytes);
+        packet[(state >> 8) as usize % 28] ^= (state >> 16) as u8;
+        let ts_ns = [T0 + n, state, u64::MAX, 0][(state >> 40) as usize % 4];
+        bench.sensor.on_frame(&picket_sense::input::Frame {
+            ts_ns,
+            link: LinkType((state >> 50) as u32 % 3 * 100 + 1),
+            wire_bytes: (state >> 3) as u32,
+            data: &packet,
+        });
+        bench.drain();
+    }
+    let summaries = bench.finish();
+    let seen: u64 = summaries.iter().map(|s| counter(s, "decode", "seen")).sum();
+    assert_eq!(seen, 20_000);
+}
