@@ -1,1 +1,33 @@
-//! (to be written)
+//! The collector's mind: admits envelopes, remembers what it needs, detects, and joins findings to
+//! stories. No IO and no clock: the caller passes bytes and events that carry their own time, and
+//! polls for what came of them.
+//!
+//! ```text
+//! bytes ─ admit::Admission ─┐
+//! logs  ─ logs::…          ─┴→ Event → Analyzer → history → detections → ledger → correlations → Output
+//! ```
+//!
+//! The same events in the same order give the same bytes, on every machine.
+#![forbid(unsafe_code)]
+
+pub mod admit;
+pub mod analyzer;
+mod correlations;
+mod detections;
+pub mod event;
+pub mod finding;
+mod history;
+pub mod incident;
+mod ledger;
+pub mod limits;
+pub mod logs;
+pub mod settings;
+pub mod time;
+
+pub use admit::{Admission, Admitted, KnownAgent, Link, Refusal, Standing};
+pub use analyzer::{Analyzer, Output, Totals};
+pub use event::{Event, SensorEvent, SensorWord, SourceKind};
+pub use finding::Finding;
+pub use incident::Incident;
+pub use settings::Settings;
+pub use time::Time;

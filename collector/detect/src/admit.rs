@@ -1,0 +1,480 @@
+//! Admission: which envelopes are believed.
+//!
+//! Each check is cheaper or safer than those after it:
+//!
+//! ```text
+//! parse → known agent → not revoked → signature → not seen before → no development key
+//!       → clock → inflate and bounds → the host is the agent's own → sequence and chain
+//! ```
+//!
+//! Judging changes nothing but counters; [`Admission::commit`] takes an envelope in once it is
+//! durable, so that one which could not be stored is judged alike when it comes again.
+
+mod chain;
+
+use std::collections::{BTreeMap, HashMap};
+
+use picket_wire::{AgentId, BootId, Digest, EnvelopeError, Header, PublicKey, Sealed, Summary};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{SensorEvent, SensorWord};
+use crate::finding::Host;
+use chain::{Boots, Place};
+
+pub use chain::Link;
+
+/// An agent that may speak, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAgent {
+    /// Its id, made of its key.
+    pub id: AgentId,
+    /// Its key.
+    pub key: PublicKey,
+    /// The account its host is in.
+    pub account: String,
+    /// The region its host is in.
+    pub region: String,
+    /// The instance its host is.
+    pub instance: String,
+    /// Its key is not believed any more.
+    pub revoked: bool,
+}
+
+/// How far an envelope's signing time may be from ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Milliseconds a signing time may lie ahead: five minutes, as Kerberos allows (RFC 4120), since
+    /// a host whose clock is further off cannot be joined with other events.
+    pub clock_ahead_ms: u64,
+    /// Milliseconds a signing time may lie back: seven days, the longest a spool of the default size
+    /// holds on a quiet host.
+    pub clock_behind_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            clock_ahead_ms: 5 * 60 * 1_000,
+            clock_behind_ms: 7 * 24 * 60 * 60 * 1_000,
+        }
+    }
+}
+
+/// An envelope that may be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted {
+    /// Its header.
+    pub header: Header,
+    /// Its name.
+    pub digest: Digest,
+    /// What it says.
+    pub summary: Summary,
+    /// Where it stands in its chain.
+    pub standing: Standing,
+    /// The host it speaks for.
+    pub host: Host,
+}
+
+/// Where an envelope stands in its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It follows the last one.
+    Next,
+    /// It is the first of a run.
+    First,
+    /// Others are missing before it.
+    Gap {
+        /// How many.
+        missing: u64,
+    },
+    /// It was missing and has come late.
+    Late {
+        /// How many of its run are still missing.
+        missing: u64,
+    },
+}
+
+/// Why an envelope was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not an envelope, or its content is no summary.
+    #[error("malformed: {0}")]
+    Malformed(EnvelopeError),
+    /// Larger than an envelope or its summary may be.
+    #[error("too large: {0}")]
+    TooLarge(EnvelopeError),
+    /// Nobody of that id may speak.
+    #[error("agent {agent} is not known")]
+    UnknownKey {
+        /// Who it says it is.
+        agent: AgentId,
+    },
+    /// Its key is not believed any more.
+    #[error("agent {agent} is revoked")]
+    Revoked {
+        /// Who it says it is.
+        agent: AgentId,
+    },
+    /// The signature is not the agent's.
+    #[error("signature of agent {agent} does not verify")]
+    Tampered {
+        /// Who it says it is.
+        agent: AgentId,
+    },
+    /// It was admitted before. Nothing is wrong; nothing is stored.
+    #[error("envelope {sequence} of agent {agent} was admitted before")]
+    Replayed {
+        /// Who speaks.
+        agent: AgentId,
+        /// Its number.
+        sequence: u64,
+    },
+    /// The key is the public one for development.
+    #[error("agent {agent} signs with the public development key")]
+    DevelopmentKey {
+        /// Who speaks.
+        agent: AgentId,
+    },
+    /// It was signed too far from now.
+    #[error("agent {agent} signed at {signed_at_ms} ms, and now it is {now_ms} ms")]
+    Clock {
+        /// Who speaks.
+        agent: AgentId,
+        /// When it says it signed.
+        signed_at_ms: u64,
+        /// Our time.
+        now_ms: u64,
+    },
+    /// It speaks for a host that is not its own.
+    #[error("agent {agent} speaks for {field} {claimed:?}")]
+    WrongHost {
+        /// Who speaks.
+        agent: AgentId,
+        /// `account`, `region` or `instance`.
+        field: &'static str,
+        /// What it claims.
+        claimed: String,
+    },
+    /// It contradicts an envelope admitted before.
+    #[error("envelope {sequence} of agent {agent} forks its chain")]
+    Fork {
+        /// Who speaks.
+        agent: AgentId,
+        /// In which run.
+        boot: BootId,
+        /// Its number.
+        sequence: u64,
+        /// When it says it signed.
+        signed_at_ms: u64,
+    },
+}
+
+impl Refusal {
+    /// Every reason, sorted.
+    pub const REASONS: [&'static str; 10] = [
+        "clock",
+        "development_key",
+        "fork",
+        "malformed",
+        "replayed",
+        "revoked",
+        "tampered",
+        "too_large",
+        "unknown_key",
+        "wrong_host",
+    ];
+
+    /// One stable word, for metrics and for the agent.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::TooLarge(_) => "too_large",
+            Self::UnknownKey { .. } => "unknown_key",
+            Self::Revoked { .. } => "revoked",
+            Self::Tampered { .. } => "tampered",
+            Self::Replayed { .. } => "replayed",
+            Self::DevelopmentKey { .. } => "development_key",
+            Self::Clock { .. } => "clock",
+            Self::WrongHost { .. } => "wrong_host",
+            Self::Fork { .. } => "fork",
+        }
+    }
+
+    fn of(error: EnvelopeError) -> Self {
+        use picket_wire::summary::SummaryError;
+        match error {
+            EnvelopeError::TooLarge { .. }
+            | EnvelopeError::Inflate
+            | EnvelopeError::Summary(SummaryError::TooMany { .. }) => Self::TooLarge(error),
+            other => Self::Malformed(other),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Agent {
+    known: KnownAgent,
+    development: bool,
+    boots: Boots,
+}
+
+/// Decides which envelopes are believed.
+#[derive(Debug)]
+pub struct Admission {
+    agents: HashMap<AgentId, Agent>,
+    settings: Settings,
+    refused: BTreeMap<&'static str, u64>,
+    admitted: u64,
+}
+
+impl Admission {
+    /// Begins with no chain. Of two agents of one id the last counts.
+    pub fn new(agents: impl IntoIterator<Item = KnownAgent>, settings: Settings) -> Self {
+        let agents = agents.into_iter().map(|known| {
+            let agent = Agent {
+                development: known.key.is_development(),
+                known,
+                boots: Boots::default(),
+            };
+            (agent.known.id, agent)
+        });
+        Self {
+            agents: agents.collect(),
+            settings,
+            refused: BTreeMap::new(),
+            admitted: 0,
+        }
+    }
+
+    /// Takes back the chains as they were stored, after a restart: the latest links of each run, in
+    /// any order. Links of agents that are not known are left out.
+    pub fn restore(&mut self, links: impl IntoIterator<Item = Link>) {
+        for link in links {
+            if let Some(agent) = self.agents.get_mut(&link.agent) {
+                agent.boots.restore(&link);
+            }
+        }
+        for agent in self.agents.values_mut() {
+            agent.boots.finish_restore();
+        }
+    }
+
+    /// Replaces an agent, or adds it. Its chains stay.
+    pub fn set_agent(&mut self, known: KnownAgent) {
+        let development = known.key.is_development();
+        let agent = self.agents.entry(known.id).or_insert_with(|| Agent {
+            known: known.clone(),
+            development,
+            boots: Boots::default(),
+        });
+        agent.known = known;
+        agent.development = development;
+    }
+
+    /// The agents that may speak, in no order.
+    pub fn agents(&self) -> impl Iterator<Item = &KnownAgent> {
+        self.agents.values().map(|agent| &agent.known)
+    }
+
+    /// Judges an envelope that fills `bytes`. Counts refusals; a judgement in favour changes nothing
+    /// until [`Admission::commit`]. Costs a signature check and an inflation.
+    ///
+    /// # Errors
+    /// Every [`Refusal`].
+    pub fn judge(&mut self, bytes: &[u8], now_ms: u64) -> Result<Admitted, Refusal> {
+        let judged = self.weigh(bytes, now_ms);
+        if let Err(refusal) = &judged {
+            *self.refused.entry(refusal.reason()).or_default() += 1;
+        }
+        judged
+    }
+
+    fn weigh(&self, bytes: &[u8], now_ms: u64) -> Result<Admitted, Refusal> {
+        let sealed = Sealed::parse(bytes).map_err(Refusal::of)?;
+        let id = sealed.claims().agent;
+        let agent = self
+            .agents
+            .get(&id)
+            .ok_or(Refusal::UnknownKey { agent: id })?;
+        if agent.known.revoked {
+            return Err(Refusal::Revoked { agent: id });
+        }
+        let verified = sealed
+            .verify(&agent.known.key)
+            .map_err(|_| Refusal::Tampered { agent: id })?;
+        let (header, digest) = (*verified.header(), verified.digest());
+        let replayed = Refusal::Replayed {
+            agent: id,
+            sequence: header.sequence,
+        };
+        let place = agent.boots.place(&header, &digest);
+        if place == Place::Seen {
+            return Err(replayed);
+        }
+        if agent.development {
+            return Err(Refusal::DevelopmentKey { agent: id });
+        }
+        self.check_clock(&header, now_ms)?;
+        let summary = verified.open().map_err(Refusal::of)?;
+        check_host(&agent.known, &summary)?;
+        let standing = match place {
+            Place::Stands(standing) => standing,
+            Place::Seen => return Err(replayed),
+            Place::Forks => {
+                return Err(Refusal::Fork {
+                    agent: id,
+                    boot: header.boot,
+                    sequence: header.sequence,
+                    signed_at_ms: header.signed_at_ms,
+                });
+            }
+        };
+        Ok(Admitted {
+            header,
+            digest,
+            summary,
+            standing,
+            host: agent.known.host(),
+        })
+    }
+
+    fn check_clock(&self, header: &Header, now_ms: u64) -> Result<(), Refusal> {
+        let signed_at_ms = header.signed_at_ms;
+        let latest_ms = now_ms.saturating_add(self.settings.clock_ahead_ms);
+        let earliest_ms = now_ms.saturating_sub(self.settings.clock_behind_ms);
+        if (earliest_ms..=latest_ms).contains(&signed_at_ms) {
+            return Ok(());
+        }
+        Err(Refusal::Clock {
+            agent: header.agent,
+            signed_at_ms,
+            now_ms,
+        })
+    }
+
+    /// Takes an envelope in that has become durable.
+    pub fn commit(&mut self, admitted: &Admitted) {
+        let link = admitted.link();
+        if let Some(agent) = self.agents.get_mut(&link.agent) {
+            agent.boots.commit(&link);
+            self.admitted += 1;
+        }
+    }
+
+    /// How many were admitted, and refused by reason; every reason is there from the beginning.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let refused = |reason| self.refused.get(reason).copied().unwrap_or(0);
+        let mut all: BTreeMap<_, _> = Refusal::REASONS
+            .into_iter()
+            .map(|reason| (reason, refused(reason)))
+            .collect();
+        all.insert("admitted", self.admitted);
+        all
+    }
+
+    /// What a refusal says about a sensor, if anything: contradictions, and words spoken in the name
+    /// of a known agent by somebody else or for another host. What anyone could cause who reaches the
+    /// port without knowing an agent (malformed bytes, unknown ids) says nothing.
+    pub fn sensor_event(&self, refusal: &Refusal, now_ms: u64) -> Option<SensorEvent> {
+        let (agent, time_ms, word) = match refusal {
+            Refusal::Fork {
+                agent,
+                boot,
+                sequence,
+                signed_at_ms,
+            } => {
+                let (boot, sequence) = (*boot, *sequence);
+                (agent, *signed_at_ms, SensorWord::Forked { boot, sequence })
+            }
+            Refusal::Tampered { agent }
+            | Refusal::Revoked { agent }
+            | Refusal::WrongHost { agent, .. } => {
+                let reason = refusal.reason();
+                (agent, now_ms, SensorWord::Refused { reason })
+            }
+            _ => return None,
+        };
+        let known = &self.agents.get(agent)?.known;
+        Some(SensorEvent {
+            agent: *agent,
+            host: known.host(),
+            time_ns: time_ms.saturating_mul(1_000_000),
+            word,
+        })
+    }
+}
+
+impl KnownAgent {
+    /// The host it speaks for.
+    pub fn host(&self) -> Host {
+        Host {
+            account: self.account.clone(),
+            region: self.region.clone(),
+            instance: self.instance.clone(),
+        }
+    }
+}
+
+impl Admitted {
+    /// What to keep of it for [`Admission::restore`].
+    pub fn link(&self) -> Link {
+        Link {
+            agent: self.header.agent,
+            boot: self.header.boot,
+            sequence: self.header.sequence,
+            digest: self.digest,
+            previous: self.header.previous,
+            signed_at_ms: self.header.signed_at_ms,
+        }
+    }
+
+    /// What it says about its sensor: envelopes missing before it or come late, and time in which
+    /// the agent itself says it was blind. `serve` alone makes events of these.
+    pub fn sensor_events(&self) -> Vec<SensorEvent> {
+        let boot = self.header.boot;
+        let from_chain = match self.standing {
+            Standing::Next | Standing::First => None,
+            Standing::Gap { missing } => Some(SensorWord::Missing {
+                boot,
+                envelopes: missing,
+            }),
+            Standing::Late { missing } => Some(SensorWord::Filled { boot, missing }),
+        };
+        let from_summary = self.summary.gap.as_ref().map(|gap| SensorWord::Blind {
+            from_ns: gap.from_ns,
+            to_ns: gap.to_ns,
+            why: gap.why.clone(),
+        });
+        let event = |word| SensorEvent {
+            agent: self.header.agent,
+            host: self.host.clone(),
+            time_ns: self.summary.window.start_ns,
+            word,
+        };
+        from_chain
+            .into_iter()
+            .chain(from_summary)
+            .map(event)
+            .collect()
+    }
+}
+
+fn check_host(known: &KnownAgent, summary: &Summary) -> Result<(), Refusal> {
+    let host = &summary.host;
+    let fields = [
+        ("account", &known.account, &host.account),
+        ("region", &known.region, &host.region),
+        ("instance", &known.instance, &host.instance),
+    ];
+    for (field, own, claimed) in fields {
+        if own != claimed {
+            return Err(Refusal::WrongHost {
+                agent: known.id,
+                field,
+                claimed: claimed.clone(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The chains of one agent: one per run, each a row of numbered envelopes that name the one before.
+//!
+//! The latest [`LINKS_MAX`] links of a run are kept. A number below them counts as seen, so that an
+//! envelope from long ago cannot come again; runs that had to make room leave behind the latest time
+//! they were signed at, and a run that was signed no later is one of them.
+
+use std::collections::BTreeMap;
+
+use picket_wire::{AgentId, BootId, Digest, Header};
+
+use super::Standing;
+use crate::limits::{BOOTS_MAX, LINKS_MAX};
+
+/// What a chain keeps of an admitted envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Who spoke.
+    pub agent: AgentId,
+    /// In which run.
+    pub boot: BootId,
+    /// Its number.
+    pub sequence: u64,
+    /// Its name.
+    pub digest: Digest,
+    /// The name of the one before.
+    pub previous: Digest,
+    /// When it was signed, milliseconds since the epoch.
+    pub signed_at_ms: u64,
+}
+
+/// Where an envelope belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It has a place.
+    Stands(Standing),
+    /// It was taken in before.
+    Seen,
+    /// Its place is taken by another, or its neighbours name others.
+    Forks,
+}
+
+/// The runs of one agent.
+#[derive(Debug, Default)]
+pub(super) struct Boots {
+    runs: BTreeMap<BootId, Run>,
+    /// Latest signing time of the runs that made room.
+    forgotten_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Run {
+    /// Digest and previous of each envelope kept.
+    links: BTreeMap<u64, (Digest, Digest)>,
+    /// Numbers below this count as seen.
+    floor: u64,
+    /// One past the highest number seen.
+    next: u64,
+    signed_at_ms: u64,
+}
+
+impl Boots {
+    pub(super) fn place(&self, header: &Header, digest: &Digest) -> Place {
+        match self.runs.get(&header.boot) {
+            Some(run) => run.place(header, digest),
+            None if self
+                .forgotten_ms
+                .is_some_and(|ms| header.signed_at_ms <= ms) =>
+            {
+                Place::Seen
+            }
+            None if header.sequence > 0 => Place::Stands(Standing::Gap {
+                missing: header.sequence,
+            }),
+            None if header.previous != Digest::default() => Place::Forks,
+            None => Place::Stands(Standing::First),
+        }
+    }
+
+    pub(super) fn commit(&mut self, link: &Link) {
+        if !self.runs.contains_key(&link.boot) && self.runs.len() >= BOOTS_MAX {
+            self.forget_oldest();
+        }
+        self.runs.entry(link.boot).or_default().commit(link);
+    }
+
+    /// Takes a stored link in. What is missing below the lowest is found out by
+    /// [`Boots::finish_restore`].
+    pub(super) fn restore(&mut self, link: &Link) {
+        self.commit(link);
+    }
+
+    /// A run that comes back with fewer links than are kept has lost none: what is missing below
+    /// them never came. Of a full one it cannot be known, and the rest counts as seen.
+    pub(super) fn finish_restore(&mut self) {
+        for run in self.runs.values_mut() {
+            if run.links.len() >= LINKS_MAX {
+                let lowest = run.links.first_key_value().map_or(0, |(&lowest, _)| lowest);
+                run.floor = run.floor.max(lowest);
+            }
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = self
+            .runs
+            .iter()
+            .min_by_key(|(boot, run)| (run.signed_at_ms, **boot));
+        if let Some((&boot, run)) = oldest {
+            self.forgotten_ms = self.forgotten_ms.max(Some(run.signed_at_ms));
+            self.runs.remove(&boot);
+        }
+    }
+}
+
+impl Run {
+    fn place(&self, header: &Header, digest: &Digest) -> Place {
+        let sequence = header.sequence;
+        if sequence < self.floor {
+            return Place::Seen;
+        }
+        if let Some((known, _)) = self.links.get(&sequence) {
+            return if known == digest {
+                Place::Seen
+            } else {
+                Place::Forks
+            };
+        }
+        let before = match sequence.checked_sub(1) {
+            Some(before) => self.links.get(&before).map(|(digest, _)| *digest),
+            None => Some(Digest::default()),
+        };
+        let after = sequence
+            .checked_add(1)
+            .and_then(|after| self.links.get(&after));
+        if before.is_some_and(|before| before != header.previous)
+            || after.is_some_and(|(_, previous)| previous != digest)
+        {
+            return Place::Forks;
+        }
+        Place::Stands(if sequence == self.next {
+            Standing::Next
+        } else if sequence > self.next {
+            Standing::Gap {
+                missing: sequence - self.next,
+            }
+        } else {
+            Standing::Late {
+                missing: self.missing().saturating_sub(1),
+            }
+        })
+    }
+
+    /// Numbers from the floor on that have not come.
+    fn missing(&self) -> u64 {
+        (self.next - self.floor).saturating_sub(self.links.len() as u64)
+    }
+
+    fn commit(&mut self, link: &Link) {
+        self.links
+            .insert(link.sequence, (link.digest, link.previous));
+        self.next = self.next.max(link.sequence.saturating_add(1));
+        self.signed_at_ms = self.signed_at_ms.max(link.signed_at_ms);
+        while self.links.len() > LINKS_MAX {
+            if let Some((lowest, _)) = self.links.pop_first() {
+                self.floor = lowest + 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The analyzer: events in, findings and incidents out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use picket_intel::IndicatorSet;
+use serde::{Deserialize, Serialize};
+
+use crate::correlations::{self, Correlation};
+use crate::detections::{self, Context, Occurrence};
+use crate::event::{Event, SourceKind};
+use crate::finding::{Finding, FindingType};
+use crate::history::History;
+use crate::incident::Incident;
+use crate::ledger::{Ledger, Taken};
+use crate::settings::Settings;
+
+/// Something the caller should store, print or send on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// A finding that opened or changed, as it stands now.
+    Finding(Box<Finding>),
+    /// An incident that began or changed, as it stands now.
+    Incident(Box<Incident>),
+}
+
+/// What went through, as the last line of an analysis.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "kind", rename = "totals")]
+pub struct Totals {
+    /// Events taken in, by source.
+    pub events: BTreeMap<String, u64>,
+    /// Of these, events older than their source's watermark.
+    pub late: BTreeMap<String, u64>,
+    /// Findings opened, by type.
+    pub findings: BTreeMap<String, u64>,
+    /// Incidents begun.
+    pub incidents: u64,
+    /// Input that was refused, by reason. The analyzer refuses nothing: the caller adds what it did.
+    pub refused: BTreeMap<String, u64>,
+    /// What was turned away for want of room, by reason.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// How far one source has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flow {
+    events: u64,
+    late: u64,
+    watermark_ns: u64,
+}
+
+/// Events in, findings and incidents out; the same events in the same order give the same bytes.
+///
+/// Poll for output after each event or after many: changes of one finding in between come as one.
+pub struct Analyzer {
+    settings: Settings,
+    intel: IndicatorSet,
+    history: History,
+    ledger: Ledger,
+    correlations: Vec<Box<dyn Correlation>>,
+    flows: BTreeMap<SourceKind, Flow>,
+    archived: VecDeque<Finding>,
+    totals: Totals,
+    occurrences: Vec<Occurrence>,
+}
+
+impl Analyzer {
+    /// Begins with an empty memory.
+    pub fn new(settings: Settings, intel: IndicatorSet) -> Self {
+        Self {
+            correlations: correlations::all(&settings.correlations),
+            settings,
+            intel,
+            history: History::default(),
+            ledger: Ledger::default(),
+            flows: BTreeMap::new(),
+            archived: VecDeque::new(),
+            totals: Totals::default(),
+            occurrences: Vec::new(),
+        }
+    }
+
+    /// Takes back what was stored, after a restart: the same issues go on counting under the same
+    /// ids, and incidents keep their stages. Call it before the first event.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "both are the caller's no more: this is where they live from now on"
+    )]
+    pub fn restore(&mut self, findings: Vec<Finding>, incidents: Vec<Incident>) {
+        for incident in &incidents {
+            for correlation in &mut self.correlations {
+                correlation.restore(incident);
+            }
+        }
+        for finding in findings {
+            self.ledger.restore(finding);
+        }
+    }
+
+    /// Replaces the indicators. What was matched stays matched.
+    pub fn set_intel(&mut self, intel: IndicatorSet) {
+        self.intel = intel;
+    }
+
+    /// Puts a finding away for good; it comes out once more as archived. Its next occurrence opens
+    /// another finding. Returns whether there was one of that id.
+    pub fn archive(&mut self, id: &str) -> bool {
+        let archived = self.ledger.archive(id);
+        let found = archived.is_some();
+        self.archived.extend(archived);
+        found
+    }
+
+    /// Takes in one event.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an event is spent once it has been taken in; twice would count twice"
+    )]
+    pub fn on_event(&mut self, event: Event) {
+        let source = event.source();
+        let flow = self.flows.entry(source).or_default();
+        flow.events += 1;
+        let watermark = flow.watermark_ns;
+        if event.time_ns() < watermark {
+            flow.late += 1;
+        }
+        self.history.note(&event, watermark);
+        let mut occurrences = std::mem::take(&mut self.occurrences);
+        let mut context = Context {
+            settings: &self.settings,
+            intel: &self.intel,
+            history: &mut self.history,
+        };
+        for detection in detections::ALL {
+            if detection.reads() == source {
+                detection.evaluate(&event, &mut context, &mut occurrences);
+            }
+        }
+        for correlation in &mut self.correlations {
+            correlation.observe(&event);
+        }
+        for occurrence in occurrences.drain(..) {
+            let (taken, finding) = self.ledger.take(occurrence);
+            if taken == Taken::Opened {
+                let type_name = finding.type_name.clone();
+                *self.totals.findings.entry(type_name).or_default() += 1;
+            }
+            for correlation in &mut self.correlations {
+                correlation.finding(finding);
+            }
+        }
+        self.occurrences = occurrences;
+        self.link();
+    }
+
+    /// Says that a source has nothing older than `watermark_ns` any more. What depends on older
+    /// events only is forgotten.
+    pub fn advance(&mut self, source: SourceKind, watermark_ns: u64) {
+        let flow = self.flows.entry(source).or_default();
+        if watermark_ns > flow.watermark_ns {
+            flow.watermark_ns = watermark_ns;
+            self.history.expire(source, watermark_ns, &self.settings);
+        }
+    }
+
+    /// Says that no event will follow: closes every window.
+    pub fn finish(&mut self) {
+        for source in [
+            SourceKind::Agent,
+            SourceKind::Cloudtrail,
+            SourceKind::Sensor,
+        ] {
+            self.advance(source, u64::MAX);
+        }
+    }
+
+    /// The next thing that changed. Findings come before the incidents they are part of.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(finding) = self.archived.pop_front().or_else(|| self.ledger.poll()) {
+            return Some(Output::Finding(Box::new(finding)));
+        }
+        let mut all = self.correlations.iter_mut();
+        let incident = all.find_map(|correlation| correlation.poll())?;
+        Some(Output::Incident(Box::new(incident)))
+    }
+
+    /// What went through so far.
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.totals.clone();
+        for (source, flow) in &self.flows {
+            let name = source.name().to_owned();
+            totals.events.insert(name.clone(), flow.events);
+            totals.late.insert(name, flow.late);
+        }
+        totals.incidents = self.correlations.iter().map(|c| c.begun()).sum();
+        let ledger = self.ledger.counters;
+        let mut counters = self.history.turned_away();
+        for correlation in &self.correlations {
+            counters.extend(correlation.turned_away());
+        }
+        counters.insert("findings_evicted", ledger.findings_evicted);
+        counters.insert("evidence_left_out", ledger.evidence_left_out);
+        counters.insert("finding_days_left_out", ledger.days_left_out);
+        totals.counters = counters
+            .into_iter()
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect();
+        totals
+    }
+
+    /// Tells findings which incident they have become part of.
+    fn link(&mut self) {
+        for correlation in &mut self.correlations {
+            for link in correlation.links() {
+                self.ledger.set_incident(&link.finding, &link.incident);
+            }
+        }
+    }
+}
+
+/// Every detection by id with the types it reports, as `docs/findings.md` lists them.
+pub fn catalogue() -> impl Iterator<Item = (&'static str, &'static [FindingType])> {
+    detections::ALL
+        .iter()
+        .map(|detection| (detection.id(), detection.types()))
+}

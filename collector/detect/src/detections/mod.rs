@@ -1,0 +1,53 @@
+//! Detections: one file each and a line in each of the three lists here, sorted.
+//!
+//! A detection looks at one event and at bounded history, and reports occurrences. It keeps nothing
+//! itself, reads no clock, and imports no other detection.
+
+mod occurrence;
+
+use picket_intel::IndicatorSet;
+
+use crate::event::{Event, SourceKind};
+use crate::finding::FindingType;
+use crate::history::History;
+use crate::settings::Settings as All;
+
+pub(crate) use occurrence::Occurrence;
+
+/// A rule that turns events into occurrences of findings.
+pub(crate) trait Detection: Sync {
+    /// Its id: the name of its file, of its table in the settings, and the `rule` of its findings.
+    fn id(&self) -> &'static str;
+
+    /// Every type it can report.
+    fn types(&self) -> &'static [FindingType];
+
+    /// The source it looks at.
+    fn reads(&self) -> SourceKind;
+
+    /// Looks at one event of that source and reports what it saw.
+    fn evaluate(&self, event: &Event, context: &mut Context<'_>, out: &mut Vec<Occurrence>);
+}
+
+/// What a detection may consult.
+pub(crate) struct Context<'a> {
+    pub(crate) settings: &'a All,
+    pub(crate) intel: &'a IndicatorSet,
+    pub(crate) history: &'a mut History,
+}
+
+macro_rules! detections {
+    ($($id:ident: $detection:ident),* $(,)?) => {
+        /// Every detection, sorted by id.
+        pub(crate) const ALL: &[&dyn Detection] = &[$(&$id::$detection),*];
+
+        /// One table per detection, named by its id.
+        #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Settings {
+            $(#[doc = concat!("Settings of `", stringify!($id), "`.")] pub $id: $id::Settings,)*
+        }
+    };
+}
+
+detections! {}

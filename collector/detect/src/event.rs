@@ -1,0 +1,117 @@
+//! What the analyzer is fed: one thing that happened, with its own time.
+
+use picket_wire::{AgentId, BootId, Summary};
+
+use crate::finding::Host;
+use crate::logs::cloudtrail::ApiCall;
+
+/// Where events come from. Each source has its own watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceKind {
+    /// Summaries of agents, live or replayed.
+    Agent,
+    /// CloudTrail.
+    Cloudtrail,
+    /// What admission noticed about the sensors themselves; `serve` alone has it.
+    Sensor,
+}
+
+impl SourceKind {
+    /// The name used in totals and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Cloudtrail => "cloudtrail",
+            Self::Sensor => "sensor",
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// An admitted summary.
+    Summary(Box<Summary>),
+    /// One call of the AWS API.
+    Api(Box<ApiCall>),
+    /// A remark about a sensor.
+    Sensor(SensorEvent),
+}
+
+impl Event {
+    /// Its source.
+    pub fn source(&self) -> SourceKind {
+        match self {
+            Self::Summary(_) => SourceKind::Agent,
+            Self::Api(_) => SourceKind::Cloudtrail,
+            Self::Sensor(_) => SourceKind::Sensor,
+        }
+    }
+
+    /// When it happened, nanoseconds since the epoch. A summary happens when its window ends.
+    pub fn time_ns(&self) -> u64 {
+        match self {
+            Self::Summary(summary) => summary.window.end_ns,
+            Self::Api(call) => call.event_time_ns,
+            Self::Sensor(event) => event.time_ns,
+        }
+    }
+}
+
+/// A remark about one sensor: it was blind, it contradicts itself, someone speaks in its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SensorEvent {
+    /// The sensor.
+    pub agent: AgentId,
+    /// The host it is registered for, not the one a message claims.
+    pub host: Host,
+    /// When it was noticed or, where that is known, when it happened.
+    pub time_ns: u64,
+    /// What.
+    pub word: SensorWord,
+}
+
+/// What can be said about a sensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SensorWord {
+    /// Envelopes are missing before the one that came.
+    Missing {
+        /// In which run.
+        boot: BootId,
+        /// How many.
+        envelopes: u64,
+    },
+    /// Envelopes that were missing have come after all.
+    Filled {
+        /// In which run.
+        boot: BootId,
+        /// How many are still missing.
+        missing: u64,
+    },
+    /// The agent itself says that it saw nothing for a while.
+    Blind {
+        /// Last instant seen before; 0 if unknown.
+        from_ns: u64,
+        /// First instant seen after.
+        to_ns: u64,
+        /// `killed` or `stopped`.
+        why: String,
+    },
+    /// Nothing was heard of it although it is expected to speak.
+    Silent {
+        /// When it last spoke.
+        since_ns: u64,
+    },
+    /// Two envelopes carry the same number, or one does not follow the one before it.
+    Forked {
+        /// In which run.
+        boot: BootId,
+        /// At which number.
+        sequence: u64,
+    },
+    /// Someone spoke in its name and was refused.
+    Refused {
+        /// The stable word of the refusal.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,71 @@
+//! The capacity of every table and queue of the collector's mind, with its unit and reason.
+//!
+//! What does not fit is turned away or replaces the oldest, and is counted either way.
+
+/// Findings kept open at once. At 2 to 60 KB each, most of them at the lower end, 20,000 take about
+/// 60 MB. Above it those that were quiet longest leave; they have been output by then.
+pub const FINDINGS_MAX: usize = 20_000;
+
+/// Events a finding keeps from its beginning (the contract in `docs/findings.md`).
+pub const EVIDENCE_FIRST_MAX: usize = 100;
+
+/// Events a finding keeps from its end (the same contract).
+pub const EVIDENCE_LAST_MAX: usize = 100;
+
+/// Events a finding keeps from between, each the first of its API, peer or name. Chosen by hand: a
+/// person looks at tens of them, a program at the finding's count.
+pub const EVIDENCE_DISTINCT_MAX: usize = 200;
+
+/// Events kept as evidence by all open findings together: about 100 MB at 400 bytes each. A finding
+/// that is over its first events goes on with the last ones in exchange.
+pub const EVIDENCE_MAX: usize = 250_000;
+
+/// Days a finding counts its occurrences by. A year and a month, twice what anyone keeps findings.
+pub const FINDING_DAYS_MAX: usize = 400;
+
+/// Issues that have been archived and may come again under the next ordinal.
+pub const ARCHIVED_MAX: usize = 100_000;
+
+/// Pairs of hosts with unanswered probes between them, whose ports are remembered. With
+/// [`PROBED_PORTS_MAX`] full everywhere this is bounded by [`PROBES_MAX`].
+pub const PROBING_PAIRS_MAX: usize = 32_768;
+
+/// Ports remembered for one pair: a full scan of well-known ports, four times the ports that any
+/// sensible threshold asks for.
+pub const PROBED_PORTS_MAX: usize = 4_096;
+
+/// Ports remembered for all pairs together, about 60 bytes each.
+pub const PROBES_MAX: usize = 500_000;
+
+/// Meetings with indicators remembered, so that one that both sides tell counts once: what 20,000
+/// hosts with a meeting each leave behind in the minutes that agents may be apart.
+pub const SIGHTINGS_MAX: usize = 65_536;
+
+/// Trails whose bucket is remembered. AWS allows five per region and account; this is enough for a
+/// thousand accounts in a dozen regions.
+pub const TRAILS_MAX: usize = 65_536;
+
+/// Instances whose launch and role calls are remembered.
+pub const INSTANCES_MAX: usize = 50_000;
+
+/// Distinct role calls (API and source address) remembered for one instance. A workload's role makes
+/// tens; an intruder exploring makes about a hundred.
+pub const INSTANCE_CALLS_MAX: usize = 128;
+
+/// Findings named in one incident.
+pub const INCIDENT_FINDINGS_MAX: usize = 256;
+
+/// Addresses remembered for one instance: ENIs times addresses of the largest instance types, and
+/// source addresses of its role.
+pub const INSTANCE_ADDRESSES_MAX: usize = 64;
+
+/// Runs of one agent whose chains are followed at once. A host that crashes more often while its
+/// spool is still being shipped has other troubles. Chosen by hand.
+pub const BOOTS_MAX: usize = 16;
+
+/// Envelopes remembered per run, to tell a repeated one from a forged one and to take in late ones:
+/// eleven hours of windows at 10 s.
+pub const LINKS_MAX: usize = 4_096;
+
+/// Bytes of text that a detection copies into a title or a description from an event.
+pub const QUOTED_BYTES_MAX: usize = 256;
