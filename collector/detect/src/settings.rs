@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::correlations;
 use crate::detections;
 
+pub use crate::correlations::Settings as Correlations;
+pub use crate::detections::Settings as Detections;
+
 /// The analysis, as tables of the collector's configuration. An unknown key is an error.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

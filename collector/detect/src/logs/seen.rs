@@ -29,6 +29,11 @@ impl EventKey {
         Some(Self(key))
     }
 
+    /// The key as it is stored.
+    pub fn to_bytes(self) -> [u8; 24] {
+        self.0
+    }
+
     /// The key of an event by its content: equal however its members are ordered and spaced.
     pub fn of_content(json: &str) -> Self {
         let text = match serde_json::from_str::<Value>(json) {
