@@ -17,7 +17,12 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET)/release
 PROGRAMS := ebpf/programs/Cargo.toml
 STAGE := scripts/stage
-XTASK := $(CARGO) run $(CARGO_FLAGS) --quiet -p xtask --
+
+# Cargo builds a dependency with the features that the selected packages ask of it. So tests and
+# tools always select the whole workspace and pick targets, not packages: everything is built once.
+RUN := $(CARGO) run $(CARGO_FLAGS) --quiet --bin
+TEST := $(CARGO) test $(CARGO_FLAGS) --workspace
+tests_in = $(patsubst %.rs,%,$(addprefix --test ,$(notdir $(wildcard $(addsuffix /tests/*.rs,$(1))))))
 
 # Where bpf-linker is installed, and where ip and dnsmasq live for a user whose path lacks them.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
@@ -30,7 +35,7 @@ setup: ## installs what is missing on this machine, and says what
 	@$(STAGE) set-up "set-up" scripts/setup.sh
 
 kernel: setup ## builds the kernel programs into one object
-	@$(STAGE) kernels "kernel object" $(XTASK) kernel
+	@$(STAGE) kernels "kernel object" $(RUN) xtask -- kernel
 
 build: kernel ## builds the two binaries, optimised
 	@$(STAGE) build "release binaries" \
@@ -44,7 +49,7 @@ test: setup kernel test-cores test-programs test-binaries build test-system ## e
 
 test-cores:
 	@$(STAGE) tests "core tests" \
-		$(CARGO) test $(CARGO_FLAGS) -p picket-abi -p picket-wire -p picket-intel -p picket-sense -p picket-detect
+		$(TEST) --lib $(call tests_in,ebpf/abi wire intel agent/sense collector/detect)
 
 test-programs:
 	@$(STAGE) tests "kernel programs' host tests" \
@@ -52,19 +57,19 @@ test-programs:
 
 test-binaries:
 	@$(STAGE) tests "agent, collector and build tool tests" \
-		$(CARGO) test $(CARGO_FLAGS) -p picket-agent -p picket-collector -p xtask
+		$(TEST) --bins $(call tests_in,agent collector xtask)
 
 test-system:
 	@scripts/rights
-	@$(STAGE) system "system tests" $(CARGO) test $(CARGO_FLAGS) -p picket-tests
+	@$(STAGE) system "system tests" $(TEST) $(call tests_in,tests)
 
 demo: setup build ## plays an intrusion against a real agent and collector, and shows the findings
 	@scripts/rights --needed
-	@$(CARGO) run $(CARGO_FLAGS) --quiet -p picket-tests --bin picket-lab -- demo
+	@$(RUN) picket-lab -- demo
 
 lab: setup build ## the demo's network, left standing for your own experiments
 	@scripts/rights --needed
-	@$(CARGO) run $(CARGO_FLAGS) --quiet -p picket-tests --bin picket-lab -- lab
+	@$(RUN) picket-lab -- lab
 
 check: style lint ## formatting, house rules, clippy with warnings denied
 
@@ -73,7 +78,7 @@ style: setup
 		echo "no rustfmt or no clippy here. Remedy: rustup component add rustfmt clippy" >&2; exit 1; }
 	@$(STAGE) tests "formatting" $(CARGO) fmt --all --check
 	@$(STAGE) tests "formatting of the kernel programs" $(CARGO) fmt --manifest-path $(PROGRAMS) --check
-	@$(STAGE) tests "house rules" $(XTASK) house
+	@$(STAGE) tests "house rules" $(RUN) xtask -- house
 
 lint: kernel
 	@$(STAGE) tests "clippy" \
