@@ -8,9 +8,12 @@ pub mod cloudtrail;
 pub mod event_time;
 pub mod identity;
 mod json;
+pub mod limits;
 pub mod seen;
+pub mod splitter;
 
 pub use cloudtrail::{ApiCall, ApiCallError, Resource, Tls};
 pub use identity::{Identity, IdentityKind, SessionIssuer};
 pub use json::Lazy;
 pub use seen::{EventKey, Seen};
+pub use splitter::{Piece, Place, RawEvent, SplitError, Splitter};

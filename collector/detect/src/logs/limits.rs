@@ -1,0 +1,21 @@
+//! How large anything in a log may be, with the reason for each bound.
+
+/// Bytes of one event. CloudTrail's own limit is 256 KB; exports that indent or wrap it take up to
+/// four times that.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// Levels of nesting within one event: what serde_json takes (its limit of 128 counts from 1).
+pub const EVENT_DEPTH_MAX: u32 = 127;
+
+/// Wrappers open at once around an event. Three are common; only damaged files have more.
+pub const WRAPPERS_MAX: usize = 32;
+
+/// Times an event may be wrapped as text within text: a queue message holding a notification
+/// holding an event takes two.
+pub const FOLDS_MAX: u8 = 4;
+
+/// Bytes looked at again after faults, as a multiple of the bytes fed, and to begin with. Bounds
+/// the work that a file made of faults can cause; a file with a few never gets there.
+pub const REREAD_FACTOR: u64 = 16;
+/// See [`REREAD_FACTOR`].
+pub const REREAD_BYTES_FREE: u64 = 64 << 20;
