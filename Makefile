@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup kernel build test demo lab check style lint clean \
-	test-cores test-programs test-binaries test-system
+	test-libraries test-programs test-binaries test-system
 
 CARGO ?= cargo
 CARGO_FLAGS ?= --locked
@@ -45,10 +45,10 @@ build: kernel ## builds the two binaries, optimised
 		ln -sfn "$(RELEASE)/picket-agent" "$(RELEASE)/picket-collector" target/release/; \
 	fi
 
-test: setup kernel test-cores test-programs test-binaries build test-system ## every test; as root also those with real packets
+test: setup kernel test-libraries test-programs test-binaries build test-system ## every test; as root also those with real packets
 
-test-cores:
-	@$(STAGE) tests "core tests" \
+test-libraries:
+	@$(STAGE) tests "tests of the libraries and cores" \
 		$(TEST) --lib $(call tests_in,ebpf/abi wire intel agent/sense collector/detect)
 
 test-programs:
@@ -56,8 +56,9 @@ test-programs:
 		$(CARGO) test $(CARGO_FLAGS) --manifest-path $(PROGRAMS) --lib
 
 test-binaries:
-	@$(STAGE) tests "agent, collector and build tool tests" \
+	@$(STAGE) tests "tests of the programs" \
 		$(TEST) --bins $(call tests_in,agent collector xtask)
+	@$(STAGE) tests "examples in the documentation" $(TEST) --doc
 
 test-system:
 	@scripts/rights
