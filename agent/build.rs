@@ -18,7 +18,10 @@ const NAMED: &str = "PICKET_KERNEL_OBJECT";
 fn main() -> Result<(), Box<dyn Error>> {
     let object = object()?;
     println!("cargo::rerun-if-changed={}", object.display());
-    println!("cargo::rustc-env=PICKET_EMBEDDED_OBJECT={}", object.display());
+    println!(
+        "cargo::rustc-env=PICKET_EMBEDDED_OBJECT={}",
+        object.display()
+    );
     Ok(())
 }
 
@@ -53,9 +56,11 @@ fn object() -> Result<PathBuf, Box<dyn Error>> {
             .map(str::to_owned)
     };
     if line("source") != Some(sources) {
-        return Err("the kernel programs have changed since their object was built; \
+        return Err(
+            "the kernel programs have changed since their object was built; \
                     remedy: make kernel"
-            .into());
+                .into(),
+        );
     }
     let object = folder.join(line("object").ok_or("picket.hash names no object")?);
     if !object.is_file() {

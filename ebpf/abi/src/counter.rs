@@ -22,34 +22,38 @@ pub enum Reason {
     NotFlowIcmpError = 4,
     /// ICMP or ICMPv6, neither echo nor error: neighbour discovery, timestamps, ….
     NotFlowIcmpOther = 5,
-    /// Headers that contradict themselves or end too early.
-    NotFlowMalformed = 6,
+    /// A frame that ends within its link header or VLAN tags.
+    LostLinkHeader = 6,
+    /// An IP header that contradicts itself or ends too early.
+    LostIpHeader = 7,
+    /// A packet that ends before its ports.
+    LostTransportHeader = 8,
     /// More IPv6 extension headers than are followed.
-    NotFlowHeadersTooDeep = 7,
+    LostHeaderChain = 9,
     /// A new flow found both its slots taken and no room in the ring for either occupant.
-    LostRingFull = 8,
+    LostRingFull = 10,
     /// No slot for this CPU: it was not there when the tables were made.
-    LostNoSlot = 9,
+    LostNoSlot = 11,
     /// A flow left its slot for another; its record is in the ring.
-    Evicted = 10,
+    Evicted = 12,
     /// A hit went into its ring.
-    HitSent = 11,
+    HitSent = 13,
     /// A hit found its ring full. It is tried again with the flow's next packet.
-    HitRingFull = 12,
+    HitRingFull = 14,
     /// A packet was copied into its ring.
-    CopySent = 13,
+    CopySent = 15,
     /// A copy found its ring full.
-    CopyRingFull = 14,
+    CopyRingFull = 16,
     /// A copy's bytes could not be read from the packet.
-    CopyUnreadable = 15,
+    CopyUnreadable = 17,
 }
 
 /// Counters there is room for: a power of two, so that a mask is a bounds check.
-pub const REASONS: usize = 16;
+pub const REASONS: usize = 32;
 
 impl Reason {
     /// Every reason with its stage and its name, in the order of [`CpuCounters`].
-    pub const ALL: [(Self, &'static str, &'static str); REASONS] = [
+    pub const ALL: [(Self, &'static str, &'static str); 18] = [
         (Self::Seen, "kernel", "seen"),
         (Self::NotFlowArp, "kernel", "not_flow_arp"),
         (Self::NotFlowNonIp, "kernel", "not_flow_non_ip"),
@@ -60,20 +64,18 @@ impl Reason {
         ),
         (Self::NotFlowIcmpError, "kernel", "not_flow_icmp_error"),
         (Self::NotFlowIcmpOther, "kernel", "not_flow_icmp_other"),
-        (Self::NotFlowMalformed, "kernel", "not_flow_malformed"),
-        (
-            Self::NotFlowHeadersTooDeep,
-            "kernel",
-            "not_flow_headers_too_deep",
-        ),
+        (Self::LostLinkHeader, "kernel", "lost_link_header"),
+        (Self::LostIpHeader, "kernel", "lost_ip_header"),
+        (Self::LostTransportHeader, "kernel", "lost_transport_header"),
+        (Self::LostHeaderChain, "kernel", "lost_header_chain"),
         (Self::LostRingFull, "kernel", "lost_ring_full"),
         (Self::LostNoSlot, "kernel", "lost_no_slot"),
-        (Self::Evicted, "slot", "evicted"),
-        (Self::HitSent, "hit", "sent"),
-        (Self::HitRingFull, "hit", "failed_ring_full"),
-        (Self::CopySent, "copy", "sent"),
-        (Self::CopyRingFull, "copy", "failed_ring_full"),
-        (Self::CopyUnreadable, "copy", "failed_unreadable"),
+        (Self::Evicted, "ring", "evicted_sent"),
+        (Self::HitSent, "ring", "hit_sent"),
+        (Self::HitRingFull, "ring", "hit_failed_full"),
+        (Self::CopySent, "ring", "copy_sent"),
+        (Self::CopyRingFull, "ring", "copy_failed_full"),
+        (Self::CopyUnreadable, "ring", "copy_failed_unreadable"),
     ];
 }
 
@@ -94,13 +96,16 @@ pub struct Count {
 pub struct CpuCounters {
     /// One for each [`Reason`].
     pub counts: [Count; REASONS],
+    /// Where the kernel side sends values through that its verifier shall forget; up to the end
+    /// of a cache line.
+    pub detour: [u64; 8],
 }
 
-const _: () = assert!(size_of::<CpuCounters>() == 256);
+const _: () = assert!(size_of::<CpuCounters>() == 576);
 
 // SAFETY: repr(C), two words of 8 bytes.
 unsafe impl Plain for Count {}
-// SAFETY: an array of plain counters.
+// SAFETY: repr(C), an array of plain counters and one of integers.
 unsafe impl Plain for CpuCounters {}
 
 #[cfg(test)]

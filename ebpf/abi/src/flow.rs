@@ -103,6 +103,17 @@ pub mod verdict {
     pub const ALERTED: u8 = 4;
 }
 
+/// Values of [`FlowSlot::opener`]: which way the packet went that opened the flow, a SYN without
+/// ACK or an echo request.
+pub mod opener {
+    /// No such packet was seen.
+    pub const UNKNOWN: u8 = 0;
+    /// It left.
+    pub const OUT: u8 = 1;
+    /// It came in.
+    pub const IN: u8 = 2;
+}
+
 /// The counters of one flow on one CPU: two cache lines.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -137,8 +148,10 @@ pub struct FlowSlot {
     pub copied_out: u8,
     /// Payload packets that came in and were offered to the copy ring.
     pub copied_in: u8,
+    /// Who opened it: one of [`crate::opener`].
+    pub opener: u8,
     /// Zeros.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// Zeros: room for the socket's cookie and owner.
     pub owner: [u64; 2],
 }

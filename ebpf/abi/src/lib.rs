@@ -18,7 +18,7 @@ pub mod flow;
 pub use addresses::{AddressConfig, BUCKET_ENTRIES, Bucket, CODE_WORDS};
 pub use counter::{Count, CpuCounters, REASONS, Reason};
 pub use event::{COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, Way};
-pub use flow::{FlowKey, FlowSet, FlowSlot, WAYS, verdict};
+pub use flow::{FlowKey, FlowSet, FlowSlot, WAYS, opener, verdict};
 
 #[cfg(target_endian = "big")]
 compile_error!("picket's kernel records are laid out for little-endian machines");
@@ -54,4 +54,15 @@ pub fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
     // SAFETY: the line above checks that `size_of::<T>()` bytes are there; `Plain` says that any
     // content of them is a `T`, and `read_unaligned` asks for no alignment.
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// Reads a plain value from words as they stand in a mapped array; `None` when there are too few.
+#[must_use]
+pub fn from_words<T: Plain>(words: &[u64]) -> Option<T> {
+    if size_of_val(words) < size_of::<T>() {
+        return None;
+    }
+    // SAFETY: the line above checks that `size_of::<T>()` bytes are there; `Plain` says that any
+    // content of them is a `T`, and `read_unaligned` asks for no alignment.
+    Some(unsafe { words.as_ptr().cast::<T>().read_unaligned() })
 }

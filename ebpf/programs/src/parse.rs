@@ -11,6 +11,10 @@ use picket_abi::{FlowKey, Plain, Reason, Way};
 /// Extension headers followed before giving up. Six is what RFC 8200 4.1 lists as a full chain.
 pub const EXTENSIONS_MAX: u32 = 6;
 
+/// Covers the longest IPv6 header that is followed: 40 bytes and six extensions of 2,048.
+const HEADER_BYTES_MASK: i32 = 0x3fff;
+const _: () = assert!(40 + EXTENSIONS_MAX * 2048 <= HEADER_BYTES_MASK as u32);
+
 /// What the first byte of a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
@@ -27,6 +31,13 @@ pub trait Frame {
     fn load<T: Plain>(&self, at: u32) -> Option<T>;
     /// Bytes the frame has, from the link header on.
     fn bytes(&self) -> u32;
+    /// The value itself, of which only `MASK` is known from here on.
+    ///
+    /// The verifier follows every value that an offset may have, through all that comes after;
+    /// in a loop that multiplies. Where this passes, all ways through it become one again.
+    fn forget<const MASK: i32>(&self, value: u32) -> u32 {
+        value & MASK as u32
+    }
 }
 
 /// A packet of a flow.
@@ -44,6 +55,8 @@ pub struct Packet {
     pub protocol: u8,
     /// TCP flags, 0 for other protocols.
     pub tcp_flags: u8,
+    /// Whether it opens a flow: a SYN without ACK, or an echo request.
+    pub opens: bool,
     /// Where the IP header begins.
     pub ip_at: u32,
     /// IP total length, without the link's padding.
@@ -136,6 +149,10 @@ pub mod protocol {
     pub const SHIM6: u8 = 140;
 }
 
+/// TCP flags (RFC 9293 3.1).
+const TCP_SYN: u8 = 0x02;
+const TCP_ACK: u8 = 0x10;
+
 /// Defines a header as it stands in a packet, naturally aligned so that a load stays one load.
 macro_rules! header {
     ($name:ident, $bytes:literal, { $($field:ident: $kind:ty),+ $(,)? }) => {
@@ -183,8 +200,8 @@ struct Network {
 ///
 /// # Errors
 ///
-/// [`NotFlow`] with the class of a packet that makes no flow. A frame whose headers `load` could
-/// not reach is [`Reason::NotFlowMalformed`]; whoever has another way of reading tries again.
+/// [`NotFlow`] with the class of a packet that makes no flow, or why it could not be placed. A frame whose headers `load` could
+/// not reach is told as a `Lost…Header`; whoever has another way of reading tries again.
 #[inline(always)]
 pub fn packet<F: Frame>(frame: &F, link: Link) -> Result<Packet, NotFlow> {
     let (kind, ip_at) = match link {
@@ -204,7 +221,7 @@ pub fn packet<F: Frame>(frame: &F, link: Link) -> Result<Packet, NotFlow> {
 /// The kind of what follows the Ethernet header and its tags, and where that begins.
 #[inline(always)]
 fn link_header<F: Frame>(frame: &F) -> Result<(u16, u32), NotFlow> {
-    let malformed = || not_flow(Reason::NotFlowMalformed, frame.bytes().saturating_sub(14));
+    let malformed = || not_flow(Reason::LostLinkHeader, frame.bytes().saturating_sub(14));
     let ethernet: Ethernet = frame.load(0).ok_or_else(malformed)?;
     let (mut kind, mut at) = (ethernet.kind, 14);
     if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
@@ -218,14 +235,17 @@ fn link_header<F: Frame>(frame: &F) -> Result<(u16, u32), NotFlow> {
     Ok((kind, at))
 }
 
-/// Tells a bare IPv4 packet from an IPv6 one.
+/// Tells a bare IPv4 packet from an IPv6 one. Loads more than the byte it looks at: of a bounds
+/// check for a single one the verifier makes nothing.
 #[inline(always)]
 fn ip_version<F: Frame>(frame: &F) -> Result<u16, NotFlow> {
-    match frame.load::<u8>(0) {
-        Some(first) if first >> 4 == 4 => Ok(ethertype::IPV4),
-        Some(first) if first >> 4 == 6 => Ok(ethertype::IPV6),
-        Some(_) => Err(not_flow(Reason::NotFlowNonIp, frame.bytes())),
-        None => Err(not_flow(Reason::NotFlowMalformed, frame.bytes())),
+    let Some(word) = frame.load::<u32>(0) else {
+        return Err(not_flow(Reason::LostLinkHeader, frame.bytes()));
+    };
+    match word.to_ne_bytes()[0] >> 4 {
+        4 => Ok(ethertype::IPV4),
+        6 => Ok(ethertype::IPV6),
+        _ => Err(not_flow(Reason::NotFlowNonIp, frame.bytes())),
     }
 }
 
@@ -241,7 +261,7 @@ fn ip_version<F: Frame>(frame: &F) -> Result<u16, NotFlow> {
 /// ```
 #[inline(always)]
 fn ipv4<F: Frame>(frame: &F, ip_at: u32, after_link: u32) -> Result<Network, NotFlow> {
-    let malformed = not_flow(Reason::NotFlowMalformed, after_link);
+    let malformed = not_flow(Reason::LostIpHeader, after_link);
     let ip: Ipv4 = frame.load(ip_at).ok_or(malformed)?;
     let ip_header_bytes = u32::from(ip.version_length & 0x0f) * 4;
     if ip.version_length >> 4 != 4 || ip_header_bytes < 20 {
@@ -276,7 +296,7 @@ fn ipv4<F: Frame>(frame: &F, ip_at: u32, after_link: u32) -> Result<Network, Not
 /// ```
 #[inline(always)]
 fn ipv6<F: Frame>(frame: &F, ip_at: u32, after_link: u32) -> Result<Network, NotFlow> {
-    let malformed = not_flow(Reason::NotFlowMalformed, after_link);
+    let malformed = not_flow(Reason::LostIpHeader, after_link);
     let ip: Ipv6 = frame.load(ip_at).ok_or(malformed)?;
     if ip.version >> 4 != 6 {
         return Err(malformed);
@@ -291,11 +311,11 @@ fn ipv6<F: Frame>(frame: &F, ip_at: u32, after_link: u32) -> Result<Network, Not
     let (mut next, mut header_bytes, mut followed) = (ip.next, 40u32, 0);
     while is_extension(next) {
         if followed == EXTENSIONS_MAX {
-            return Err(not_flow(Reason::NotFlowHeadersTooDeep, ip_bytes));
+            return Err(not_flow(Reason::LostHeaderChain, ip_bytes));
         }
         followed += 1;
         let Some(extension) = frame.load::<Extension>(ip_at + header_bytes) else {
-            return Err(not_flow(Reason::NotFlowMalformed, ip_bytes));
+            return Err(not_flow(Reason::LostIpHeader, ip_bytes));
         };
         header_bytes += match next {
             protocol::FRAGMENT => 8,
@@ -305,10 +325,11 @@ fn ipv6<F: Frame>(frame: &F, ip_at: u32, after_link: u32) -> Result<Network, Not
         if next == protocol::FRAGMENT && u16::from_be(extension.offset) & 0xfff8 != 0 {
             return Err(not_flow(Reason::NotFlowLaterFragment, ip_bytes));
         }
-        next = extension.next;
+        header_bytes = frame.forget::<HEADER_BYTES_MASK>(header_bytes);
+        next = frame.forget::<0xff>(u32::from(extension.next)) as u8;
     }
     if ip_bytes < header_bytes {
-        return Err(not_flow(Reason::NotFlowMalformed, ip_bytes));
+        return Err(not_flow(Reason::LostIpHeader, ip_bytes));
     }
     Ok(Network {
         source: ip.source,
@@ -350,13 +371,14 @@ const fn stated_or(stated: u32, available: u32) -> u32 {
 #[inline(always)]
 fn transport<F: Frame>(frame: &F, network: &Network) -> Result<Packet, NotFlow> {
     let at = network.ip_at + network.ip_header_bytes;
-    let malformed = not_flow(Reason::NotFlowMalformed, network.ip_bytes);
+    let malformed = not_flow(Reason::LostTransportHeader, network.ip_bytes);
     let room = network.ip_bytes - network.ip_header_bytes;
-    let mut tcp_flags = 0;
+    let (mut tcp_flags, mut opens) = (0, false);
     let (source_port, destination_port, header_bytes) = match network.protocol {
         protocol::TCP => {
             let tcp: Tcp = frame.load(at).ok_or(malformed)?;
             tcp_flags = tcp.flags;
+            opens = tcp.flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
             // A data offset that cannot be is read as all header: there is no payload to trust.
             let stated = u32::from(tcp.offset >> 4) * 4;
             let header_bytes = if stated < 20 || stated > room {
@@ -386,7 +408,10 @@ fn transport<F: Frame>(frame: &F, network: &Network) -> Result<Packet, NotFlow> 
             let icmp: Icmp = frame.load(at).ok_or(malformed)?;
             // RFC 792: echo reply, unreachable, quench, redirect, echo, exceeded, problem.
             match icmp.kind {
-                0 | 8 => (u16::from_be(icmp.id), u16::from_be(icmp.id), 8),
+                0 | 8 => {
+                    opens = icmp.kind == 8;
+                    (u16::from_be(icmp.id), u16::from_be(icmp.id), 8)
+                }
                 3 | 4 | 5 | 11 | 12 => {
                     return Err(not_flow(Reason::NotFlowIcmpError, network.ip_bytes));
                 }
@@ -397,7 +422,10 @@ fn transport<F: Frame>(frame: &F, network: &Network) -> Result<Packet, NotFlow> 
             let icmp: Icmp = frame.load(at).ok_or(malformed)?;
             // RFC 4443 2.1: types below 128 are errors; 128 and 129 are echo.
             match icmp.kind {
-                128 | 129 => (u16::from_be(icmp.id), u16::from_be(icmp.id), 8),
+                128 | 129 => {
+                    opens = icmp.kind == 128;
+                    (u16::from_be(icmp.id), u16::from_be(icmp.id), 8)
+                }
                 0..=127 => return Err(not_flow(Reason::NotFlowIcmpError, network.ip_bytes)),
                 _ => return Err(not_flow(Reason::NotFlowIcmpOther, network.ip_bytes)),
             }
@@ -414,6 +442,7 @@ fn transport<F: Frame>(frame: &F, network: &Network) -> Result<Packet, NotFlow> 
         destination_port,
         protocol: network.protocol,
         tcp_flags,
+        opens,
         ip_at: network.ip_at,
         ip_bytes: network.ip_bytes,
         header_bytes: network.ip_header_bytes + header_bytes,

@@ -5,15 +5,17 @@
 //! ring has no room nobody is evicted and the new packet is counted as lost: what is in a slot is
 //! never dropped.
 
-use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
-use picket_abi::{EvictedFlow, FlowKey, FlowSlot, Reason, WAYS, Way};
+use core::mem::offset_of;
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use picket_abi::{EvictedFlow, FlowKey, FlowSlot, Reason, WAYS, Way, opener};
 
 use super::Passage;
 use super::counters::Counters;
 use super::maps::{EVICTED, EVICTED_WAKE_BYTES, HASH_SALT, SETS_PER_CPU, SLOTS};
+use crate::parse::Packet;
 use crate::slots::{Found, find, hash};
 
 /// The slot of a flow, its own or one made free for it.
@@ -52,20 +54,26 @@ pub(super) fn slot_of(
 
 /// Adds a packet to its flow.
 #[inline(always)]
-pub(super) fn count(slot: &mut FlowSlot, way: Way, segments: u32, bytes: u64, tcp_flags: u8) {
+pub(super) fn count(slot: &mut FlowSlot, way: Way, segments: u32, bytes: u64, packet: &Packet) {
     // SAFETY: no precondition.
     slot.last_ns = unsafe { bpf_ktime_get_coarse_ns() };
     match way {
         Way::Out => {
             slot.packets_out += u64::from(segments);
             slot.bytes_out += bytes;
-            slot.flags_out |= tcp_flags;
+            slot.flags_out |= packet.tcp_flags;
         }
         Way::In => {
             slot.packets_in += u64::from(segments);
             slot.bytes_in += bytes;
-            slot.flags_in |= tcp_flags;
+            slot.flags_in |= packet.tcp_flags;
         }
+    }
+    if packet.opens && slot.opener == opener::UNKNOWN {
+        slot.opener = match way {
+            Way::Out => opener::OUT,
+            Way::In => opener::IN,
+        };
     }
 }
 
@@ -114,22 +122,27 @@ fn occupy(slot: &mut FlowSlot, key: &FlowKey, ifindex: u32, going: u64) {
     slot.key.remote[0] = key.remote[0];
     slot.key.remote[1] = key.remote[1];
     slot.key.ports = key.ports;
-    slot.packets_out = 0;
-    slot.bytes_out = 0;
-    slot.packets_in = 0;
-    slot.bytes_in = 0;
+    zero_after_key(slot);
     // SAFETY: no precondition.
     slot.first_ns = unsafe { bpf_ktime_get_coarse_ns() };
     slot.ifindex = ifindex;
-    slot.epoch = 0;
-    slot.flags_out = 0;
-    slot.flags_in = 0;
-    slot.verdict = 0;
-    slot.copied_out = 0;
-    slot.copied_in = 0;
     // The exchange is a full barrier: whoever sees the even generation sees the fields above.
     // SAFETY: a live, aligned word of the array.
     unsafe {
         atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(&raw mut slot.generation, going + 1);
+    }
+}
+
+/// Zeroes everything of a slot that comes after its key. Volatile, so that it does not become a
+/// call to a byte-wise fill.
+#[inline(always)]
+fn zero_after_key(slot: &mut FlowSlot) {
+    const WORDS: usize = size_of::<FlowSlot>() / 8;
+    let words = core::ptr::from_mut(slot).cast::<u64>();
+    let mut word = (offset_of!(FlowSlot, key) + size_of::<FlowKey>()) / 8;
+    while word < WORDS {
+        // SAFETY: the slot is WORDS aligned words of plain integers, all valid when zero.
+        unsafe { words.add(word).write_volatile(0) };
+        word += 1;
     }
 }

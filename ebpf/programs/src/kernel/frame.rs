@@ -4,8 +4,9 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
-use picket_abi::Plain;
+use picket_abi::{Plain, Reason};
 
+use super::verifier::Detour;
 use crate::parse::{self, Frame, Link, NotFlow, Packet};
 
 /// The linear part of a socket buffer.
@@ -13,6 +14,7 @@ struct Linear {
     data: usize,
     end: usize,
     bytes: u32,
+    detour: Detour,
 }
 
 impl Frame for Linear {
@@ -32,12 +34,18 @@ impl Frame for Linear {
     fn bytes(&self) -> u32 {
         self.bytes
     }
+
+    #[inline(always)]
+    fn forget<const MASK: i32>(&self, value: u32) -> u32 {
+        self.detour.forget_but::<MASK>(value)
+    }
 }
 
 /// All of a socket buffer, also what is in its fragments.
 struct Whole {
     skb: *mut __sk_buff,
     bytes: u32,
+    detour: Detour,
 }
 
 impl Frame for Whole {
@@ -62,21 +70,60 @@ impl Frame for Whole {
     fn bytes(&self) -> u32 {
         self.bytes
     }
+
+    #[inline(always)]
+    fn forget<const MASK: i32>(&self, value: u32) -> u32 {
+        self.detour.forget_but::<MASK>(value)
+    }
 }
 
 /// Reads a packet's headers, by helper when the linear part does not hold them.
 #[inline(always)]
-pub(super) fn parse(skb: *mut __sk_buff, link: Link) -> Result<Packet, NotFlow> {
+pub(super) fn parse(skb: *mut __sk_buff, link: Link, detour: Detour) -> Result<Packet, NotFlow> {
     // SAFETY: the kernel gives programs a valid context; the verifier checks the offsets.
     let (data, end, bytes) =
         unsafe { ((*skb).data as usize, (*skb).data_end as usize, (*skb).len) };
-    let parsed = parse::packet(&Linear { data, end, bytes }, link);
-    match parsed {
+    let linear = Linear {
+        data,
+        end,
+        bytes,
+        detour,
+    };
+    match parse::packet(&linear, link) {
         Err(NotFlow {
-            reason: picket_abi::Reason::NotFlowMalformed,
+            reason: Reason::LostLinkHeader | Reason::LostIpHeader | Reason::LostTransportHeader,
             ..
-        }) if ((end - data) as u32) < bytes => parse::packet(&Whole { skb, bytes }, link),
-        parsed => parsed,
+        }) if ((end - data) as u32) < bytes => {
+            parse::packet(&Whole { skb, bytes, detour }, link).map(|packet| forget(packet, detour))
+        }
+        parsed => parsed.map(|packet| forget(packet, detour)),
+    }
+}
+
+/// The same packet, whose sizes and protocol the verifier has forgotten: without that it would
+/// follow each combination of headers through all that is done with a packet.
+#[inline(always)]
+fn forget(packet: Packet, detour: Detour) -> Packet {
+    // Offsets and sizes of headers are below 2^14, see `parse`, and ports have 16 bits.
+    let small = u64::from(packet.ip_at)
+        | u64::from(packet.header_bytes) << 16
+        | u64::from(packet.protocol) << 32
+        | u64::from(packet.tcp_flags) << 40
+        | u64::from(packet.opens) << 48;
+    let ports = u64::from(packet.source_port)
+        | u64::from(packet.destination_port) << 16
+        | u64::from(packet.ip_bytes) << 32;
+    let (small, ports) = (detour.forget(small), detour.forget(ports));
+    Packet {
+        source_port: ports as u16,
+        destination_port: (ports >> 16) as u16,
+        ip_bytes: (ports >> 32) as u32,
+        ip_at: (small & 0xffff) as u32,
+        header_bytes: (small >> 16 & 0xffff) as u32,
+        protocol: (small >> 32) as u8,
+        tcp_flags: (small >> 40) as u8,
+        opens: small >> 48 != 0,
+        ..packet
     }
 }
 

@@ -44,7 +44,7 @@ pub fn observe(skb: *mut __sk_buff, way: Way, link: Link) -> i32 {
         // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
         ifindex: unsafe { (*skb).ifindex },
     };
-    match frame::parse(skb, link) {
+    match frame::parse(skb, link, counters.detour()) {
         Ok(packet) => {
             let bytes = packet.wire_bytes(segments);
             counters.add(Reason::Seen, segments, bytes);
@@ -65,7 +65,7 @@ fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u
     let mut first_payload = false;
     match flows::slot_of(passage, counters, &key) {
         Ok(slot) => {
-            flows::count(slot, passage.way, segments, bytes, packet.tcp_flags);
+            flows::count(slot, passage.way, segments, bytes, packet);
             matches::judge(passage, counters, slot);
             first_payload = copy::is_first_payload(slot, passage.way, packet);
         }

@@ -15,3 +15,29 @@ pub(super) fn mask<const MASK: i32>(mut value: u64) -> u64 {
     }
     value
 }
+
+/// A word of a map, through which values go that the verifier shall forget.
+///
+/// It follows what is known of registers and stack, not of maps: after the detour all ways that
+/// lead here look the same to it, and it goes on with one of them.
+#[derive(Clone, Copy)]
+pub(super) struct Detour(pub(super) *mut u64);
+
+impl Detour {
+    /// The same value, of which nothing is known afterwards.
+    #[inline(always)]
+    pub(super) fn forget(self, value: u64) -> u64 {
+        // SAFETY: a live word of this CPU's counters, used by no one else while we run. Volatile,
+        // so that the detour is made.
+        unsafe {
+            self.0.write_volatile(value);
+            self.0.read_volatile()
+        }
+    }
+
+    /// The same value, of which nothing but `MASK` is known afterwards.
+    #[inline(always)]
+    pub(super) fn forget_but<const MASK: i32>(self, value: u32) -> u32 {
+        mask::<MASK>(self.forget(u64::from(value))) as u32
+    }
+}

@@ -1,0 +1,542 @@
+//! Capture by the kernel programs of `ebpf/programs`: flows counted and addresses matched in the
+//! kernel, hits at once, copies of what is worth decoding.
+//!
+//! One value owns it all: [`EbpfCapture`]. Its owner calls [`EbpfCapture::poll`] in a loop for
+//! hits, copies and flows that left their slots, [`EbpfCapture::scan`] at the end of a window for
+//! what is new in the others, and [`EbpfCapture::counters`] for what the kernel counted. When it
+//! is dropped, or its process dies, tcx links and maps go with it and the kernel is clean (on
+//! clsact a filter stays, which the next start replaces).
+//!
+//! It leaves to others what the bytes mean, and asks nobody for the time: stamps are the
+//! kernel's, put into terms of the time of day.
+
+mod attach;
+mod clock;
+mod interfaces;
+mod ledger;
+mod mapped;
+mod probe;
+mod rings;
+mod size;
+mod tables;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Map, MapData, MapError};
+use aya::programs::ProgramError;
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use picket_abi::{AddressConfig, CpuCounters, FlowSlot, Reason};
+use picket_sense::input::{FlowDelta, KernelHit, PacketCopy, StageCount};
+
+pub use attach::{HANDLE, PRIORITY, Rung};
+pub use probe::{Check, probe};
+pub use size::Sizes;
+pub use tables::{Network, SetError, SetSize};
+
+use attach::Attached;
+use clock::Clock;
+use ledger::Ledger;
+use mapped::{Access, Mapped};
+use rings::Rings;
+use tables::Image;
+
+/// The kernel object, built by `make kernel`; see `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PICKET_EMBEDDED_OBJECT"));
+
+/// What to watch and how much room to take.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Interfaces to watch whatever they are.
+    pub interfaces: Vec<String>,
+    /// Whether to watch those with a default route as well (but not `lo` or a veth end).
+    pub default_route: bool,
+    /// Room for flows, addresses and records.
+    pub sizes: Sizes,
+    /// The rung to use; `None` asks the kernel for the best it has.
+    pub rung: Option<Rung>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            default_route: true,
+            sizes: Sizes::default(),
+            rung: None,
+        }
+    }
+}
+
+/// Why capture could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The object or its maps were refused.
+    #[error("load the kernel object")]
+    Load(#[source] Box<EbpfError>),
+    /// A program was refused.
+    #[error("load kernel program {name}")]
+    Program {
+        /// Its name.
+        name: String,
+        /// What the kernel said.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A map was refused, or does not behave.
+    #[error("use kernel map {name}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<MapError>,
+    },
+    /// A map cannot be mapped into our memory.
+    #[error("map kernel array {name} into memory")]
+    Memory {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// An interface that was asked for by name cannot be watched.
+    #[error("interface {name}: {reason}")]
+    Interface {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// No interface is left to watch.
+    #[error("no interface to watch: none was named, and none has a default route")]
+    NoInterface,
+    /// The system would not tell something.
+    #[error("{asked}")]
+    System {
+        /// What we wanted.
+        asked: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The embedded object is not the one this program was written for.
+    #[error("the embedded kernel object does not fit: {0}")]
+    Object(&'static str),
+    /// A set of addresses cannot be loaded. The one in force stays.
+    #[error("load a set of addresses")]
+    Set(#[from] SetError),
+}
+
+/// Something that came up from the kernel.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// An address is listed.
+    Hit(KernelHit),
+    /// What is new of a flow that left its slot.
+    Flow(FlowDelta),
+    /// A packet worth decoding.
+    Copy(PacketCopy<'a>),
+}
+
+/// The kernel side, loaded and attached.
+#[derive(Debug)]
+pub struct EbpfCapture {
+    options: Options,
+    rung: Rung,
+    // Before the object, so that the links go first.
+    attached: Vec<Attached>,
+    slots: Mapped,
+    counters: Mapped,
+    config: Mapped,
+    codes: MapData,
+    buckets: MapData,
+    ipv6: [LpmTrie<MapData, [u8; 16], u8>; 2],
+    rings: Rings,
+    ledger: Ledger,
+    counted: Vec<(u64, u64)>,
+    clock: Clock,
+    ebpf: Ebpf,
+    /// Mapped above; a program that is loaded later still needs their descriptors.
+    _arrays: [MapData; 3],
+}
+
+impl EbpfCapture {
+    /// Loads the programs and attaches them to the wanted interfaces of the calling thread's
+    /// network namespace.
+    ///
+    /// An interface asked for by name must be there; one with a default route that cannot be
+    /// watched is passed over with a warning.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError`], naming what was refused. Nothing stays behind.
+    pub fn open(options: Options) -> Result<Self, CaptureError> {
+        let sizes = options.sizes.fitted()?;
+        let mut ebpf = load(&sizes)?;
+        let rung = match options.rung {
+            Some(rung) => rung,
+            None => attach::rung_of_kernel(&mut ebpf)?,
+        };
+        let slots = array(&mut ebpf, "SLOTS")?;
+        let counters = array(&mut ebpf, "COUNTERS")?;
+        let config = array(&mut ebpf, "CONFIG")?;
+        let map = |map: &MapData, name, bytes, access| {
+            Mapped::new(map.fd().as_fd(), 0, bytes, access)
+                .map_err(|source| CaptureError::Memory { name, source })
+        };
+        let mut capture = Self {
+            rung,
+            attached: Vec::new(),
+            slots: map(&slots, "SLOTS", sizes.slot_bytes(), Access::Read)?,
+            counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
+            config: map(&config, "CONFIG", size_of::<AddressConfig>(), Access::Write)?,
+            codes: array(&mut ebpf, "CODES")?,
+            buckets: array(&mut ebpf, "BUCKETS")?,
+            ipv6: [trie(&mut ebpf, "IPV6_EVEN")?, trie(&mut ebpf, "IPV6_ODD")?],
+            rings: Rings::take(&mut ebpf)?,
+            ledger: Ledger::new(sizes.slots()),
+            counted: vec![(0, 0); Reason::ALL.len()],
+            clock: Clock::measure(),
+            ebpf,
+            _arrays: [slots, counters, config],
+            options: Options { sizes, ..options },
+        };
+        for name in capture.options.interfaces.clone() {
+            let attached = attach::attach(&mut capture.ebpf, rung, &name)?;
+            capture.attached.push(attached);
+        }
+        capture.rescan()?;
+        if capture.attached.is_empty() {
+            return Err(CaptureError::NoInterface);
+        }
+        Ok(capture)
+    }
+
+    /// Attaches to wanted interfaces that have appeared and lets go of those that have gone.
+    /// Cheap enough to be called every window; in the calling thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// When the routes cannot be read. An interface that cannot be watched is only warned of.
+    pub fn rescan(&mut self) -> Result<(), CaptureError> {
+        self.attached
+            .retain(|one| interfaces::index(&one.name) == one.index);
+        let mut wanted: BTreeSet<String> = self.options.interfaces.iter().cloned().collect();
+        if self.options.default_route {
+            let asked = "read the routes";
+            wanted.extend(
+                interfaces::with_default_route()
+                    .map_err(|source| CaptureError::System { asked, source })?,
+            );
+        }
+        for name in wanted {
+            if self.attached.iter().any(|one| one.name == name) || interfaces::index(&name) == 0 {
+                continue;
+            }
+            match attach::attach(&mut self.ebpf, self.rung, &name) {
+                Ok(attached) => self.attached.push(attached),
+                Err(error) => tracing::warn!(interface = %name, %error, "interface not watched"),
+            }
+        }
+        Ok(())
+    }
+
+    /// How the programs are attached.
+    #[must_use]
+    pub const fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// Interfaces that are watched: name and index.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.attached
+            .iter()
+            .map(|one| (one.name.as_str(), one.index))
+    }
+
+    /// Waits up to `timeout` for something to come up and hands it over, hits before the rest.
+    /// Returns how many events were handed over; 0 means that the time is up.
+    ///
+    /// Copies and evicted flows do not wake us one by one; they are looked for ten times a
+    /// second, so with those a call may take that long to notice them.
+    ///
+    /// # Errors
+    ///
+    /// When waiting fails.
+    pub fn poll(
+        &mut self,
+        timeout: Duration,
+        each: &mut dyn FnMut(Event<'_>),
+    ) -> Result<usize, CaptureError> {
+        let Self {
+            rings,
+            ledger,
+            clock,
+            ..
+        } = self;
+        rings.poll(timeout, ledger, *clock, each)
+    }
+
+    /// Hands over what is new in every flow since it was last told. Reads the flows' slots
+    /// without a system call; flows that left theirs and wait in the ring are told as well.
+    pub fn scan(&mut self, each: &mut dyn FnMut(FlowDelta)) {
+        self.clock = Clock::measure();
+        let started_ns = clock::coarse_ns();
+        self.rings.drain_evicted(&mut self.ledger, self.clock, each);
+        for place in 0..self.options.sizes.slots() {
+            if let Some(slot) = read_slot(&self.slots, place)
+                && let Some(delta) = self.ledger.observe(place, &slot, self.clock)
+            {
+                each(delta);
+            }
+        }
+        self.ledger.scanned(started_ns);
+    }
+
+    /// What the kernel counted since the last call, by reason; nothing for what did not move.
+    pub fn counters(&mut self) -> Vec<StageCount> {
+        const WORDS: usize = size_of::<CpuCounters>() / size_of::<u64>();
+        let mut sums = vec![(0u64, 0u64); Reason::ALL.len()];
+        for first in (0..self.counters.words().len()).step_by(WORDS) {
+            let words = self.counters.copy::<WORDS>(first).unwrap_or([0; WORDS]);
+            for (sum, count) in sums.iter_mut().zip(words.chunks_exact(2)) {
+                sum.0 = sum.0.wrapping_add(count[0]);
+                sum.1 = sum.1.wrapping_add(count[1]);
+            }
+        }
+        let mut counts = Vec::new();
+        for (((_, stage, reason), sum), before) in
+            Reason::ALL.into_iter().zip(&sums).zip(&self.counted)
+        {
+            if sum != before {
+                counts.push(StageCount {
+                    stage,
+                    reason,
+                    packets: sum.0.wrapping_sub(before.0),
+                    bytes: sum.1.wrapping_sub(before.1),
+                });
+            }
+        }
+        self.counted = sums;
+        counts
+    }
+
+    /// Puts a set of listed addresses in force. Packets go on being matched against the old one
+    /// until the new one is complete, and flows already known are matched again with their next
+    /// packet. Costs some 12 MiB of memory while it lasts.
+    ///
+    /// # Errors
+    ///
+    /// When the set is too large or names an impossible network, or a map fails. The old set
+    /// stays in force.
+    pub fn load_set(
+        &mut self,
+        networks: impl Iterator<Item = Network>,
+        version: u64,
+    ) -> Result<SetSize, CaptureError> {
+        let sizes = self.options.sizes;
+        let buckets = tables::buckets_for(sizes.addresses_max) as usize;
+        let mut image = Image::new(buckets, sizes.addresses_max, sizes.ipv6_networks_max);
+        for network in networks {
+            image.add(network)?;
+        }
+        let mut config: AddressConfig = self.read_config();
+        config.epoch += 1;
+        let half = (config.epoch & 1) as usize;
+        config.set_versions[half] = version;
+        config.ipv4_entries[half] = image
+            .size
+            .addresses
+            .saturating_add(image.size.whole_networks);
+        config.ipv6_entries[half] = image.size.ipv6_networks;
+
+        wait_for_programs();
+        write_half(self.codes.fd().as_fd(), "CODES", half, &image.codes)?;
+        let buckets: Vec<u64> = image.buckets.iter().flat_map(words_of_bucket).collect();
+        write_half(self.buckets.fd().as_fd(), "BUCKETS", half, &buckets)?;
+        fill_trie(&mut self.ipv6[half], &image.ipv6).map_err(|source| CaptureError::Map {
+            name: ["IPV6_EVEN", "IPV6_ODD"][half],
+            source: Box::new(source),
+        })?;
+        self.write_config(&config);
+        Ok(image.size)
+    }
+
+    fn read_config(&self) -> AddressConfig {
+        let words = self
+            .config
+            .copy::<{ CONFIG_WORDS }>(0)
+            .unwrap_or([0; CONFIG_WORDS]);
+        picket_abi::from_words(&words).unwrap_or_default()
+    }
+
+    /// Writes everything but the epoch, then the epoch.
+    fn write_config(&self, config: &AddressConfig) {
+        let words = self.config.words();
+        let values = [
+            config.set_versions[0],
+            config.set_versions[1],
+            pair(config.ipv6_entries),
+            pair(config.ipv4_entries),
+        ];
+        for (word, value) in words[1..].iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
+        words[0].store(config.epoch, Ordering::Release);
+    }
+
+    /// The loaded programs, for tests that run them without an interface.
+    #[doc(hidden)]
+    pub fn program(
+        &mut self,
+        name: &str,
+    ) -> Result<&mut aya::programs::SchedClassifier, CaptureError> {
+        attach::loaded(&mut self.ebpf, name)
+    }
+}
+
+const CONFIG_WORDS: usize = size_of::<AddressConfig>() / size_of::<u64>();
+
+const fn pair(values: [u32; 2]) -> u64 {
+    values[0] as u64 | (values[1] as u64) << 32
+}
+
+fn words_of_bucket(bucket: &picket_abi::Bucket) -> impl Iterator<Item = u64> {
+    bucket.chunks_exact(2).map(|two| pair([two[0], two[1]]))
+}
+
+/// Loads the object with its maps at the sizes wanted.
+fn load(sizes: &Sizes) -> Result<Ebpf, CaptureError> {
+    allow_locked_memory();
+    let asked = "draw a salt";
+    let salt = random().map_err(|source| CaptureError::System { asked, source })?;
+    let sets = sizes.sets_per_cpu();
+    let bucket_mask = tables::buckets_for(sizes.addresses_max) - 1;
+    // A quarter full wakes us: time to empty it before the rest is used up.
+    let evicted_wake = u64::from(sizes.evicted_ring_bytes / 4);
+    let copies_wake = u64::from(sizes.copy_ring_bytes / 4);
+    EbpfLoader::new()
+        .btf(None)
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .map_max_entries("SLOTS", sets * sizes.cpus)
+        .map_max_entries("COUNTERS", sizes.cpus)
+        .map_max_entries("BUCKETS", 2 * (bucket_mask + 1))
+        .map_max_entries("IPV6_EVEN", sizes.ipv6_networks_max.max(1))
+        .map_max_entries("IPV6_ODD", sizes.ipv6_networks_max.max(1))
+        .map_max_entries("HITS", sizes.hit_ring_bytes)
+        .map_max_entries("EVICTED", sizes.evicted_ring_bytes)
+        .map_max_entries("COPIES", sizes.copy_ring_bytes)
+        .override_global("SETS_PER_CPU", &sets, true)
+        .override_global("HASH_SALT", &salt, true)
+        .override_global("BUCKET_MASK", &bucket_mask, true)
+        .override_global("EVICTED_WAKE_BYTES", &evicted_wake, true)
+        .override_global("COPIES_WAKE_BYTES", &copies_wake, true)
+        .load(OBJECT)
+        .map_err(|source| CaptureError::Load(Box::new(source)))
+}
+
+fn array(ebpf: &mut Ebpf, name: &str) -> Result<MapData, CaptureError> {
+    match ebpf.take_map(name) {
+        Some(Map::Array(map)) => Ok(map),
+        _ => Err(CaptureError::Object("an array is missing")),
+    }
+}
+
+fn trie(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<LpmTrie<MapData, [u8; 16], u8>, CaptureError> {
+    let map = ebpf
+        .take_map(name)
+        .ok_or(CaptureError::Object("a trie is missing"))?;
+    LpmTrie::try_from(map).map_err(|source| CaptureError::Map {
+        name,
+        source: Box::new(source),
+    })
+}
+
+/// A slot that is in use and held still while it was copied. One that is changing is left for
+/// the next scan, or for its record in the ring: nothing of it is lost.
+fn read_slot(slots: &Mapped, place: usize) -> Option<FlowSlot> {
+    const WORDS: usize = size_of::<FlowSlot>() / size_of::<u64>();
+    let generation = &slots.words().get(place * WORDS)?;
+    for _ in 0..4 {
+        let before = generation.load(Ordering::Acquire);
+        if before == 0 {
+            return None;
+        }
+        let words = slots.copy::<WORDS>(place * WORDS)?;
+        fence(Ordering::Acquire);
+        if before & 1 == 0 && generation.load(Ordering::Relaxed) == before {
+            return picket_abi::from_words(&words);
+        }
+    }
+    None
+}
+
+/// Writes one half of a table of two.
+fn write_half(
+    table: BorrowedFd<'_>,
+    name: &'static str,
+    half: usize,
+    values: &[u64],
+) -> Result<(), CaptureError> {
+    let bytes = size_of_val(values);
+    let mapped = Mapped::new(table, half * bytes, bytes, Access::Write)
+        .map_err(|source| CaptureError::Memory { name, source })?;
+    for (word, value) in mapped.words().iter().zip(values) {
+        word.store(*value, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn fill_trie(
+    trie: &mut LpmTrie<MapData, [u8; 16], u8>,
+    networks: &[(std::net::Ipv6Addr, u8)],
+) -> Result<(), MapError> {
+    let old: Vec<Key<[u8; 16]>> = trie.keys().collect::<Result<_, _>>()?;
+    for key in old {
+        trie.remove(&key)?;
+    }
+    for (address, prefix) in networks {
+        trie.insert(&Key::new(u32::from(*prefix), address.octets()), 1, 0)?;
+    }
+    Ok(())
+}
+
+/// Returns when every program that was running has ended: none can still read the half of the
+/// tables that was in force before the last load. The global barrier of membarrier(2) is an RCU
+/// grace period; where it is not to be had (`nohz_full`), a program in that state for microseconds
+/// could at worst see a mix, whose verdict is made anew in the next epoch.
+fn wait_for_programs() {
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes numbers only.
+    unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+}
+
+/// Before 5.11 maps counted as locked memory. Where raising the limit is refused, loading says so.
+fn allow_locked_memory() {
+    let unlimited = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the call reads one rlimit, which is ours.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: the call writes at most as many bytes as it is told into ours.
+    let read = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if read == 8 {
+        Ok(u64::from_ne_bytes(bytes))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

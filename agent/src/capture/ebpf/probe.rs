@@ -1,0 +1,263 @@
+//! What this host can do, one question at a time: the kernel's part of `picket-agent doctor`.
+
+use std::ffi::CStr;
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+use super::attach::has_tcx;
+
+/// The answer to one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was asked.
+    pub name: &'static str,
+    /// Yes or no.
+    pub ok: bool,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl Check {
+    fn yes(name: &'static str, why: impl Display) -> Self {
+        Self {
+            name,
+            ok: true,
+            why: why.to_string(),
+        }
+    }
+
+    fn no(name: &'static str, why: impl Display) -> Self {
+        Self {
+            name,
+            ok: false,
+            why: why.to_string(),
+        }
+    }
+}
+
+/// Asks all questions, in the order in which they matter. Changes nothing.
+#[must_use]
+pub fn probe() -> Vec<Check> {
+    let program = load_trivial_program();
+    vec![
+        kernel_release(),
+        type_information(),
+        capabilities(),
+        bpf_calls(&program),
+        tcx(&program),
+        memory(),
+    ]
+}
+
+/// The programs need atomic exchange (5.12) and the coarse clock (5.11). Distributions carry
+/// features to older kernels, so a low number is a hint and `bpf` below the judge.
+fn kernel_release() -> Check {
+    const NAME: &str = "kernel";
+    // SAFETY: utsname is byte arrays, which may be zero; uname fills them.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the place given is a whole utsname of ours.
+    if unsafe { libc::uname(&raw mut names) } != 0 {
+        return Check::no(NAME, io::Error::last_os_error());
+    }
+    // SAFETY: uname ends each text with a zero inside its array.
+    let release = unsafe { CStr::from_ptr(names.release.as_ptr()) }.to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    match (next(), next()) {
+        (Some(major), Some(minor)) if (major, minor) >= (5, 12) => Check::yes(NAME, release),
+        (Some(_), Some(_)) => Check::no(
+            NAME,
+            format!("{release}, the programs are made for 5.12 and later"),
+        ),
+        _ => Check::no(NAME, format!("{release} is no version number")),
+    }
+}
+
+fn type_information() -> Check {
+    const NAME: &str = "btf";
+    const PLACE: &str = "/sys/kernel/btf/vmlinux";
+    match fs::metadata(PLACE) {
+        Ok(_) => Check::yes(NAME, format!("{PLACE} is there")),
+        Err(error) => Check::no(NAME, format!("{PLACE}: {error}; capture works without it")),
+    }
+}
+
+/// Bits of the effective set (include/uapi/linux/capability.h).
+const NET_ADMIN: (u32, &str) = (12, "CAP_NET_ADMIN");
+const SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
+const PERFMON: (u32, &str) = (38, "CAP_PERFMON");
+const BPF: (u32, &str) = (39, "CAP_BPF");
+
+fn capabilities() -> Check {
+    let status = match fs::read_to_string("/proc/thread-self/status") {
+        Ok(status) => status,
+        Err(error) => {
+            return Check::no("capabilities", format!("/proc/thread-self/status: {error}"));
+        }
+    };
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    judge_capabilities(effective.unwrap_or(0))
+}
+
+/// Loading programs that read packets takes `CAP_BPF` and `CAP_PERFMON` (or `CAP_SYS_ADMIN`,
+/// which implies both), attaching them `CAP_NET_ADMIN`.
+fn judge_capabilities(effective: u64) -> Check {
+    const NAME: &str = "capabilities";
+    let has = |(bit, _): (u32, &str)| effective >> bit & 1 == 1;
+    let mut missing = Vec::new();
+    if !has(SYS_ADMIN) {
+        missing.extend([BPF, PERFMON].into_iter().filter(|one| !has(*one)));
+    }
+    missing.extend([NET_ADMIN].into_iter().filter(|one| !has(*one)));
+    let names: Vec<&str> = missing.iter().map(|(_, name)| *name).collect();
+    if names.is_empty() {
+        Check::yes(NAME, "what loading and attaching take is there")
+    } else {
+        Check::no(NAME, format!("missing {}", names.join(", ")))
+    }
+}
+
+fn bpf_calls(program: &io::Result<OwnedFd>) -> Check {
+    const NAME: &str = "bpf";
+    match program {
+        Ok(_) => Check::yes(NAME, "a program that only passes packets on was accepted"),
+        Err(error) => {
+            let hint = match error.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => "; not permitted here",
+                Some(libc::ENOSYS) => "; this kernel was built without it",
+                _ => "",
+            };
+            Check::no(NAME, format!("{error}{hint}"))
+        }
+    }
+}
+
+fn tcx(program: &io::Result<OwnedFd>) -> Check {
+    const NAME: &str = "tcx";
+    match program {
+        Ok(program) if has_tcx(program.as_fd()) => {
+            Check::yes(NAME, "links at the head of the chain")
+        }
+        Ok(_) => Check::no(NAME, "the kernel has none; filters on clsact are used"),
+        Err(_) => Check::no(NAME, "not asked: no program could be loaded"),
+    }
+}
+
+/// Since 5.11 maps are charged to the memory cgroup and the limit on locked memory is not asked.
+fn memory() -> Check {
+    const NAME: &str = "memlock";
+    const BYTES: u32 = 8 << 20;
+    match create_array(BYTES) {
+        Ok(_) => Check::yes(NAME, "a map of 8 MiB was accepted"),
+        Err(error) => Check::no(
+            NAME,
+            format!("a map of 8 MiB was refused: {error}; raise LimitMEMLOCK or the memory limit"),
+        ),
+    }
+}
+
+/// `r0 = -1; exit`: a classifier that passes everything on.
+fn load_trivial_program() -> io::Result<OwnedFd> {
+    /// `BPF_PROG_LOAD` of `enum bpf_cmd`, `BPF_PROG_TYPE_SCHED_CLS` of `enum bpf_prog_type`.
+    const PROG_LOAD: libc::c_long = 5;
+    const SCHED_CLS: u32 = 3;
+    /// `BPF_ALU64 | BPF_MOV | BPF_K` with r0 and -1, then `BPF_JMP | BPF_EXIT`.
+    const INSTRUCTIONS: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+    /// The part of `union bpf_attr` that loading reads first; what follows counts as zero.
+    #[repr(C)]
+    struct ProgLoad {
+        kind: u32,
+        count: u32,
+        instructions: *const u64,
+        license: *const libc::c_char,
+    }
+    let attributes = ProgLoad {
+        kind: SCHED_CLS,
+        count: 2,
+        instructions: INSTRUCTIONS.as_ptr(),
+        license: c"GPL".as_ptr(),
+    };
+    // SAFETY: the call reads `attributes`, the two instructions and the text it points to, all
+    // of which outlive it.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            PROG_LOAD,
+            &raw const attributes,
+            size_of::<ProgLoad>(),
+        )
+    };
+    descriptor(answer)
+}
+
+fn create_array(bytes: u32) -> io::Result<OwnedFd> {
+    /// `BPF_MAP_CREATE` of `enum bpf_cmd`, `BPF_MAP_TYPE_ARRAY` of `enum bpf_map_type`.
+    const MAP_CREATE: libc::c_long = 0;
+    const ARRAY: u32 = 2;
+    #[repr(C)]
+    struct MapCreate {
+        kind: u32,
+        key_bytes: u32,
+        value_bytes: u32,
+        entries: u32,
+        flags: u32,
+    }
+    let attributes = MapCreate {
+        kind: ARRAY,
+        key_bytes: 4,
+        value_bytes: 64,
+        entries: bytes / 64,
+        flags: 0,
+    };
+    // SAFETY: the call reads as many bytes of `attributes` as it is told, which is all of them.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            MAP_CREATE,
+            &raw const attributes,
+            size_of::<MapCreate>(),
+        )
+    };
+    descriptor(answer)
+}
+
+fn descriptor(answer: libc::c_long) -> io::Result<OwnedFd> {
+    match i32::try_from(answer) {
+        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_question_is_answered_with_a_reason() {
+        let checks = probe();
+        let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
+        assert_eq!(
+            names,
+            ["kernel", "btf", "capabilities", "bpf", "tcx", "memlock"]
+        );
+        assert!(checks.iter().all(|check| !check.why.is_empty()));
+    }
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        let bit = |(bit, _): (u32, &str)| 1u64 << bit;
+        assert!(judge_capabilities(bit(SYS_ADMIN) | bit(NET_ADMIN)).ok);
+        assert!(judge_capabilities(bit(BPF) | bit(PERFMON) | bit(NET_ADMIN)).ok);
+        let check = judge_capabilities(bit(BPF));
+        assert_eq!(
+            (check.ok, check.why.as_str()),
+            (false, "missing CAP_PERFMON, CAP_NET_ADMIN")
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! The three rings the kernel side writes to, read in the order of their worth.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use picket_abi::{CopyHeader, EvictedFlow, HitRecord, Way as KernelWay, read};
+use picket_sense::input::{FlowDelta, KernelHit, PacketCopy, Way};
+
+use super::clock::Clock;
+use super::ledger::{Ledger, address};
+use super::{CaptureError, Event};
+
+/// How often rings are looked at that do not wake us.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Most records handed over by one call, so that the caller gets to its other work.
+const RECORDS_MAX: usize = 8192;
+
+/// Records of the other rings between two looks for hits.
+const RECORDS_BETWEEN_HITS: usize = 64;
+
+/// The rings.
+pub(super) struct Rings {
+    hits: RingBuf<MapData>,
+    evicted: RingBuf<MapData>,
+    copies: RingBuf<MapData>,
+}
+
+impl std::fmt::Debug for Rings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Rings").finish_non_exhaustive()
+    }
+}
+
+impl Rings {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
+        let mut ring = |name| {
+            let map = ebpf
+                .take_map(name)
+                .ok_or(CaptureError::Object("a ring is missing"))?;
+            RingBuf::try_from(map).map_err(|source| CaptureError::Map {
+                name,
+                source: Box::new(source),
+            })
+        };
+        Ok(Self {
+            hits: ring("HITS")?,
+            evicted: ring("EVICTED")?,
+            copies: ring("COPIES")?,
+        })
+    }
+
+    /// Hands over what is there; waits for it up to `timeout` if nothing is.
+    pub(super) fn poll(
+        &mut self,
+        timeout: Duration,
+        ledger: &mut Ledger,
+        clock: Clock,
+        each: &mut dyn FnMut(Event<'_>),
+    ) -> Result<usize, CaptureError> {
+        let until = Instant::now().checked_add(timeout);
+        loop {
+            let handed = self.drain(ledger, clock, each);
+            let left = until.map_or(LOOK_EVERY, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
+            if handed > 0 || left.is_zero() {
+                return Ok(handed);
+            }
+            self.wait(left.min(LOOK_EVERY))?;
+        }
+    }
+
+    fn drain(
+        &mut self,
+        ledger: &mut Ledger,
+        clock: Clock,
+        each: &mut dyn FnMut(Event<'_>),
+    ) -> usize {
+        let mut handed = self.drain_hits(clock, each);
+        while handed < RECORDS_MAX {
+            let mut records = 0;
+            while records < RECORDS_BETWEEN_HITS {
+                let Some(record) = self.evicted.next() else {
+                    break;
+                };
+                if let Some(delta) =
+                    read::<EvictedFlow>(&record).and_then(|record| ledger.evicted(&record, clock))
+                {
+                    each(Event::Flow(delta));
+                }
+                records += 1;
+            }
+            let evicted = records;
+            while records < evicted + RECORDS_BETWEEN_HITS {
+                let Some(record) = self.copies.next() else {
+                    break;
+                };
+                if let Some(copy) = packet_copy(&record, clock) {
+                    each(Event::Copy(copy));
+                }
+                records += 1;
+            }
+            let hits = self.drain_hits(clock, each);
+            handed += records + hits;
+            if records == 0 {
+                break;
+            }
+        }
+        handed
+    }
+
+    fn drain_hits(&mut self, clock: Clock, each: &mut dyn FnMut(Event<'_>)) -> usize {
+        let mut handed = 0;
+        while handed < RECORDS_MAX {
+            let Some(record) = self.hits.next() else {
+                break;
+            };
+            if let Some(record) = read::<HitRecord>(&record) {
+                each(Event::Hit(kernel_hit(&record, clock)));
+            }
+            handed += 1;
+        }
+        handed
+    }
+
+    /// Hands over the flows that wait now, and not those that come while this goes on for ever.
+    pub(super) fn drain_evicted(
+        &mut self,
+        ledger: &mut Ledger,
+        clock: Clock,
+        each: &mut dyn FnMut(FlowDelta),
+    ) {
+        // More than the largest ring we make holds.
+        const MOST: usize = 1 << 22;
+        for _ in 0..MOST {
+            let Some(record) = self.evicted.next() else {
+                break;
+            };
+            if let Some(delta) =
+                read::<EvictedFlow>(&record).and_then(|record| ledger.evicted(&record, clock))
+            {
+                each(delta);
+            }
+        }
+    }
+
+    fn wait(&self, timeout: Duration) -> Result<(), CaptureError> {
+        let ready = |ring: &RingBuf<MapData>| libc::pollfd {
+            fd: ring.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut descriptors = [ready(&self.hits), ready(&self.evicted), ready(&self.copies)];
+        let timeout_ms = i32::try_from(timeout.as_millis().max(1)).unwrap_or(i32::MAX);
+        // SAFETY: the call reads and writes the three entries of our array.
+        let answer = unsafe { libc::poll(descriptors.as_mut_ptr(), 3, timeout_ms) };
+        let error = io::Error::last_os_error();
+        if answer < 0 && error.kind() != io::ErrorKind::Interrupted {
+            return Err(CaptureError::System {
+                asked: "wait for the kernel's rings",
+                source: error,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn way(number: u32) -> Way {
+    if number == KernelWay::Out as u32 {
+        Way::Out
+    } else {
+        Way::In
+    }
+}
+
+fn kernel_hit(record: &HitRecord, clock: Clock) -> KernelHit {
+    KernelHit {
+        ts_ns: clock.epoch_ns(record.ktime_ns),
+        local: (address(record.key.local), record.key.local_port()),
+        remote: (address(record.key.remote), record.key.remote_port()),
+        protocol: record.key.protocol(),
+        way: way(u32::from(record.way)),
+        set_version: record.set_version,
+        ifindex: record.ifindex,
+    }
+}
+
+/// The header and the bytes behind it, as far as they go.
+fn packet_copy(record: &[u8], clock: Clock) -> Option<PacketCopy<'_>> {
+    let header: CopyHeader = read(record)?;
+    let data = record.get(size_of::<CopyHeader>()..)?;
+    Some(PacketCopy {
+        ts_ns: clock.epoch_ns(header.ktime_ns),
+        data: data.get(..header.copied_bytes as usize)?,
+        wire_bytes: header.wire_bytes,
+        way: way(header.way),
+        ifindex: header.ifindex,
+    })
+}

@@ -1,0 +1,284 @@
+//! The tables of listed addresses, built in our memory and then given to the kernel.
+//!
+//! Where things lie is told by [`picket_abi::addresses`]. The kernel reads one half while we fill
+//! the other; the epoch, moved last, makes the new half the one in force.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place};
+use picket_abi::{BUCKET_ENTRIES, Bucket, CODE_WORDS};
+
+/// An address or network with the length of its prefix.
+pub type Network = (IpAddr, u8);
+
+/// Why a set of addresses cannot be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// More IPv4 addresses than the buckets were made for.
+    #[error("more than {max} IPv4 addresses outside whole /24 networks")]
+    TooManyAddresses {
+        /// What they were made for.
+        max: u32,
+    },
+    /// More IPv6 networks than the trie was made for.
+    #[error("more than {max} IPv6 networks")]
+    TooManyNetworks {
+        /// What it was made for.
+        max: u32,
+    },
+    /// A prefix longer than its address.
+    #[error("{address} has no prefix of {prefix} bits")]
+    Prefix {
+        /// The address.
+        address: IpAddr,
+        /// The prefix.
+        prefix: u8,
+    },
+}
+
+/// What a load made of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetSize {
+    /// IPv4 addresses in the buckets.
+    pub addresses: u32,
+    /// IPv4 /24 networks listed whole.
+    pub whole_networks: u32,
+    /// IPv6 networks in the trie.
+    pub ipv6_networks: u32,
+    /// Addresses that found both their buckets full: their /24 is listed whole instead, and the
+    /// sensor sorts out the hits that are none.
+    pub widened: u32,
+}
+
+/// One half of the tables.
+pub(super) struct Image {
+    pub(super) codes: Vec<u64>,
+    pub(super) buckets: Vec<Bucket>,
+    pub(super) ipv6: Vec<(Ipv6Addr, u8)>,
+    pub(super) size: SetSize,
+    addresses_max: u32,
+    networks_max: u32,
+}
+
+impl Image {
+    /// An empty half with `buckets` buckets, a power of two.
+    pub(super) fn new(buckets: usize, addresses_max: u32, networks_max: u32) -> Self {
+        Self {
+            codes: vec![0; CODE_WORDS as usize],
+            buckets: vec![[0; BUCKET_ENTRIES]; buckets],
+            ipv6: Vec::new(),
+            size: SetSize::default(),
+            addresses_max,
+            networks_max,
+        }
+    }
+
+    /// Adds an address or network.
+    pub(super) fn add(&mut self, (address, prefix): Network) -> Result<(), SetError> {
+        match (address, prefix) {
+            (IpAddr::V4(address), 0..=32) => self.add_v4(address, prefix),
+            // An IPv4-mapped network is what the kernel side folds into IPv4.
+            (IpAddr::V6(address), 96..=128) if address.to_ipv4_mapped().is_some() => {
+                let inner = address.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED);
+                self.add_v4(inner, prefix - 96)
+            }
+            (IpAddr::V6(address), 0..=128) => {
+                if self.size.ipv6_networks >= self.networks_max {
+                    let max = self.networks_max;
+                    return Err(SetError::TooManyNetworks { max });
+                }
+                self.size.ipv6_networks += 1;
+                self.ipv6.push((address, prefix));
+                Ok(())
+            }
+            (address, prefix) => Err(SetError::Prefix { address, prefix }),
+        }
+    }
+
+    fn add_v4(&mut self, address: Ipv4Addr, prefix: u8) -> Result<(), SetError> {
+        let length = u32::from(prefix);
+        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+        let first = address.to_bits() & mask;
+        if prefix <= 24 {
+            for network in 0..(1u32 << (24 - length)) {
+                self.list_whole(first | network << 8);
+            }
+            return Ok(());
+        }
+        for host in 0..(1u32 << (32 - length)) {
+            self.add_address(first | host)?;
+        }
+        Ok(())
+    }
+
+    fn list_whole(&mut self, address: u32) {
+        let (word, shift) = code_place(address);
+        let code = &mut self.codes[word as usize];
+        self.size.whole_networks += u32::from(*code >> shift & CODE_WHOLE == 0);
+        *code |= CODE_WHOLE << shift;
+    }
+
+    fn add_address(&mut self, address: u32) -> Result<(), SetError> {
+        // 0 marks a free place in a bucket.
+        if address == 0 {
+            self.size.widened += 1;
+            self.list_whole(address);
+            return Ok(());
+        }
+        let mask = u32::try_from(self.buckets.len() - 1).unwrap_or(u32::MAX);
+        let (first, second) = bucket_places(address, mask);
+        let places = [first as usize, second as usize];
+        if places
+            .iter()
+            .any(|place| self.buckets[*place].contains(&address))
+        {
+            return Ok(());
+        }
+        if self.size.addresses >= self.addresses_max {
+            let max = self.addresses_max;
+            return Err(SetError::TooManyAddresses { max });
+        }
+        let free = |place: usize| {
+            self.buckets[place]
+                .iter()
+                .filter(|entry| **entry == 0)
+                .count()
+        };
+        let place = if free(places[0]) >= free(places[1]) {
+            places[0]
+        } else {
+            places[1]
+        };
+        if let Some(entry) = self.buckets[place].iter_mut().find(|entry| **entry == 0) {
+            *entry = address;
+            self.size.addresses += 1;
+            let (word, shift) = code_place(address);
+            self.codes[word as usize] |= CODE_SOME << shift;
+        } else {
+            self.size.widened += 1;
+            self.list_whole(address);
+        }
+        Ok(())
+    }
+}
+
+/// Buckets for as many addresses: two thirds full at most, so that two choices all but always
+/// find room ("measured": a million random addresses, none widened; see the test below).
+pub(super) fn buckets_for(addresses: u32) -> u32 {
+    let needed = (u64::from(addresses) * 3).div_ceil(2 * BUCKET_ENTRIES as u64);
+    // A half is at least the largest page of any Linux, so that it can be mapped by itself.
+    let least = 65_536 / size_of::<Bucket>() as u64;
+    u32::try_from(needed.max(least).next_power_of_two()).unwrap_or(1 << 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(networks: &[&str]) -> Result<Image, SetError> {
+        let mut image = Image::new(buckets_for(1000) as usize, 1000, 10);
+        for network in networks {
+            let (address, prefix) = network.split_once('/').unwrap();
+            image.add((address.parse().unwrap(), prefix.parse().unwrap()))?;
+        }
+        Ok(image)
+    }
+
+    fn code(image: &Image, address: &str) -> u64 {
+        let (word, shift) = code_place(address.parse::<Ipv4Addr>().unwrap().to_bits());
+        image.codes[word as usize] >> shift & 3
+    }
+
+    fn in_buckets(image: &Image, address: &str) -> bool {
+        let address = address.parse::<Ipv4Addr>().unwrap().to_bits();
+        let (first, second) = bucket_places(address, image.buckets.len() as u32 - 1);
+        image.buckets[first as usize].contains(&address)
+            || image.buckets[second as usize].contains(&address)
+    }
+
+    #[test]
+    fn an_address_is_in_a_bucket_and_its_neighbour_is_not() {
+        let image = image(&["192.0.2.7/32"]).unwrap();
+        assert!(in_buckets(&image, "192.0.2.7") && !in_buckets(&image, "192.0.2.8"));
+        assert_eq!(code(&image, "192.0.2.0"), CODE_SOME);
+        assert_eq!(code(&image, "192.0.3.0"), 0);
+    }
+
+    #[test]
+    fn a_small_network_becomes_its_addresses() {
+        let image = image(&["192.0.2.9/30"]).unwrap();
+        assert_eq!(image.size.addresses, 4);
+        assert!(in_buckets(&image, "192.0.2.8") && in_buckets(&image, "192.0.2.11"));
+        assert!(!in_buckets(&image, "192.0.2.12"));
+    }
+
+    #[test]
+    fn a_wide_network_becomes_codes_alone() {
+        let image = image(&["10.0.0.0/16"]).unwrap();
+        assert_eq!((image.size.whole_networks, image.size.addresses), (256, 0));
+        assert_eq!(code(&image, "10.0.255.1"), CODE_WHOLE);
+        assert_eq!(
+            (code(&image, "10.1.0.1"), code(&image, "9.255.255.1")),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn everything_fits_where_it_must() {
+        assert_eq!(image(&["0.0.0.0/0"]).unwrap().size.whole_networks, 1 << 24);
+        let zero = image(&["0.0.0.0/32"]).unwrap();
+        assert_eq!((code(&zero, "0.0.0.0"), zero.size.widened), (CODE_WHOLE, 1));
+        let folded = image(&["::ffff:192.0.2.0/120"]).unwrap();
+        assert_eq!(code(&folded, "192.0.2.1"), CODE_WHOLE);
+        assert_eq!(folded.size.ipv6_networks, 0);
+        assert_eq!(image(&["2001:db8::/32"]).unwrap().size.ipv6_networks, 1);
+    }
+
+    #[test]
+    fn a_second_time_is_not_counted() {
+        let image = image(&["192.0.2.7/32", "192.0.2.7/32", "10.0.0.0/24", "10.0.0.0/24"]).unwrap();
+        assert_eq!((image.size.addresses, image.size.whole_networks), (1, 1));
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let many: Vec<String> = (0..1001)
+            .map(|n| format!("10.0.{}.{}/32", n / 250, n % 250 + 1))
+            .collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(
+            image(&many).err(),
+            Some(SetError::TooManyAddresses { max: 1000 })
+        );
+        let nets: Vec<String> = (0..11).map(|n| format!("2001:db8:{n}::/48")).collect();
+        let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+        assert_eq!(
+            image(&nets).err(),
+            Some(SetError::TooManyNetworks { max: 10 })
+        );
+        assert!(matches!(
+            image(&["10.0.0.1/33"]),
+            Err(SetError::Prefix { prefix: 33, .. })
+        ));
+        assert!(matches!(
+            image(&["::1/129"]),
+            Err(SetError::Prefix { prefix: 129, .. })
+        ));
+    }
+
+    #[test]
+    fn a_full_table_widens_next_to_nothing() {
+        const ADDRESSES: u32 = 100_000;
+        let mut image = Image::new(buckets_for(ADDRESSES) as usize, ADDRESSES, 0);
+        let mut state = 1u64;
+        while image.size.addresses < ADDRESSES {
+            // A full-period generator of 64 bits (Knuth's MMIX constants), its upper half.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let address = Ipv4Addr::from_bits((state >> 32) as u32);
+            image.add((IpAddr::V4(address), 32)).unwrap();
+        }
+        assert_eq!(image.size.widened, 0);
+    }
+}
