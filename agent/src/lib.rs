@@ -3,3 +3,8 @@
 
 pub mod capture;
 pub mod command;
+pub mod feeds;
+pub mod identity;
+pub mod net;
+pub mod ship;
+pub mod tls;

@@ -76,11 +76,19 @@ pub const QUESTIONS_PER_SUMMARY_MAX: usize = 16_384;
 /// Grouped questions held while a window is open, so that those asked most can be kept.
 pub const QUESTION_GROUPS_MAX: usize = 32_768;
 
+/// Bytes of names and answers held with the questions of one window. 2,000 names of the longest
+/// kind take 2 MiB; the rest is for answers.
+pub const QUESTION_TEXT_BYTES_MAX: usize = 8 << 20;
+
 /// Characters of one answer kept in a summary: enough to see what a tunnel carries.
 pub const ANSWER_CHARS_MAX: usize = 512;
 
+/// Bytes of a TLS server name kept: a DNS name has at most 253 characters, escaped ones four for
+/// each.
+pub const TLS_NAME_BYTES_MAX: usize = 1_024;
+
 /// Addresses remembered with the name that led to them, about 200 bytes each.
-pub const NAMES_MAX: usize = 65_536;
+pub const NAMES_MAX: usize = 32_768;
 
 /// Nanoseconds a name is remembered at least: clients hold on to addresses longer than the time to
 /// live says. Ten minutes, chosen by hand.

@@ -148,6 +148,11 @@ impl Sensor {
             .or_else(|| self.summariser.take_hits())
     }
 
+    /// Whether a window's summary waits to be taken. Hits may wait besides.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// Closes the open window, whether or not it is over. `until_ns` is the time, where there is a
     /// clock; the window ends then if that is earlier.
     pub fn finish(&mut self, until_ns: Option<u64>) {

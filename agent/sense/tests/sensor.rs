@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use bench::*;
 use picket_sense::input::{FlowDelta, KernelHit, LinkType, PacketCopy, StageCount, Way};
 use picket_sense::limits::CONVERSATIONS_PER_SUMMARY_MAX;
+use picket_sense::summarise::shrink;
 use picket_sense::{Clock, SensorConfig};
 use picket_wire::{HitKind, Opened, Side, Summary, Transport};
 
@@ -548,6 +549,56 @@ fn the_kernels_equation_holds_in_every_window() {
     let unsettled = |at: usize| counter(&bench.summaries[at], "kernel", "unsettled");
     assert_eq!((unsettled(0), unsettled(1)), (5, 0));
     assert!(bench.sensor.counters().equation("kernel").holds());
+}
+
+#[test]
+fn a_summary_that_is_too_large_shrinks_and_says_by_how_much() {
+    let mut bench = Bench::new(&["evil.example"]);
+    for n in 1..=100u8 {
+        let name = format!("n{n}.evil.example");
+        for _ in 0..n {
+            bench.frame(
+                T0,
+                &udp(
+                    at(1, 999),
+                    at(53, 53),
+                    &dns(&name, Some(&[[1, 1, 1, n]]), 0),
+                ),
+            );
+            bench.frame(T0, &tcp(at(1, 40_000), at(n, 80), ACK, 0, b""));
+        }
+    }
+    let summaries = bench.finish();
+    let mut summary = summaries
+        .into_iter()
+        .rfind(|summary| !summary.immediate)
+        .unwrap();
+    let told = |s: &Summary| {
+        s.conversations
+            .iter()
+            .map(|c| c.packets_out + c.packets_in)
+            .sum::<u64>()
+    };
+    let (packets, questions) = (told(&summary), summary.questions.len());
+    assert!(shrink(&mut summary));
+    assert!(
+        summary.questions.iter().all(|q| q.answers.is_empty()),
+        "answers go first"
+    );
+    assert_eq!(summary.questions.len(), questions);
+    assert!(shrink(&mut summary));
+    assert_eq!((summary.questions.len(), summary.cut.questions), (50, 50));
+    assert!(
+        summary.questions.iter().all(|q| q.answered > 50),
+        "the rarer half goes"
+    );
+    assert_eq!(told(&summary) + summary.cut.packets, packets);
+    let mut times = 0;
+    while shrink(&mut summary) {
+        times += 1;
+    }
+    assert!(times < 10 && summary.conversations.is_empty());
+    assert_eq!((summary.cut.packets, summary.cut.questions), (packets, 100));
 }
 
 #[test]

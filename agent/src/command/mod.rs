@@ -4,6 +4,7 @@
 //! Exit codes: 0 success, 1 failure, 2 wrong usage (by clap), 78 a bad configuration.
 
 mod inspect;
+mod replay;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,8 @@ const EXIT_CONFIG: u8 = 78;
 pub enum Command {
     /// Decodes captures and prints what is in them.
     Inspect(inspect::Arguments),
+    /// Replays captures (pcap, pcapng, also gzipped) into signed envelopes.
+    Replay(replay::Arguments),
 }
 
 impl Command {
@@ -28,6 +31,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Inspect(arguments) => inspect::run(&arguments),
+            Self::Replay(arguments) => replay::run(&arguments),
         }
     }
 }

@@ -9,6 +9,7 @@ mod counters;
 mod hits;
 mod names;
 mod questions;
+mod shrink;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use picket_wire::summary::SUMMARY_VERSION;
 use picket_wire::{Cut, Gap, Hit, Host, Opened, Summary, Transport, Window};
 
 pub use counters::{Counters, Equation, Tally};
+pub use shrink::shrink;
 
 use conversations::{Conversations, Hello};
 use counters::KERNEL;
@@ -34,7 +36,7 @@ use crate::decode::{
 };
 use crate::flow::{FlowKey, FlowTable};
 use crate::input::{FlowDelta, KernelHit, StageCount, Way};
-use crate::limits::{FLOW_IDLE_NS, HELLOS_MAX};
+use crate::limits::{FLOW_IDLE_NS, HELLOS_MAX, TLS_NAME_BYTES_MAX};
 
 /// DNS over UDP is asked at this port (RFC 1035 4.2.1).
 const DNS_PORT: u16 = 53;
@@ -291,7 +293,11 @@ impl Summariser {
             ts_ns, src, dst, ..
         } = *record;
         let protocol = Protocol::TCP;
-        let name = hello.sni.as_ref().map(|name| name.to_ascii_lowercase());
+        let name = hello.sni.as_ref().map(|name| {
+            let mut name = name.to_ascii_lowercase();
+            name.truncate(name.floor_char_boundary(TLS_NAME_BYTES_MAX));
+            name
+        });
         if let Some(name) = &name {
             self.hits.on_tls_name(
                 &Sighting {

@@ -7,7 +7,9 @@ use hashbrown::HashMap;
 use picket_wire::{Answer, Question, Transport};
 
 use crate::decode::dns::{AnswerData, Message, Name};
-use crate::limits::{ANSWER_CHARS_MAX, QUESTION_GROUPS_MAX, QUESTIONS_PER_SUMMARY_MAX};
+use crate::limits::{
+    ANSWER_CHARS_MAX, QUESTION_GROUPS_MAX, QUESTION_TEXT_BYTES_MAX, QUESTIONS_PER_SUMMARY_MAX,
+};
 
 /// RCODE 3 (RFC 1035 4.1.1): there is no such name.
 const NXDOMAIN: u16 = 3;
@@ -34,6 +36,7 @@ pub(crate) struct Asked<'a> {
 #[derive(Default)]
 pub(crate) struct Questions {
     groups: HashMap<Key, Question, RandomState>,
+    text_bytes: usize,
     turned_away: u64,
 }
 
@@ -51,25 +54,17 @@ impl Questions {
             name: question.name.clone(),
             qtype: question.kind.0,
         };
-        if self.groups.len() >= QUESTION_GROUPS_MAX && !self.groups.contains_key(&key) {
+        let full =
+            self.groups.len() >= QUESTION_GROUPS_MAX || self.text_bytes >= QUESTION_TEXT_BYTES_MAX;
+        if full && !self.groups.contains_key(&key) {
             self.turned_away += 1;
             return;
         }
-        let group = self.groups.entry(key).or_insert_with_key(|key| Question {
-            client: key.client,
-            resolver: key.resolver,
-            transport: key.transport,
-            name: key.name.to_string(),
-            qtype: key.qtype,
-            asked: 0,
-            answered: 0,
-            nxdomain: 0,
-            rcode: None,
-            answers: Vec::new(),
-            first_ns: asked.ts_ns,
-            last_ns: asked.ts_ns,
-            bytes: 0,
-            process: None,
+        let text_bytes = &mut self.text_bytes;
+        let group = self.groups.entry(key).or_insert_with_key(|key| {
+            let group = new_group(key, asked.ts_ns);
+            *text_bytes += group.name.len();
+            group
         });
         group.first_ns = group.first_ns.min(asked.ts_ns);
         group.last_ns = group.last_ns.max(asked.ts_ns);
@@ -84,7 +79,9 @@ impl Questions {
             .saturating_add(u32::from(message.rcode.0 == NXDOMAIN));
         group.rcode = Some(message.rcode.0);
         for answer in &message.answers {
-            if group.answers.len() >= picket_wire::limits::ANSWERS_MAX {
+            let full = group.answers.len() >= picket_wire::limits::ANSWERS_MAX
+                || *text_bytes >= QUESTION_TEXT_BYTES_MAX;
+            if full {
                 break;
             }
             let answer = Answer {
@@ -92,6 +89,7 @@ impl Questions {
                 data: shown(&answer.data),
             };
             if !group.answers.contains(&answer) {
+                *text_bytes += answer.data.len();
                 group.answers.push(answer);
             }
         }
@@ -112,6 +110,7 @@ impl Questions {
     pub(crate) fn take(&mut self) -> (Vec<Question>, u64) {
         let mut all: Vec<Question> = self.groups.drain().map(|(_, question)| question).collect();
         let mut cut = std::mem::take(&mut self.turned_away);
+        self.text_bytes = 0;
         let place = |q: &Question| (q.client, q.resolver, q.transport, q.qtype);
         if all.len() > QUESTIONS_PER_SUMMARY_MAX {
             cut += (all.len() - QUESTIONS_PER_SUMMARY_MAX) as u64;
@@ -130,6 +129,25 @@ impl Questions {
                 .then_with(|| a.name.cmp(&b.name).then_with(|| place(a).cmp(&place(b))))
         });
         (all, cut)
+    }
+}
+
+fn new_group(key: &Key, ts_ns: u64) -> Question {
+    Question {
+        client: key.client,
+        resolver: key.resolver,
+        transport: key.transport,
+        name: key.name.to_string(),
+        qtype: key.qtype,
+        asked: 0,
+        answered: 0,
+        nxdomain: 0,
+        rcode: None,
+        answers: Vec::new(),
+        first_ns: ts_ns,
+        last_ns: ts_ns,
+        bytes: 0,
+        process: None,
     }
 }
 

@@ -1,0 +1,195 @@
+//! Identity: the agent's key, which never leaves the host, and the chain of envelopes signed by it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use picket_sense::summarise::shrink;
+use picket_wire::limits::{ENVELOPE_BYTES_MAX, SUMMARY_BYTES_MAX};
+use picket_wire::{AgentId, BootId, Chain, PublicKey, Signer, Summary};
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// Bytes of a key file: the seed of an Ed25519 key (RFC 8032 section 5.1.5) and nothing else.
+const SEED_BYTES: usize = 32;
+
+/// An agent's key.
+pub struct Identity {
+    signer: Signer,
+    public_key: PublicKey,
+}
+
+impl Identity {
+    /// Takes the key in `file`.
+    ///
+    /// # Errors
+    /// It cannot be read, is no key, or others than its owner may read it.
+    pub fn load(file: &Path) -> anyhow::Result<Self> {
+        let shown = file.display();
+        let mode = fs::metadata(file)
+            .with_context(|| format!("read key {shown}"))?
+            .mode();
+        if mode & 0o077 != 0 {
+            bail!(
+                "key {shown} may be read by others (mode {:04o}); chmod 600 it",
+                mode & 0o7777
+            );
+        }
+        let bytes = fs::read(file).with_context(|| format!("read key {shown}"))?;
+        let Ok(seed) = <[u8; SEED_BYTES]>::try_from(bytes.as_slice()) else {
+            bail!("key {shown} has {} bytes, {SEED_BYTES} needed", bytes.len());
+        };
+        Ok(Self::of(Signer::from_seed(&seed)))
+    }
+
+    /// Takes the key in `file`, making one if there is none.
+    ///
+    /// # Errors
+    /// As [`Identity::load`], or the new key cannot be written.
+    pub fn load_or_create(file: &Path) -> anyhow::Result<Self> {
+        if !file.exists() {
+            create(file).with_context(|| format!("create key {}", file.display()))?;
+        }
+        Self::load(file)
+    }
+
+    /// The public development key, which replay signs with unless told otherwise.
+    pub fn development() -> Self {
+        Self::of(Signer::development())
+    }
+
+    fn of(signer: Signer) -> Self {
+        let public_key = signer.public_key();
+        Self { signer, public_key }
+    }
+
+    /// The agent that this key names.
+    pub fn agent(&self) -> AgentId {
+        AgentId::of_key(&self.public_key.0)
+    }
+
+    /// The public half, as hex.
+    pub fn public_key_hex(&self) -> String {
+        self.public_key
+            .0
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// Writes a new key so that after a crash there is either none or a whole one.
+fn create(file: &Path) -> anyhow::Result<()> {
+    let folder = file.parent().context("a key needs a folder")?;
+    let seed: [u8; SEED_BYTES] = random()?;
+    let young = file.with_extension("new");
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&young)?;
+    out.write_all(&seed)?;
+    out.sync_all()?;
+    // Unlike rename, a link never replaces a key that somebody else has just made.
+    let linked = fs::hard_link(&young, file);
+    fs::remove_file(&young)?;
+    linked?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// A boot id for this run.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn random_boot() -> anyhow::Result<BootId> {
+    random().map(BootId)
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    match SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(_) => bail!("the system gives no random bytes"),
+    }
+}
+
+/// Seals summaries into one chain.
+pub struct Sealer {
+    chain: Chain,
+    identity: Identity,
+}
+
+/// A summary, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Its number in the chain.
+    pub sequence: u64,
+    /// The bytes that travel.
+    pub bytes: Vec<u8>,
+}
+
+impl Sealer {
+    /// Starts a chain at sequence 0.
+    pub fn new(agent: AgentId, boot: BootId, identity: Identity) -> Self {
+        Self {
+            chain: Chain::new(agent, boot),
+            identity,
+        }
+    }
+
+    /// Seals a summary as the next envelope. One that would not fit is made smaller first, which
+    /// its `cut` says.
+    pub fn seal(&mut self, mut summary: Summary, signed_at_ms: u64) -> Envelope {
+        loop {
+            if summary.to_bytes().len() <= SUMMARY_BYTES_MAX {
+                let mut chain = self.chain;
+                let bytes = chain.seal(&summary, signed_at_ms, &self.identity.signer);
+                if bytes.len() <= ENVELOPE_BYTES_MAX {
+                    let sequence = self.chain.sequence;
+                    self.chain = chain;
+                    return Envelope { sequence, bytes };
+                }
+            }
+            if !shrink(&mut summary) {
+                // Counters and host facts alone: a few KiB, as they come from closed sets.
+                summary.counters.clear();
+                summary.host.local.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_is_made_once_and_kept_from_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.key");
+        let first = Identity::load_or_create(&file).unwrap();
+        let again = Identity::load_or_create(&file).unwrap();
+        assert_eq!(first.agent(), again.agent());
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = Identity::load(&file).err().unwrap().to_string();
+        assert!(
+            error.contains("chmod 600") && error.contains("0640"),
+            "{error}"
+        );
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&file, b"short").unwrap();
+        let error = Identity::load(&file).err().unwrap().to_string();
+        assert!(error.contains("5 bytes, 32 needed"), "{error}");
+    }
+}

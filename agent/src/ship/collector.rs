@@ -1,0 +1,209 @@
+//! The collector as the agent sees it: one address that takes envelopes and answers for each.
+//!
+//! ```text
+//! POST <collector>/v1/envelopes      content-type: application/cbor-seq (RFC 8742)
+//! 200 {"results":[{"sequence":7,"status":"accepted"},
+//!                 {"sequence":8,"status":"refused","reason":"unknown_agent"}]}
+//! ```
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+
+use crate::identity::Envelope;
+use crate::tls;
+
+/// Longest wait for an answer: a batch of some megabytes over a slow line, and a collector that
+/// syncs its disk. Chosen by hand.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
+/// Longest wait for a connection.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer that are read: some 100 for each of the envelopes of one batch.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Longest pause that a collector may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+
+/// A collector to post to.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    client: Client,
+    envelopes: Url,
+}
+
+/// What the collector says of one envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Verdict {
+    /// Number of the envelope in its chain.
+    pub sequence: u64,
+    /// What became of it.
+    pub status: Status,
+    /// Why, where it was refused.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What became of an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is durable at the collector.
+    Accepted,
+    /// It was there already.
+    Duplicate,
+    /// It was not taken.
+    Refused,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    results: Vec<Verdict>,
+}
+
+/// Why a batch was not answered for.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// No answer: no connection, a certificate that does not stem from our CAs, a time-out.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The collector asks for a pause.
+    #[error("the collector asks to wait {} s", pause.as_secs())]
+    Busy {
+        /// How long.
+        pause: Duration,
+    },
+    /// An answer we did not expect.
+    #[error("the collector answered {0}")]
+    Unexpected(String),
+}
+
+impl Collector {
+    /// A collector at `url` whose certificate stems from one of `ca_files`.
+    ///
+    /// # Errors
+    /// The CA files cannot be used, or the address is none.
+    pub fn new(url: &str, ca_files: &[PathBuf]) -> anyhow::Result<Self> {
+        let envelopes = envelopes_url(url)?;
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls::client_config(ca_files)?)
+            .https_only(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_WAIT)
+            .timeout(ANSWER_WAIT)
+            .user_agent(concat!("picket-agent/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("set up the HTTP client")?;
+        Ok(Self { client, envelopes })
+    }
+
+    /// Posts a batch and returns what is said of each envelope.
+    ///
+    /// # Errors
+    /// [`PostError`]; then nothing is known of any of them.
+    pub async fn post(&self, batch: &[Envelope]) -> Result<Vec<Verdict>, PostError> {
+        let bytes: Vec<u8> = batch
+            .iter()
+            .flat_map(|one| one.bytes.iter().copied())
+            .collect();
+        let request = self.client.post(self.envelopes.clone());
+        let request = request
+            .header(CONTENT_TYPE, "application/cbor-seq")
+            .body(bytes);
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            let header = response.headers().get(RETRY_AFTER);
+            let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            let pause = Duration::from_secs(seconds.unwrap_or(1)).min(RETRY_AFTER_MAX);
+            return Err(PostError::Busy { pause });
+        }
+        if !status.is_success() {
+            return Err(PostError::Unexpected(status.to_string()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(PostError::Unexpected("at too great length".to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let answer: Answer = serde_json::from_slice(&body)
+            .map_err(|error| PostError::Unexpected(format!("with no list of results: {error}")))?;
+        Ok(answer.results)
+    }
+
+    /// Connects and asks for nothing, to see whether the collector is there and who it says it is.
+    ///
+    /// # Errors
+    /// [`PostError::Unreachable`].
+    pub async fn knock(&self) -> Result<StatusCode, PostError> {
+        let request = self.client.get(self.envelopes.clone());
+        let response = request.send().await.map_err(unreachable)?;
+        Ok(response.status())
+    }
+}
+
+/// Where envelopes go, from the collector's address.
+///
+/// # Errors
+/// It is no `https` address.
+pub fn envelopes_url(url: &str) -> anyhow::Result<Url> {
+    let base = format!("{}/", url.trim_end_matches('/'));
+    let base = Url::parse(&base).with_context(|| format!("collector address {url:?}"))?;
+    if base.scheme() != "https" || base.host_str().is_none() {
+        anyhow::bail!("collector address {url:?} is no https:// address");
+    }
+    base.join("v1/envelopes").context("collector address")
+}
+
+/// The chain of causes in one line: the top alone never says what is wrong.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
+fn unreachable(error: reqwest::Error) -> PostError {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    PostError::Unreachable(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let check = |url: &str, expected: Option<&str>| {
+            let got = envelopes_url(url).ok().map(|url| url.to_string());
+            assert_eq!(got.as_deref(), expected, "{url}");
+        };
+        check(
+            "https://c.example:8443",
+            Some("https://c.example:8443/v1/envelopes"),
+        );
+        check(
+            "https://c.example/picket/",
+            Some("https://c.example/picket/v1/envelopes"),
+        );
+        check("http://c.example", None);
+        check("c.example:8443", None);
+    }
+}

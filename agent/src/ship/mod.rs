@@ -1,0 +1,5 @@
+//! Ship: envelopes to the collector.
+
+pub mod collector;
+
+pub use collector::{Collector, PostError, Status, Verdict};
