@@ -42,5 +42,7 @@ pub mod inspect;
 pub mod limits;
 pub mod sensor;
 pub mod summarise;
+#[cfg(test)]
+mod testkit;
 
 pub use sensor::{Clock, Sensor, SensorConfig};

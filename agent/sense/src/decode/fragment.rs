@@ -64,6 +64,14 @@ impl Fragments {
         self.losses
     }
 
+    /// Datagrams that still wait for pieces.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.datagrams
+            .values()
+            .filter(|datagram| !datagram.refused)
+            .count() as u64
+    }
+
     /// Adds a fragment; returns the whole payload if it was the last one missing.
     pub(crate) fn add(
         &mut self,
@@ -133,15 +141,12 @@ impl Fragments {
                 return;
             }
             self.order.pop_front();
-            if self
-                .datagrams
-                .get(&key)
-                .is_some_and(|datagram| datagram.since_ns == since_ns)
+            let same = |datagram: &Datagram| datagram.since_ns == since_ns;
+            if self.datagrams.get(&key).is_some_and(same)
+                && let Some(datagram) = self.datagrams.remove(&key)
             {
-                if let Some(datagram) = self.datagrams.remove(&key) {
-                    self.held_bytes -= datagram.held_bytes();
-                    self.losses.incomplete += u64::from(!datagram.refused);
-                }
+                self.held_bytes -= datagram.held_bytes();
+                self.losses.incomplete += u64::from(!datagram.refused);
             }
         }
     }

@@ -144,10 +144,10 @@ fn open_v6(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
                 });
             }
         };
-        if protocol != 44 {
-            if let Some(fragment) = &mut fragment {
-                fragment.offset += extension_bytes;
-            }
+        if protocol != 44
+            && let Some(fragment) = &mut fragment
+        {
+            fragment.offset += extension_bytes;
         }
         protocol = *bytes.rest().first().ok_or(Lost::Truncated)?;
         payload_bytes = payload_bytes

@@ -192,6 +192,12 @@ impl Decoder {
         }
     }
 
+    /// IP datagrams that still wait for pieces.
+    #[must_use]
+    pub fn datagrams_waiting(&self) -> u64 {
+        self.fragments.waiting()
+    }
+
     fn on_ip<F: FnMut(Event<'_>)>(
         &mut self,
         layer: &Layer,
@@ -318,17 +324,17 @@ impl Layer {
                 return None;
             }
         };
-        if let Some(kind) = transport.icmp_type {
-            if !ip::is_echo(ip.protocol, kind) {
-                let error = ip::is_icmp_error(ip.protocol, kind);
-                let class = if error {
-                    NotFlow::IcmpError
-                } else {
-                    NotFlow::IcmpOther
-                };
-                self.tell(class.into(), on_event);
-                return None;
-            }
+        if let Some(kind) = transport.icmp_type
+            && !ip::is_echo(ip.protocol, kind)
+        {
+            let error = ip::is_icmp_error(ip.protocol, kind);
+            let class = if error {
+                NotFlow::IcmpError
+            } else {
+                NotFlow::IcmpOther
+            };
+            self.tell(class.into(), on_event);
+            return None;
         }
         let packet = Packet {
             ts_ns: self.ts_ns,
@@ -350,3 +356,6 @@ impl Layer {
         Some(packet)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -287,10 +287,10 @@ impl Packet<'_> {
             },
             Protocol::UDP => {
                 // RFC 1035 4.1.1: the first bit of the third byte tells answers from questions.
-                let response = self.payload.get(2)? & 0x80 != 0 && self.payload.len() >= 12;
+                let [_, _, flags, ..] = *self.payload.first_chunk::<12>()?;
                 match (self.dst.port, self.src.port) {
-                    (53, _) if !response => Some(Opening::BySource),
-                    (_, 53) if response => Some(Opening::ByDestination),
+                    (53, _) if flags & 0x80 == 0 => Some(Opening::BySource),
+                    (_, 53) if flags & 0x80 != 0 => Some(Opening::ByDestination),
                     _ => None,
                 }
             }

@@ -54,10 +54,6 @@ pub(crate) trait StreamProtocol: Sync {
 
     /// Takes a message from the front of the bytes.
     fn advance(&self, view: &StreamView<'_>, out: &mut dyn FnMut(Decoded)) -> Step;
-
-    /// The bytes break off here: the capture was cut, or a segment never came. A last chance to
-    /// tell what is known.
-    fn broken(&self, _view: &StreamView<'_>, _out: &mut dyn FnMut(Decoded)) {}
 }
 
 /// What reassembly could not do.
@@ -136,6 +132,12 @@ enum State {
 impl Streams {
     pub(crate) const fn losses(&self) -> StreamLosses {
         self.losses
+    }
+
+    /// Bytes held, of both generations.
+    #[cfg(test)]
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.young.held_bytes + self.old.held_bytes
     }
 
     /// Adds a segment; messages that it completes go to `out`.
@@ -292,10 +294,7 @@ impl Half {
     /// Bytes are missing here for good.
     fn gap(&mut self, work: &mut Work<'_, '_>) {
         work.losses.gaps += 1;
-        if let State::Owned(protocol) = self.state {
-            if let Some(protocol) = STREAM_PROTOCOLS.get(protocol) {
-                protocol.broken(&work.view(&self.buffer), work.out);
-            }
+        if matches!(self.state, State::Owned(_)) {
             self.state = State::Over;
         }
         self.buffer = Vec::new();

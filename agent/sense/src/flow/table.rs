@@ -294,3 +294,140 @@ impl FlowTable {
         self.turned_away
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::decode::Tcp;
+    use crate::input::Way;
+
+    fn end(host: u8, port: u16) -> Endpoint {
+        Endpoint::new(IpAddr::from([10, 0, 0, host]), port)
+    }
+
+    fn packet(src: Endpoint, dst: Endpoint, flags: u8) -> Packet<'static> {
+        Packet {
+            ts_ns: 5,
+            src,
+            dst,
+            protocol: Protocol::TCP,
+            ip_bytes: 40,
+            wire_bytes: 54,
+            tcp: Some(Tcp { flags, sequence: 0 }),
+            icmp_type: None,
+            payload: &[],
+            payload_bytes: 0,
+            first_fragment: false,
+            tunnel: None,
+        }
+    }
+
+    /// Who opened the flow of these packets, by port, and how we know.
+    #[track_caller]
+    fn check_opener(packets: &[Packet<'_>], expected: (u16, Direction)) {
+        let mut table = FlowTable::new(9);
+        for packet in packets {
+            table.record(packet).unwrap();
+        }
+        assert_eq!(table.len(), 1);
+        let flow = table.iter().next().unwrap();
+        assert_eq!((flow.key.end(flow.opener).port, flow.direction), expected);
+        assert_eq!(
+            flow.out().packets + flow.back().packets,
+            packets.len() as u64
+        );
+    }
+
+    #[test]
+    fn who_opened_a_flow() {
+        let (high, low) = (end(1, 40_000), end(2, 443));
+        let syn = packet(low, high, 0x02);
+        let answer = packet(high, low, 0x12);
+        let data = packet(low, high, 0x18);
+        check_opener(&[data], (40_000, Direction::Guessed));
+        check_opener(
+            &[data, packet(high, low, 0x10)],
+            (40_000, Direction::Guessed),
+        );
+        check_opener(&[syn, answer, data], (443, Direction::Opened));
+        check_opener(&[data, syn], (443, Direction::Opened));
+        check_opener(&[answer], (443, Direction::Guessed));
+        check_opener(
+            &[packet(end(1, 7), end(2, 7), 0x10)],
+            (7, Direction::Unknown),
+        );
+        let udp = |src: Endpoint, dst: Endpoint, payload| Packet {
+            protocol: Protocol::UDP,
+            tcp: None,
+            payload,
+            ..packet(src, dst, 0)
+        };
+        let (client, server) = (end(1, 20), end(2, 53));
+        check_opener(&[udp(client, server, &[0; 12])], (20, Direction::Opened));
+        check_opener(
+            &[udp(server, client, &[0x80; 12])],
+            (20, Direction::Guessed),
+        );
+        check_opener(&[udp(client, server, &[0; 3])], (53, Direction::Guessed));
+    }
+
+    #[test]
+    fn a_full_table_counts_what_it_turns_away() {
+        let mut table = FlowTable::new(2);
+        for host in 1..=5 {
+            let _ = table.record(&packet(end(host, 1), end(9, 2), 0x10));
+        }
+        assert!(
+            table.record(&packet(end(9, 2), end(1, 1), 0x10)).is_ok(),
+            "known flows go on"
+        );
+        assert_eq!((table.len(), table.turned_away()), (2, 3));
+    }
+
+    #[test]
+    fn a_window_hands_out_deltas_and_keeps_the_opener() {
+        let mut table = FlowTable::new(9);
+        table.record(&packet(end(1, 1), end(2, 2), 0x02)).unwrap();
+        let mut seen = Vec::new();
+        table.close_window(0, |flow| seen.push(flow.out().packets));
+        table.close_window(0, |flow| seen.push(flow.out().packets));
+        assert_eq!(seen, [1], "an idle flow is not handed out");
+        let flow = *table.record(&packet(end(2, 2), end(1, 1), 0x10)).unwrap();
+        assert_eq!(flow.direction, Direction::Opened);
+        assert_eq!((flow.out().packets, flow.back().packets), (0, 1));
+        table.close_window(6, |_| {});
+        assert!(table.is_empty(), "its last packet was before what is kept");
+    }
+
+    #[test]
+    fn a_delta_adds_both_sides() {
+        let mut table = FlowTable::new(9);
+        let delta = FlowDelta {
+            local: (IpAddr::from([10, 0, 0, 1]), 80),
+            remote: (IpAddr::from([10, 0, 0, 2]), 443),
+            protocol: 6,
+            packets_out: 2,
+            packets_in: 1,
+            bytes_out: 80,
+            bytes_in: 40,
+            flags_out: 0x12,
+            flags_in: 0x14,
+            first_ns: 7,
+            last_ns: 9,
+            ifindex: 1,
+            opener: Some(Way::Out),
+        };
+        let flow = table.add_delta(&delta).unwrap();
+        assert_eq!(
+            (flow.direction, flow.key.end(flow.opener).port),
+            (Direction::Opened, 80)
+        );
+        assert_eq!(
+            (flow.out().packets, flow.out().bytes, flow.back().bytes),
+            (2, 80, 40)
+        );
+        assert_eq!((flow.first_ns, flow.last_ns), (7, 9));
+    }
+}

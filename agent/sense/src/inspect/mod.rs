@@ -142,7 +142,8 @@ impl Inspector {
         totals.file = Some(file.to_owned());
         totals.counts.set_distinct(&self.names.outer);
         totals.inner.set_distinct(&self.names.inner);
-        totals.add_undecoded("fragments_incomplete", losses.fragments.incomplete);
+        let incomplete = losses.fragments.incomplete + self.decoder.datagrams_waiting();
+        totals.add_undecoded("fragments_incomplete", incomplete);
         totals.add_undecoded("fragments_refused", losses.fragments.refused);
         totals.add_undecoded("stream_gap", losses.streams.gaps);
         totals.add_undecoded("stream_forgotten", losses.streams.forgotten);

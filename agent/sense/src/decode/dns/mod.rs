@@ -278,3 +278,130 @@ impl StreamProtocol for OverTcp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::dns_query;
+
+    /// A response to `a.b A` with these records, and so many announced in each section.
+    fn response(counts: [u8; 3], records: &[&[u8]]) -> Vec<u8> {
+        let [answers, authority, additional] = counts;
+        let header = [
+            0, 9, 0x81, 0x83, 0, 1, 0, answers, 0, authority, 0, additional,
+        ];
+        [&header[..], b"\x01a\x01b\0\0\x01\0\x01", &records.concat()].concat()
+    }
+
+    /// A record of `a.b` by a pointer to the question.
+    fn record(kind: u16, data: &[u8]) -> Vec<u8> {
+        let [high, low] = kind.to_be_bytes();
+        let head = [0xc0, 12, high, low, 0, 1, 0, 0, 0, 60, 0, data.len() as u8];
+        [&head[..], data].concat()
+    }
+
+    #[track_caller]
+    fn check_data(kind: u16, data: &[u8], expected: &str) {
+        let bytes = response([1, 0, 0], &[&record(kind, data)]);
+        let message = Message::read(Service::Dns, &bytes).unwrap();
+        assert_eq!(message.fault, None);
+        assert_eq!(message.answers.len(), 1);
+        let answer = &message.answers[0];
+        let data = match &answer.data {
+            AnswerData::A(addr) => addr.to_string(),
+            AnswerData::Aaaa(addr) => addr.to_string(),
+            AnswerData::Name(name) => name.to_string(),
+            AnswerData::Text(text) => text.clone(),
+        };
+        assert_eq!((answer.name.to_string().as_str(), answer.ttl), ("a.b", 60));
+        assert_eq!(data, expected);
+    }
+
+    #[test]
+    fn data_as_they_are_presented() {
+        check_data(1, &[192, 0, 2, 1], "192.0.2.1");
+        check_data(1, &[192, 0, 2], "\\# 3 c00002");
+        check_data(
+            28,
+            &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            "2001:db8::1",
+        );
+        check_data(5, b"\x01C\xc0\x0c", "c.a.b");
+        check_data(15, b"\0\x0a\xc0\x0e", "10 b");
+        check_data(16, b"\x03a b\x02\"\xff", r#""a b" "\"\255""#);
+        check_data(16, b"\x05ab", "\\# 3 056162");
+        check_data(33, b"\0\x01\0\x02\0\x50\xc0\x0c", "1 2 80 a.b");
+        let numbers: [u8; 20] = [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5];
+        check_data(
+            6,
+            &[&[0xc0, 12, 0xc0, 14][..], &numbers].concat(),
+            "a.b b 1 2 3 4 5",
+        );
+        check_data(257, b"\0\x05issueca.example", "0 issue \"ca.example\"");
+        // The comma is the library's.
+        check_data(65, &[0, 1, 0, 0, 1, 0, 3, 2, b'h', b'2'], "1 . alpn=h2,");
+        check_data(10, b"\xde\xad", "\\# 2 dead");
+        check_data(65_280, b"", "\\# 0");
+    }
+
+    #[test]
+    fn sections_and_extended_code() {
+        let opt = [0, 0, 41, 4, 0, 1, 0, 0, 0, 0, 0];
+        let address = record(1, &[1, 2, 3, 4]);
+        let bytes = response([1, 1, 1], &[&address, &address, &opt]);
+        let message = Message::read(Service::Dns, &bytes).unwrap();
+        assert!(message.response && message.fault.is_none());
+        assert_eq!(message.id, 9);
+        assert_eq!(message.answers.len(), 1, "authority is no answer");
+        assert_eq!(message.rcode, ResponseCode(0x13));
+        assert_eq!(
+            message.qname().map(ToString::to_string).as_deref(),
+            Some("a.b")
+        );
+    }
+
+    #[track_caller]
+    fn check_fault(bytes: &[u8], expected: Option<DnsError>) {
+        assert_eq!(
+            Message::read(Service::Dns, bytes).map(|message| message.fault),
+            Ok(expected)
+        );
+    }
+
+    #[test]
+    fn faults_keep_what_was_read() {
+        check_fault(&dns_query(1, b"\x01a\0"), None);
+        check_fault(
+            &dns_query(1, b"\xc0\x0c"),
+            Some(DnsError::ForwardPointer { at: 12, to: 12 }),
+        );
+        let looped = dns_query(1, b"\x01a\xc0\x0c");
+        check_fault(&looped, Some(DnsError::PointerLoop { at: 14, to: 12 }));
+        let short = &dns_query(1, b"\x01a\0")[..17];
+        check_fault(short, Some(DnsError::Truncated { len: 17, needed: 2 }));
+        let missing = response([2, 0, 0], &[&record(1, &[1, 2, 3, 4])]);
+        let message = Message::read(Service::Dns, &missing).unwrap();
+        assert_eq!(message.answers.len(), 1);
+        let len = missing.len() as u16;
+        assert_eq!(message.fault, Some(DnsError::Truncated { len, needed: 1 }));
+        let header = Message::read(Service::Dns, &[0; 11]);
+        assert_eq!(header, Err(DnsError::Truncated { len: 11, needed: 1 }));
+    }
+
+    #[test]
+    fn a_chain_of_pointers_is_bounded() {
+        // Each pointer leads to the one before it.
+        let mut bytes = vec![0; 12];
+        bytes.push(0);
+        for at in 0..2_000u16 {
+            let to = if at == 0 { 12 } else { 13 + 2 * (at - 1) };
+            bytes.extend((0xc000 | to).to_be_bytes());
+        }
+        assert!(Name::read(&bytes, 13 + 2 * 120).is_ok());
+        let at = 13 + 2 * 1_999;
+        assert_eq!(
+            Name::read(&bytes, at),
+            Err(DnsError::PointerChain { at: at as u16 })
+        );
+    }
+}

@@ -193,7 +193,7 @@ impl StreamProtocol for OverTcp {
         match record(&mut bytes) {
             Ok(Some((CHANGE_CIPHER_SPEC, _))) => {
                 // Sent before the second ClientHello to please middleboxes (RFC 8446 D.4).
-                return Step::Took(view.bytes.len() - bytes.rest().len());
+                Step::Took(view.bytes.len() - bytes.rest().len())
             }
             Ok(Some((HANDSHAKE, data))) => {
                 if data.first().is_none_or(|kind| *kind != CLIENT_HELLO) {
@@ -254,3 +254,63 @@ fn record<'a>(bytes: &mut Bytes<'a>) -> Result<Option<(u8, &'a [u8])>, NotTls> {
 /// The bytes are no TLS record.
 #[derive(Debug, PartialEq, Eq)]
 struct NotTls;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::client_hello;
+
+    #[test]
+    fn what_a_hello_says() {
+        let hello = ClientHello::read(&client_hello("a.example")[4..]).unwrap();
+        assert_eq!(hello.sni.as_deref(), Some("a.example"));
+        assert_eq!(hello.alpn, ["h2", "http/1.1"]);
+        // Version 1.3, a name, two ciphers, six extensions, "h2"; GREASE left out.
+        assert!(hello.ja4.starts_with("t13d0206h2_"), "{}", hello.ja4);
+    }
+
+    #[test]
+    fn fingerprints_of_a_known_client() {
+        // The example in the text of JA4's authors.
+        let fields = Fields {
+            legacy_version: 0x0303,
+            ciphers: vec![
+                0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013,
+                0xc014, 0x009c, 0x009d, 0x002f, 0x0035,
+            ],
+            extensions: vec![
+                0x001b, 0x0000, 0x0033, 0x0010, 0x4469, 0x0017, 0x002d, 0x000d, 0x0005, 0x0023,
+                0x0012, 0x002b, 0xff01, 0x000b, 0x000a, 0x0015,
+            ],
+            signature_algorithms: vec![
+                0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601,
+            ],
+            versions: vec![0x0304, 0x0303],
+            alpn: vec![b"h2", b"http/1.1"],
+            ..Fields::default()
+        };
+        assert_eq!(
+            fingerprint::ja4(&fields, 't'),
+            "t13d1516h2_8daaf6152771_e5627efa2ab1"
+        );
+    }
+
+    #[test]
+    fn names_are_safe_to_show() {
+        let hello = ClientHello::read(&client_hello("a\u{1b}[2J\\é")[4..]).unwrap();
+        assert_eq!(hello.sni.as_deref(), Some(r"a\027[2J\092\195\169"));
+    }
+
+    #[test]
+    fn a_hello_without_extensions_or_cut() {
+        let whole = client_hello("a.example");
+        let body = &whole[4..];
+        let fixed = 2 + 32 + 1 + 8 + 2;
+        let hello = ClientHello::read(&body[..fixed]).unwrap();
+        assert_eq!((hello.sni, hello.alpn.len()), (None, 0));
+        assert!(hello.ja4.starts_with("t12i020000_") && hello.ja4.ends_with("_000000000000"));
+        for cut in (0..body.len()).filter(|cut| *cut != fixed) {
+            assert_eq!(ClientHello::read(&body[..cut]), None, "cut at {cut}");
+        }
+    }
+}

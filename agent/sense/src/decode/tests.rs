@@ -1,0 +1,422 @@
+//! Frames through the whole decoder.
+
+use super::*;
+use crate::input::{LinkType, Way};
+use crate::testkit::*;
+
+const EXAMPLE: &[u8] = b"\x07example\x03org\0";
+
+fn query() -> Vec<u8> {
+    udp(40_000, 53, &dns_query(1, EXAMPLE))
+}
+
+fn v4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    ipv4(CLIENT, SERVER, protocol, payload)
+}
+
+#[track_caller]
+fn check_query(link: LinkType, frame: Vec<u8>, tunnel: Option<Tunnel>) {
+    let seen = Seen::of(link, &[frame]);
+    assert_eq!(seen.names(), ["example.org"], "{seen:?}");
+    assert_eq!(seen.records[0].tunnel, tunnel);
+    assert_eq!(seen.packets.last().map(|packet| packet.3), Some(tunnel));
+    let outermost = seen
+        .packets
+        .iter()
+        .filter(|packet| packet.3.is_none())
+        .count();
+    assert_eq!(outermost, 1, "one packet per frame on the outermost header");
+}
+
+#[test]
+fn a_query_is_found_in_every_wrapping() {
+    let raw = LinkType::RAW_IP;
+    check_query(raw, v4(17, &query()), None);
+    check_query(
+        LinkType::ETHERNET,
+        ethernet(0x0800, &v4(17, &query())),
+        None,
+    );
+    let tagged = [&[0, 5, 0x81, 0, 0, 6, 8, 0][..], &v4(17, &query())].concat();
+    check_query(LinkType::ETHERNET, ethernet(0x88a8, &tagged), None);
+    check_query(raw, ipv6(17, &query()), None);
+    let hop_by_hop = [&[60, 0, 0, 0, 0, 0, 0, 0][..], &[17, 1], &[0; 14], &query()].concat();
+    check_query(raw, ipv6(0, &hop_by_hop), None);
+    let options = [
+        &[0x46, 0, 0, 69][..],
+        &v4(17, &query())[4..20],
+        &[1; 4],
+        &query(),
+    ]
+    .concat();
+    check_query(raw, options, None);
+
+    let frame = ethernet(0x0800, &v4(17, &query()));
+    let vxlan = udp(
+        50_000,
+        4789,
+        &[&[8, 0, 0, 0, 0, 0, 7, 0][..], &frame].concat(),
+    );
+    check_query(raw, v4(17, &vxlan), Some(Tunnel::Vxlan));
+    let geneve = [&[1, 0, 0x65, 0x58, 0, 0, 7, 0][..], &[0; 4], &frame].concat();
+    check_query(
+        raw,
+        v4(17, &udp(50_000, 6081, &geneve)),
+        Some(Tunnel::Geneve),
+    );
+    check_query(raw, v4(4, &v4(17, &query())), Some(Tunnel::IpIp));
+    check_query(raw, v4(41, &ipv6(17, &query())), Some(Tunnel::Ip6));
+    let gre = [&[0x20, 0, 8, 0, 0, 0, 0, 1][..], &v4(17, &query())].concat();
+    check_query(raw, v4(47, &gre), Some(Tunnel::Gre));
+    let erspan = [&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1][..], &[0; 8], &frame].concat();
+    check_query(raw, v4(47, &erspan), Some(Tunnel::Erspan));
+    check_query(
+        raw,
+        v4(97, &[&[0x30, 0][..], &frame].concat()),
+        Some(Tunnel::EtherIp),
+    );
+    let gtp = [&[0x30, 0xff, 0, 0, 0, 0, 0, 1][..], &v4(17, &query())].concat();
+    check_query(raw, v4(17, &udp(2152, 2152, &gtp)), Some(Tunnel::Gtp));
+    let teredo = udp(50_000, 3544, &ipv6(17, &query()));
+    check_query(raw, v4(17, &teredo), Some(Tunnel::Teredo));
+}
+
+#[test]
+fn a_query_quoted_by_icmp_is_no_message() {
+    let quoted = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &v4(17, &query())].concat();
+    let seen = Seen::of(LinkType::RAW_IP, &[v4(1, &quoted)]);
+    assert!(seen.records.is_empty() && seen.packets.is_empty());
+    assert_eq!(seen.not_flow, [(NotFlow::IcmpError, None)]);
+}
+
+#[test]
+fn tunnels_end_at_their_depth() {
+    let mut packet = v4(17, &query());
+    for _ in 0..40 {
+        packet = v4(4, &packet);
+    }
+    let seen = Seen::of(LinkType::RAW_IP, &[packet]);
+    assert_eq!(seen.lost, [(Lost::TunnelDepth, Some(Tunnel::IpIp))]);
+    assert_eq!(seen.packets.len(), usize::from(TUNNEL_DEPTH_MAX) + 1);
+}
+
+#[track_caller]
+fn check_one(packet: Vec<u8>, expected: Result<(u16, u16, u32), Lost>) {
+    let seen = Seen::of(LinkType::RAW_IP, &[packet]);
+    let packet = seen
+        .packets
+        .first()
+        .map(|(src, dst, bytes, _)| (*src, *dst, *bytes));
+    let lost = seen.lost.first().map(|(reason, _)| *reason);
+    assert_eq!((packet, lost), (expected.ok(), expected.err()));
+}
+
+#[test]
+fn packets_and_near_misses() {
+    check_one(v4(17, &udp(1, 2, b"")), Ok((1, 2, 28)));
+    check_one(v4(6, &tcp(1, 2, 2, 0, b"")), Ok((1, 2, 40)));
+    check_one(v4(6, &[0, 1, 0, 2]), Ok((1, 2, 24)));
+    check_one(
+        v4(132, &[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0]),
+        Ok((1, 2, 32)),
+    );
+    check_one(v4(1, &[8, 0, 0, 0, 0, 9, 0, 1]), Ok((9, 9, 28)));
+    check_one(v4(47, &[0, 0]), Ok((0, 0, 22)));
+    check_one(ipv6(59, &[]), Ok((0, 0, 40)));
+    check_one(v4(6, &[0, 1, 0]), Err(Lost::TransportHeader));
+    check_one(v4(17, &udp(1, 2, b""))[..22].to_vec(), Err(Lost::Truncated));
+    check_one(v4(17, &[])[..19].to_vec(), Err(Lost::Truncated));
+    check_one(vec![], Err(Lost::Truncated));
+    check_one(vec![0x50; 40], Err(Lost::IpHeader));
+    check_one(
+        [&[0x44], &v4(17, &udp(1, 2, b""))[1..]].concat(),
+        Err(Lost::IpHeader),
+    );
+    check_one(ipv6(0, &[0, 9, 0, 0, 0, 0, 0, 0]), Err(Lost::IpHeader));
+    check_one(
+        ipv6(60, &[60, 0, 0, 0, 0, 0, 0, 0].repeat(30)),
+        Err(Lost::HeaderChain),
+    );
+}
+
+#[test]
+fn padding_of_a_frame_is_not_payload() {
+    let mut frame = ethernet(0x0800, &v4(6, &tcp(1, 2, 0x10, 5, b"")));
+    frame.extend([0; 6]);
+    let seen = Seen::of(LinkType::ETHERNET, &[frame]);
+    assert_eq!(seen.packets, [(1, 2, 40, None)]);
+}
+
+/// A query cut into pieces of 8 bytes, each behind a header made by `wrap(offset, more, piece)`.
+fn pieces(datagram: &[u8], wrap: impl Fn(u16, bool, &[u8]) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let count = datagram.len().div_ceil(8);
+    let piece = |(at, piece): (usize, &[u8])| wrap(at as u16 * 8, at + 1 < count, piece);
+    datagram.chunks(8).enumerate().map(piece).collect()
+}
+
+fn pieces_v4(datagram: &[u8]) -> Vec<Vec<u8>> {
+    pieces(datagram, |offset, more, piece| {
+        fragment_v4(
+            CLIENT,
+            SERVER,
+            17,
+            77,
+            (offset / 8) | (u16::from(more) << 13),
+            piece,
+        )
+    })
+}
+
+fn pieces_v6(datagram: &[u8]) -> Vec<Vec<u8>> {
+    pieces(datagram, |offset, more, piece| {
+        let [high, low] = (offset | u16::from(more)).to_be_bytes();
+        ipv6(44, &[&[17, 0, high, low, 0, 0, 0, 77], piece].concat())
+    })
+}
+
+#[test]
+fn fragments_in_any_order_make_a_message_and_one_flow() {
+    for pieces in [pieces_v4(&query()), pieces_v6(&query())] {
+        let mut backwards = pieces.clone();
+        backwards.reverse();
+        let twice = pieces
+            .iter()
+            .flat_map(|piece| [piece.clone(), piece.clone()])
+            .collect();
+        for (frames, firsts) in [(pieces, 1), (backwards, 1), (twice, 2)] {
+            let frames: Vec<Vec<u8>> = frames;
+            let seen = Seen::of(LinkType::RAW_IP, &frames);
+            assert_eq!(seen.names(), ["example.org"]);
+            assert_eq!(seen.packets.len(), firsts);
+            let later = (NotFlow::LaterFragment, None);
+            assert_eq!(seen.not_flow, vec![later; frames.len() - firsts]);
+        }
+    }
+}
+
+#[test]
+fn fragments_that_do_not_make_a_message() {
+    let whole = pieces_v4(&query());
+    for missing in 0..whole.len() {
+        let mut frames = whole.clone();
+        frames.remove(missing);
+        assert!(
+            Seen::of(LinkType::RAW_IP, &frames).records.is_empty(),
+            "without {missing}"
+        );
+    }
+    // Overlapping IPv6 fragments are refused whole, overlapping IPv4 ones are filled in.
+    let overlapping =
+        |first: Vec<u8>, second: Vec<u8>| Seen::of(LinkType::RAW_IP, &[first, second]).names();
+    let datagram = query();
+    let v4_first = fragment_v4(CLIENT, SERVER, 17, 7, 0x2000, &datagram[..24]);
+    let v4_rest = fragment_v4(CLIENT, SERVER, 17, 7, 2, &datagram[16..]);
+    assert_eq!(overlapping(v4_first, v4_rest), ["example.org"]);
+    let v6 = |offset: u8, more: u8, data: &[u8]| {
+        ipv6(44, &[&[17, 0, 0, offset | more, 0, 0, 0, 7], data].concat())
+    };
+    assert!(overlapping(v6(0, 1, &datagram[..24]), v6(16, 0, &datagram[16..])).is_empty());
+}
+
+#[test]
+fn memory_for_fragments_is_bounded() {
+    let mut decoder = Decoder::new();
+    let mut seen = Seen::default();
+    for id in 0..20_000u32 {
+        let [a, b, c, d] = id.to_be_bytes();
+        let frame = ipv6(44, &[&[17, 0, 0, 1, a, b, c, d][..], &[0; 1024]].concat());
+        seen.add(&mut decoder, LinkType::RAW_IP, &frame);
+    }
+    assert!(decoder.losses().fragments.incomplete >= 18_000);
+}
+
+#[test]
+fn a_copy_tells_records_and_counts_nothing() {
+    let data = v4(17, &query());
+    let copy = PacketCopy {
+        ts_ns: 1,
+        data: &data,
+        wire_bytes: data.len() as u32,
+        way: Way::Out,
+        ifindex: 2,
+    };
+    let mut records = 0;
+    Decoder::new().on_copy(&copy, &mut |event| match event {
+        Event::Record(_) => records += 1,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(records, 1);
+}
+
+fn segments(parts: &[(u8, u32, &[u8])]) -> Vec<Vec<u8>> {
+    let segment = |(flags, sequence, data): &(u8, u32, &[u8])| {
+        v4(6, &tcp(40_000, 443, *flags, *sequence, data))
+    };
+    parts.iter().map(segment).collect()
+}
+
+#[track_caller]
+fn check_stream(parts: &[(u8, u32, &[u8])], expected: &[&str]) {
+    let seen = Seen::of(LinkType::RAW_IP, &segments(parts));
+    assert_eq!(seen.names(), expected);
+}
+
+#[test]
+fn a_hello_is_found_however_it_is_cut() {
+    let hello = tls_record(&client_hello("a.example"));
+    let syn: (u8, u32, &[u8]) = (2, u32::MAX - 2, b"");
+    // The sequence number wraps inside the hello.
+    let start = u32::MAX - 1;
+    let part = |from: usize, to: usize| (0x18, start.wrapping_add(from as u32), &hello[from..to]);
+    let end = hello.len();
+    check_stream(&[part(0, end)], &["a.example"]);
+    check_stream(&[syn, part(0, end)], &["a.example"]);
+    check_stream(&[syn, part(0, end), part(0, end)], &["a.example"]);
+    check_stream(&[syn, part(0, 1), part(1, 7), part(7, end)], &["a.example"]);
+    check_stream(
+        &[syn, part(50, end), part(5, 60), part(0, 9)],
+        &["a.example"],
+    );
+    check_stream(
+        &[syn, part(0, 60), part(20, 80), part(80, end)],
+        &["a.example"],
+    );
+    check_stream(&[syn, part(0, 60), part(61, end)], &[]);
+    let bytes: Vec<_> = (0..end).map(|at| part(at, at + 1)).collect();
+    check_stream(&bytes, &["a.example"]);
+}
+
+#[test]
+fn a_hello_over_several_records_and_a_second_one() {
+    let message = client_hello("a.example");
+    let split = [tls_record(&message[..30]), tls_record(&message[30..])].concat();
+    check_stream(&[(0x18, 1, &split)], &["a.example"]);
+    // After a HelloRetryRequest: change-cipher-spec, then the second hello.
+    let first = tls_record(&message);
+    let second = [
+        &[20, 3, 3, 0, 1, 1][..],
+        &tls_record(&client_hello("b.example")),
+    ]
+    .concat();
+    let at = 1 + first.len() as u32;
+    check_stream(
+        &[(0x18, 1, &first), (0x18, at, &second)],
+        &["a.example", "b.example"],
+    );
+    // A connection on the same ports.
+    let again = &[
+        (2, 0, &b""[..]),
+        (0x18, 1, &first),
+        (2, 900, b""),
+        (0x18, 901, &first),
+    ];
+    check_stream(again, &["a.example", "a.example"]);
+}
+
+#[test]
+fn a_hello_behind_starttls_and_no_hello() {
+    let hello = tls_record(&client_hello("a.example"));
+    check_stream(
+        &[(0x18, 1, b"STARTTLS\r\n"), (0x18, 11, &hello)],
+        &["a.example"],
+    );
+    check_stream(&[(0x18, 1, b"GET / HTTP/1.1\r\n\r\n")], &[]);
+    // A handshake record that is no hello, a record of another version, a hello cut short.
+    check_stream(&[(0x18, 1, &[22, 3, 1, 0, 4, 2, 0, 0, 0])], &[]);
+    check_stream(&[(0x18, 1, &[&[22, 2], &hello[2..]].concat())], &[]);
+    check_stream(&[(0x18, 1, &hello[..hello.len() - 1])], &[]);
+    let mut broken = hello.clone();
+    broken[5 + 4 + 2 + 32 + 2] = 0xff;
+    check_stream(&[(0x18, 1, &broken)], &[]);
+}
+
+#[test]
+fn dns_over_tcp_many_in_a_segment_and_one_over_many() {
+    let message = dns_query(1, EXAMPLE);
+    let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+    let stream = framed.repeat(3);
+    let dns = |parts: &[&[u8]]| {
+        let mut sequence = 1;
+        let frames: Vec<Vec<u8>> = parts
+            .iter()
+            .map(|part| {
+                let packet = v4(6, &tcp(40_000, 53, 0x18, sequence, part));
+                sequence += part.len() as u32;
+                packet
+            })
+            .collect();
+        Seen::of(LinkType::RAW_IP, &frames).records.len()
+    };
+    assert_eq!(dns(&[&stream]), 3);
+    assert_eq!(dns(&stream.chunks(1).collect::<Vec<_>>()), 3);
+    assert_eq!(dns(&stream.chunks(41).collect::<Vec<_>>()), 3);
+    assert_eq!(dns(&[&stream[..stream.len() - 1]]), 2);
+    assert_eq!(dns(&[b"\0\x05hello"]), 0);
+}
+
+#[test]
+fn memory_for_streams_is_bounded() {
+    let mut decoder = Decoder::new();
+    let mut seen = Seen::default();
+    // Each promises a message of 64 KiB and sends a part of it.
+    let data = [&[0xff, 0xff][..], &[0; 1400]].concat();
+    for at in 0..40_000u32 {
+        let client = std::net::Ipv4Addr::from(0x0a00_0000 + at);
+        let packet = ipv4(client, SERVER, 6, &tcp(40_000, 53, 0x18, 1, &data));
+        seen.add(&mut decoder, LinkType::RAW_IP, &packet);
+    }
+    let held = decoder.streams.held_bytes();
+    assert!(
+        held <= crate::limits::STREAM_BYTES_MAX + (64 << 10),
+        "{held}"
+    );
+    assert!(decoder.losses().streams.forgotten > 0);
+}
+
+#[test]
+fn any_byte_changed_or_cut_is_survived() {
+    let hello = tls_record(&client_hello("a.example"));
+    let frame = ethernet(0x0800, &v4(17, &query()));
+    let vxlan = udp(
+        50_000,
+        4789,
+        &[&[8, 0, 0, 0, 0, 0, 7, 0][..], &frame].concat(),
+    );
+    let mut whole = vec![
+        v4(17, &query()),
+        v4(17, &vxlan),
+        v4(6, &tcp(40_000, 443, 0x18, 1, &hello)),
+        ipv6(0, &[&[17, 0, 0, 0, 0, 0, 0, 0][..], &query()].concat()),
+    ];
+    whole.extend(pieces_v4(&query()));
+    whole.extend(pieces_v6(&query()));
+    let mut decoder = Decoder::new();
+    let mut seen = Seen::default();
+    for packet in &whole {
+        for at in 0..packet.len() {
+            for value in [0, 1, 0x7f, 0xc0, 0xff, packet[at] ^ 0x10] {
+                let mut changed = packet.clone();
+                changed[at] = value;
+                seen.add(&mut decoder, LinkType::RAW_IP, &changed);
+            }
+            seen.add(&mut decoder, LinkType::RAW_IP, &packet[..at]);
+        }
+    }
+    let told = seen
+        .packets
+        .iter()
+        .filter(|packet| packet.3.is_none())
+        .count()
+        + seen
+            .not_flow
+            .iter()
+            .filter(|(_, tunnel)| tunnel.is_none())
+            .count()
+        + seen
+            .lost
+            .iter()
+            .filter(|(_, tunnel)| tunnel.is_none())
+            .count();
+    let fed: usize = whole.iter().map(|packet| packet.len() * 7).sum();
+    assert_eq!(told, fed, "each frame is told exactly once");
+}
