@@ -186,6 +186,11 @@ impl Splitter {
         self.ended = true;
     }
 
+    /// How far it has come.
+    pub fn here(&self) -> Place {
+        self.place(self.at)
+    }
+
     /// The next piece, if the bytes pushed so far hold one.
     pub fn next_piece(&mut self) -> Option<Piece<'_>> {
         Some(match self.step()? {
