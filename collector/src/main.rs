@@ -1,5 +1,7 @@
 //! `picket-collector`: see `picket-collector --help`.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -35,6 +35,8 @@
 //! - [`inspect::Inspector`] is the path of `picket-agent inspect`: frames in, records and totals out.
 //! - [`sensor::Sensor`] is the path of `run` and `replay`: frames or kernel records in, summaries out.
 
+#![forbid(unsafe_code)]
+
 pub mod decode;
 pub mod flow;
 pub mod input;

@@ -10,8 +10,8 @@ use super::{CORES, Finding, code::Code, repository::Repository};
 /// tests of both, which make namespaces of their own.
 const ALLOWED: &[&str] = &["ebpf", "agent/src/capture", "agent/tests/kernel"];
 
-/// Files whose crate must forbid unsafe code, besides those of the cores.
-const FORBIDDING: &[&str] = &["collector/src/main.rs"];
+/// Crate roots that must forbid unsafe code, besides those of the cores.
+const FORBIDDING: &[&str] = &["collector/src/lib.rs", "collector/src/main.rs"];
 
 /// Checks every source, tests included.
 pub(super) fn check(repository: &Repository) -> anyhow::Result<Vec<Finding>> {
