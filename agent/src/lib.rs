@@ -3,8 +3,10 @@
 
 pub mod capture;
 pub mod command;
+pub mod config;
 pub mod feeds;
 pub mod identity;
 pub mod net;
 pub mod ship;
+pub mod spool;
 pub mod tls;

@@ -167,10 +167,6 @@ pub fn envelopes_url(url: &str) -> anyhow::Result<Url> {
 }
 
 /// The chain of causes in one line: the top alone never says what is wrong.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
 fn unreachable(error: reqwest::Error) -> PostError {
     let error = error.without_url();
     let mut text = error.to_string();

@@ -1,0 +1,269 @@
+//! The configuration of `run`: TOML, read once and checked. `packaging/agent.example.toml` shows
+//! every key.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Deserialize;
+
+use crate::command::BadConfig;
+use crate::ship::collector::envelopes_url;
+use crate::spool::SpoolConfig;
+
+/// Longest texts that name the host: they stand in every summary.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Windows may last from a second to ten minutes.
+const WINDOW_S: std::ops::RangeInclusive<u64> = 1..=600;
+
+/// What the service is told.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address of the collector, `https://host:port`. Needed unless `--standalone` is given.
+    pub collector: Option<String>,
+    /// Certificate authorities (PEM) that the collector's certificate must stem from one of.
+    pub ca_files: Vec<PathBuf>,
+    /// Who this host is.
+    pub identity: IdentityConfig,
+    /// Interfaces to watch whatever they are.
+    pub interfaces: Vec<String>,
+    /// Whether to watch interfaces with a default route as well.
+    pub default_route: bool,
+    /// Length of a window, seconds.
+    pub window_s: u64,
+    /// Folder of indicator lists.
+    pub intel_dir: Option<PathBuf>,
+    /// Folder for the key, the spool and what must outlive a restart.
+    pub state_dir: PathBuf,
+    /// The agent's key; `agent.key` in `state_dir` unless told otherwise. Made at the first start.
+    pub key_file: Option<PathBuf>,
+    /// Socket that `status` asks.
+    pub socket: PathBuf,
+    /// Envelopes that wait for the collector.
+    pub spool: SpoolConfig,
+}
+
+/// Who this host is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityConfig {
+    /// EC2 instance id. Needed unless `--standalone` is given.
+    pub instance: String,
+    /// AWS account, twelve digits. Needed unless `--standalone` is given.
+    pub account: String,
+    /// AWS region. Needed unless `--standalone` is given.
+    pub region: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            collector: None,
+            ca_files: Vec::new(),
+            identity: IdentityConfig::default(),
+            interfaces: Vec::new(),
+            default_route: true,
+            window_s: 10,
+            intel_dir: None,
+            state_dir: PathBuf::from("/var/lib/picket/agent"),
+            key_file: None,
+            socket: PathBuf::from("/run/picket/agent.sock"),
+            spool: SpoolConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// [`BadConfig`] names the key; else the file cannot be read.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("read configuration {}", path.display()))?;
+        let config = Self::parse(&text);
+        config.with_context(|| format!("configuration {}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self, BadConfig> {
+        let config: Self = toml::from_str(text).map_err(|error| BadConfig {
+            key: key_at(text, &error),
+            problem: error.message().to_owned(),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), BadConfig> {
+        if let Some(url) = &self.collector {
+            envelopes_url(url).map_err(|error| bad("collector", &format!("{error:#}")))?;
+            if self.ca_files.is_empty() {
+                return Err(bad(
+                    "ca_files",
+                    "needed with a collector: the authority to pin",
+                ));
+            }
+        }
+        let IdentityConfig {
+            instance,
+            account,
+            region,
+        } = &self.identity;
+        for (key, value) in [("identity.instance", instance), ("identity.region", region)] {
+            if value.len() > NAME_BYTES_MAX {
+                return Err(bad(key, "longer than 255 bytes"));
+            }
+        }
+        let digits = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+        if !account.is_empty() && !digits {
+            return Err(bad("identity.account", "an account has twelve digits"));
+        }
+        if !WINDOW_S.contains(&self.window_s) {
+            return Err(bad("window_s", "a window lasts 1 to 600 seconds"));
+        }
+        if !self.default_route && self.interfaces.is_empty() {
+            return Err(bad("interfaces", "names none, and default_route is off"));
+        }
+        self.spool.check()
+    }
+
+    /// Checks what a service that ships needs besides.
+    ///
+    /// # Errors
+    /// The key that is missing.
+    pub fn check_shipping(&self) -> Result<(), BadConfig> {
+        let IdentityConfig {
+            instance,
+            account,
+            region,
+        } = &self.identity;
+        let collector = self.collector.as_deref().unwrap_or_default();
+        for (key, value) in [
+            ("collector", collector),
+            ("identity.instance", instance),
+            ("identity.account", account),
+            ("identity.region", region),
+        ] {
+            if value.is_empty() {
+                return Err(bad(key, "missing; only --standalone goes without"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the key is.
+    pub fn key_file(&self) -> PathBuf {
+        let default = || self.state_dir.join("agent.key");
+        self.key_file.clone().unwrap_or_else(default)
+    }
+
+    /// Where envelopes wait.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
+
+    /// Length of a window.
+    pub fn window(&self) -> Duration {
+        Duration::from_secs(self.window_s)
+    }
+}
+
+/// A key with what is wrong with its value.
+pub(crate) fn bad(key: &str, problem: &str) -> BadConfig {
+    BadConfig {
+        key: key.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+/// The key that an error of the parser is about, with the table it stands in.
+fn key_at(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = text.get(..at).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text.get(line_start..).unwrap_or_default();
+    let line = line.lines().next().unwrap_or_default().trim();
+    if let Some(table) = line.strip_prefix('[') {
+        return table.trim_end_matches(']').to_owned();
+    }
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let lines = text.get(..line_start).unwrap_or_default().lines().rev();
+    let table = lines.map(str::trim).find_map(|line| line.strip_prefix('['));
+    match table {
+        _ if key.is_empty() => format!("(line {})", before.lines().count().max(1)),
+        Some(table) => format!("{}.{key}", table.trim_end_matches(']')),
+        None => key.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../packaging/agent.example.toml");
+
+    /// The example must hold the defaults, but for what has none.
+    #[test]
+    fn the_example_shows_every_key_with_its_default() {
+        let example = Config::parse(EXAMPLE).unwrap();
+        let default = Config {
+            collector: Some("https://collector.example.com:8443".into()),
+            ca_files: vec!["/etc/picket/collector-ca.pem".into()],
+            identity: IdentityConfig {
+                instance: "i-0123456789abcdef0".into(),
+                account: "123456789012".into(),
+                region: "eu-west-1".into(),
+            },
+            intel_dir: Some("/etc/picket/intel".into()),
+            key_file: Some("/var/lib/picket/agent/agent.key".into()),
+            ..Config::default()
+        };
+        assert_eq!(example, default);
+        assert_eq!(example.key_file(), Config::default().key_file());
+        example.check_shipping().unwrap();
+        let table: toml::Table = EXAMPLE.parse().unwrap();
+        let keys: Vec<&str> = table.keys().map(String::as_str).collect();
+        let known = [
+            "ca_files",
+            "collector",
+            "default_route",
+            "identity",
+            "intel_dir",
+            "interfaces",
+            "key_file",
+            "socket",
+            "spool",
+            "state_dir",
+            "window_s",
+        ];
+        assert_eq!(keys, known);
+    }
+
+    #[test]
+    fn a_bad_key_is_named() {
+        let check = |text: &str, key: &str| {
+            let error = Config::parse(text).unwrap_err();
+            assert_eq!(error.key, key, "{text}: {error}");
+        };
+        check("windows_s = 1", "windows_s");
+        check("window_s = 'x'", "window_s");
+        check("window_s = 0", "window_s");
+        check("[spool]\nbytes_max = 1\nage = 2", "spool.age");
+        check("[spool]\nbytes_max = 1", "spool.bytes_max");
+        check(
+            "window_s = 1\n[identity]\naccount = '12'",
+            "identity.account",
+        );
+        check("[identity]\n\naccount = 12", "identity.account");
+        check("collector = 'http://a'", "collector");
+        check("collector = 'https://a'", "ca_files");
+        check("default_route = false", "interfaces");
+        check("[unknown]\na = 1", "unknown");
+        check("window_s =", "window_s");
+        let missing = Config::default().check_shipping().unwrap_err();
+        assert_eq!(missing.key, "collector");
+    }
+}

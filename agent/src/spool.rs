@@ -1,0 +1,528 @@
+//! Spool: envelopes that wait on disk until the collector has them.
+//!
+//! One file an envelope, `<ordinal>.hit` or `<ordinal>.window`, the ordinal counting up over
+//! restarts. A file is written under another name, synced, renamed, and its folder synced, before
+//! the envelope is offered for shipping: after a crash or a power cut a file is whole or not there,
+//! and what was offered is there. That costs two syncs an envelope, on a thread that does not
+//! capture.
+//!
+//! The spool is bounded in bytes and age. When it is full the oldest go, windows before hits, and
+//! are counted; the collector sees the hole in the chain besides. When the disk takes nothing, up
+//! to [`HELD_BYTES_MAX`] wait in memory instead.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use picket_wire::{BootId, Sealed};
+use serde::{Deserialize, Serialize};
+
+use crate::command::BadConfig;
+use crate::config::bad;
+use crate::identity::Envelope;
+
+/// Bytes of envelopes held in memory while the disk takes nothing.
+pub const HELD_BYTES_MAX: u64 = 4 << 20;
+
+/// Fewest bytes a spool may be told to take.
+const BYTES_MAX_LEAST: u64 = 1 << 20;
+
+/// What a file takes on disk at least: one block.
+const BLOCK_BYTES: u64 = 4_096;
+
+/// Bounds of the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// Bytes on disk.
+    pub bytes_max: u64,
+    /// Hours an envelope is kept.
+    pub age_max_h: u64,
+}
+
+impl Default for SpoolConfig {
+    /// 256 MiB: two days of a busy host at 15 KiB a window. A week: what is older helps no one.
+    fn default() -> Self {
+        Self {
+            bytes_max: 256 << 20,
+            age_max_h: 7 * 24,
+        }
+    }
+}
+
+impl SpoolConfig {
+    /// Says which bound is out of bounds.
+    ///
+    /// # Errors
+    /// The key.
+    pub fn check(&self) -> Result<(), BadConfig> {
+        if self.bytes_max < BYTES_MAX_LEAST {
+            return Err(bad("spool.bytes_max", "at least 1048576"));
+        }
+        if self.age_max_h == 0 || self.age_max_h > 24 * 366 {
+            return Err(bad("spool.age_max_h", "an hour to a year"));
+        }
+        Ok(())
+    }
+}
+
+/// What an envelope carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Hits: shipped first, dropped last.
+    Hit,
+    /// A window.
+    Window,
+}
+
+impl Kind {
+    const fn ending(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Window => "window",
+        }
+    }
+}
+
+/// Where an envelope waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    kind: Kind,
+    ordinal: u64,
+}
+
+/// An envelope that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place.
+    pub place: Place,
+    /// The envelope.
+    pub envelope: Envelope,
+}
+
+/// What the spool holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Depth {
+    /// Envelopes.
+    pub envelopes: u64,
+    /// Those with hits.
+    pub hits: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+}
+
+/// What did not reach the collector, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Dropped {
+    /// To make room.
+    pub full: u64,
+    /// Too old.
+    pub old: u64,
+    /// Not an envelope any more: the disk has changed it.
+    pub damaged: u64,
+    /// Neither disk nor memory took it.
+    pub unwritten: u64,
+}
+
+struct Entry {
+    bytes: u64,
+    since: SystemTime,
+    /// The envelope itself, when the disk did not take it.
+    held: Option<Vec<u8>>,
+}
+
+/// The spool of one agent. Whoever opens it owns its folder.
+pub struct Spool {
+    folder: PathBuf,
+    config: SpoolConfig,
+    /// Hits before windows, each oldest first: the order of shipping.
+    entries: BTreeMap<Place, Entry>,
+    bytes: u64,
+    held_bytes: u64,
+    next: u64,
+    dropped: Dropped,
+}
+
+impl Spool {
+    /// Opens the spool in `folder`, making it if there is none. What an earlier run left is there;
+    /// what it left half-written is removed.
+    ///
+    /// # Errors
+    /// The folder cannot be made or read.
+    pub fn open(folder: &Path, config: SpoolConfig) -> anyhow::Result<Self> {
+        let name = || format!("open spool {}", folder.display());
+        fs::create_dir_all(folder).with_context(name)?;
+        let mut spool = Self {
+            folder: folder.to_owned(),
+            config,
+            entries: BTreeMap::new(),
+            bytes: 0,
+            held_bytes: 0,
+            next: 0,
+            dropped: Dropped::default(),
+        };
+        for file in fs::read_dir(folder).with_context(name)? {
+            let file = file.with_context(name)?;
+            let path = file.path();
+            let Some(place) = place_of(&path) else {
+                if path.extension().is_some_and(|ending| ending == "new") {
+                    fs::remove_file(&path).with_context(name)?;
+                }
+                continue;
+            };
+            let metadata = file.metadata().with_context(name)?;
+            let since = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            spool.next = spool.next.max(place.ordinal.saturating_add(1));
+            let bytes = on_disk(metadata.len());
+            spool.bytes += bytes;
+            let entry = Entry {
+                bytes,
+                since,
+                held: None,
+            };
+            spool.entries.insert(place, entry);
+        }
+        spool.make_room();
+        Ok(spool)
+    }
+
+    /// Keeps an envelope until it is removed; it is durable when this returns `Ok`.
+    ///
+    /// # Errors
+    /// The disk did not take it. It then waits in memory, if there is room.
+    pub fn push(&mut self, envelope: &Envelope, kind: Kind, now: SystemTime) -> io::Result<()> {
+        let place = Place {
+            kind,
+            ordinal: self.next,
+        };
+        self.next += 1;
+        self.drop_old(now);
+        let written = self.write(place, &envelope.bytes);
+        let size = envelope.bytes.len() as u64;
+        let (bytes, held) = match &written {
+            Ok(()) => (on_disk(size), None),
+            Err(_) if self.held_bytes + size <= HELD_BYTES_MAX => {
+                self.held_bytes += size;
+                (0, Some(envelope.bytes.clone()))
+            }
+            Err(_) => {
+                self.dropped.unwritten += 1;
+                return written;
+            }
+        };
+        self.bytes += bytes;
+        let entry = Entry {
+            bytes,
+            since: now,
+            held,
+        };
+        self.entries.insert(place, entry);
+        self.make_room();
+        written
+    }
+
+    fn write(&self, place: Place, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(place);
+        let young = path.with_extension("new");
+        let mut file = File::create(&young)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(&young, &path)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn path(&self, place: Place) -> PathBuf {
+        self.folder
+            .join(format!("{:020}.{}", place.ordinal, place.kind.ending()))
+    }
+
+    /// What to ship next: hits before windows, each oldest first, all of one run, as the answer
+    /// names envelopes by their number in it. What the disk has damaged is dropped and counted.
+    pub fn batch(&mut self, envelopes_max: usize, bytes_max: usize) -> Vec<Waiting> {
+        let mut batch: Vec<Waiting> = Vec::new();
+        let (mut run, mut bytes, mut damaged) = (None, 0, Vec::new());
+        for (place, entry) in &self.entries {
+            if batch.len() >= envelopes_max || bytes >= bytes_max {
+                break;
+            }
+            let Some((boot, envelope)) = self.read(*place, entry) else {
+                damaged.push(*place);
+                continue;
+            };
+            if *run.get_or_insert(boot) != boot {
+                break;
+            }
+            bytes += envelope.bytes.len();
+            batch.push(Waiting {
+                place: *place,
+                envelope,
+            });
+        }
+        self.dropped.damaged += damaged.len() as u64;
+        damaged.into_iter().for_each(|place| self.remove(place));
+        batch
+    }
+
+    fn read(&self, place: Place, entry: &Entry) -> Option<(BootId, Envelope)> {
+        let bytes = match &entry.held {
+            Some(bytes) => bytes.clone(),
+            None => fs::read(self.path(place)).ok()?,
+        };
+        let claims = *Sealed::parse(&bytes).ok()?.claims();
+        let sequence = claims.sequence;
+        Some((claims.boot, Envelope { sequence, bytes }))
+    }
+
+    /// Lets an envelope go: the collector has it, or will never take it.
+    pub fn remove(&mut self, place: Place) {
+        let Some(entry) = self.entries.remove(&place) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        match entry.held {
+            Some(bytes) => {
+                self.held_bytes = self.held_bytes.saturating_sub(bytes.len() as u64);
+            }
+            // One that cannot be removed is shipped again after a restart, which does no harm.
+            None => drop(fs::remove_file(self.path(place))),
+        }
+    }
+
+    fn drop_old(&mut self, now: SystemTime) {
+        let age_max = Duration::from_secs(self.config.age_max_h * 3600);
+        let is_old = |entry: &Entry| {
+            now.duration_since(entry.since)
+                .is_ok_and(|age| age > age_max)
+        };
+        for kind in [Kind::Hit, Kind::Window] {
+            let old = self.of_kind(kind).take_while(|(_, entry)| is_old(entry));
+            let old: Vec<Place> = old.map(|(place, _)| place).collect();
+            self.dropped.old += old.len() as u64;
+            old.into_iter().for_each(|place| self.remove(place));
+        }
+    }
+
+    /// Envelopes of a kind, oldest first.
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (Place, &Entry)> {
+        let first = Place { kind, ordinal: 0 };
+        let last = Place {
+            kind,
+            ordinal: u64::MAX,
+        };
+        self.entries
+            .range(first..=last)
+            .map(|(place, entry)| (*place, entry))
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes > self.config.bytes_max {
+            let on_disk = |kind| self.of_kind(kind).find(|(_, entry)| entry.held.is_none());
+            let oldest = on_disk(Kind::Window).or_else(|| on_disk(Kind::Hit));
+            let Some((place, _)) = oldest else { return };
+            self.dropped.full += 1;
+            self.remove(place);
+        }
+    }
+
+    /// What waits.
+    pub fn depth(&self) -> Depth {
+        Depth {
+            envelopes: self.entries.len() as u64,
+            hits: self.of_kind(Kind::Hit).count() as u64,
+            bytes: self.bytes + self.held_bytes,
+        }
+    }
+
+    /// What was dropped since the start.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+}
+
+/// The place that a file's name tells.
+fn place_of(path: &Path) -> Option<Place> {
+    let ordinal = path.file_stem()?.to_str()?.parse().ok()?;
+    let kind = match path.extension()?.to_str()? {
+        "hit" => Kind::Hit,
+        "window" => Kind::Window,
+        _ => return None,
+    };
+    Some(Place { kind, ordinal })
+}
+
+/// Bytes a file of this size takes: whole blocks.
+fn on_disk(bytes: u64) -> u64 {
+    bytes.div_ceil(BLOCK_BYTES).max(1) * BLOCK_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Identity, Sealer};
+    use picket_wire::{AgentId, Summary};
+
+    fn sealer(boot: u8) -> Sealer {
+        Sealer::new(
+            AgentId([1; 16]),
+            BootId([boot; 16]),
+            Identity::development(),
+        )
+    }
+
+    fn summary() -> Summary {
+        let config = picket_sense::SensorConfig::new(
+            picket_wire::Host::default(),
+            picket_sense::Clock::Caller,
+        );
+        let mut sensor = picket_sense::Sensor::new(config, std::sync::Arc::default());
+        sensor.on_tick(0);
+        sensor.finish(None);
+        sensor.poll_output().unwrap()
+    }
+
+    fn small(bytes_max: u64) -> SpoolConfig {
+        SpoolConfig {
+            bytes_max,
+            age_max_h: 1,
+        }
+    }
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// Numbers of all that one batch takes.
+    fn sequences(spool: &mut Spool) -> Vec<u64> {
+        let batch = spool.batch(usize::MAX, usize::MAX);
+        batch
+            .iter()
+            .map(|waiting| waiting.envelope.sequence)
+            .collect()
+    }
+
+    #[test]
+    fn hits_go_first_and_a_restart_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealer = sealer(1);
+        let mut spool = Spool::open(folder.path(), SpoolConfig::default()).unwrap();
+        for kind in [Kind::Window, Kind::Window, Kind::Hit, Kind::Window] {
+            spool
+                .push(&sealer.seal(summary(), 1), kind, SystemTime::now())
+                .unwrap();
+        }
+        assert_eq!(sequences(&mut spool), [2, 0, 1, 3]);
+        let first = spool.batch(1, usize::MAX)[0].place;
+        spool.remove(first);
+        drop(spool);
+        let mut spool = Spool::open(folder.path(), SpoolConfig::default()).unwrap();
+        assert_eq!(sequences(&mut spool), [0, 1, 3]);
+        // The new run's envelopes wait behind, and are not mixed with the old one's.
+        spool
+            .push(
+                &self::sealer(2).seal(summary(), 1),
+                Kind::Window,
+                SystemTime::now(),
+            )
+            .unwrap();
+        assert_eq!(sequences(&mut spool), [0, 1, 3]);
+        assert_eq!(spool.depth().envelopes, 4);
+        for waiting in spool.batch(9, usize::MAX) {
+            spool.remove(waiting.place);
+        }
+        assert_eq!(sequences(&mut spool), [0]);
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_is_not_shipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealer = sealer(1);
+        let mut spool = Spool::open(folder.path(), SpoolConfig::default()).unwrap();
+        for _ in 0..3 {
+            spool
+                .push(&sealer.seal(summary(), 1), Kind::Window, SystemTime::now())
+                .unwrap();
+        }
+        let whole = fs::read(spool.path(Place {
+            kind: Kind::Window,
+            ordinal: 1,
+        }))
+        .unwrap();
+        drop(spool);
+        for cut in [0, 1, 100, whole.len() - 1] {
+            // A file cut by the disk, and one whose writing a kill has cut.
+            let name = |ending: &str| folder.path().join(format!("{:020}.{ending}", 1));
+            fs::write(name("window"), &whole[..cut]).unwrap();
+            fs::write(name("new"), &whole[..cut]).unwrap();
+            fs::write(folder.path().join("lost+found"), b"not ours").unwrap();
+            let mut spool = Spool::open(folder.path(), SpoolConfig::default()).unwrap();
+            assert!(!name("new").exists() && folder.path().join("lost+found").exists());
+            assert_eq!(sequences(&mut spool), [0, 2], "cut at {cut}");
+            assert_eq!(spool.dropped().damaged, 1);
+            assert_eq!(spool.depth().envelopes, 2);
+        }
+    }
+
+    #[test]
+    fn the_oldest_windows_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealer = sealer(1);
+        let mut spool = Spool::open(folder.path(), small(3 * BLOCK_BYTES)).unwrap();
+        for kind in [
+            Kind::Hit,
+            Kind::Window,
+            Kind::Window,
+            Kind::Hit,
+            Kind::Window,
+        ] {
+            spool.push(&sealer.seal(summary(), 1), kind, NOW).unwrap();
+        }
+        assert_eq!(sequences(&mut spool), [0, 3, 4]);
+        assert_eq!(
+            (spool.dropped().full, spool.depth().bytes),
+            (2, 3 * BLOCK_BYTES)
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        // A smaller bound at the next start holds as well.
+        drop(spool);
+        let mut spool = Spool::open(folder.path(), small(BLOCK_BYTES)).unwrap();
+        assert_eq!(sequences(&mut spool), [3], "of hits alone, the oldest");
+    }
+
+    #[test]
+    fn the_old_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealer = sealer(1);
+        let mut spool = Spool::open(folder.path(), small(1 << 20)).unwrap();
+        spool
+            .push(&sealer.seal(summary(), 1), Kind::Hit, NOW)
+            .unwrap();
+        let later = NOW + Duration::from_secs(3601);
+        spool
+            .push(&sealer.seal(summary(), 1), Kind::Hit, later)
+            .unwrap();
+        assert_eq!((sequences(&mut spool), spool.dropped().old), (vec![1], 1));
+    }
+
+    #[test]
+    fn without_a_disk_some_wait_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealer = sealer(1);
+        let place = folder.path().join("spool");
+        let mut spool = Spool::open(&place, SpoolConfig::default()).unwrap();
+        fs::remove_dir(&place).unwrap();
+        let envelope = sealer.seal(summary(), 1);
+        let fit = HELD_BYTES_MAX / envelope.bytes.len() as u64;
+        for _ in 0..=fit {
+            assert!(spool.push(&envelope, Kind::Hit, NOW).is_err());
+        }
+        assert_eq!(
+            (spool.depth().envelopes, spool.dropped().unwritten),
+            (fit, 1)
+        );
+        let waiting = spool.batch(1, usize::MAX).remove(0);
+        assert_eq!(waiting.envelope, envelope);
+        spool.remove(waiting.place);
+        assert_eq!(spool.depth().envelopes, fit - 1);
+    }
+}
