@@ -25,6 +25,17 @@ impl SourceKind {
             Self::Sensor => "sensor",
         }
     }
+
+    /// How late an event of this source may come and still meet its windows, nanoseconds: agents
+    /// ship within seconds; CloudTrail delivers within 15 minutes on average and no promise (its
+    /// user guide, "How CloudTrail works"), so twice that.
+    pub fn lateness_ns(self) -> u64 {
+        const SECOND: u64 = 1_000_000_000;
+        match self {
+            Self::Agent | Self::Sensor => 30 * SECOND,
+            Self::Cloudtrail => 30 * 60 * SECOND,
+        }
+    }
 }
 
 /// One thing that happened.
