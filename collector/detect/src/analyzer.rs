@@ -136,11 +136,14 @@ impl Analyzer {
                 detection.evaluate(&event, &mut context, &mut occurrences);
             }
         }
+        self.history.learn(&event);
         for correlation in &mut self.correlations {
             correlation.observe(&event);
         }
         for occurrence in occurrences.drain(..) {
-            let (taken, finding) = self.ledger.take(occurrence);
+            let Some((taken, finding)) = self.ledger.take(occurrence) else {
+                continue;
+            };
             if taken == Taken::Opened {
                 let type_name = finding.type_name.clone();
                 *self.totals.findings.entry(type_name).or_default() += 1;
@@ -159,7 +162,7 @@ impl Analyzer {
         let flow = self.flows.entry(source).or_default();
         if watermark_ns > flow.watermark_ns {
             flow.watermark_ns = watermark_ns;
-            self.history.expire(source, watermark_ns, &self.settings);
+            self.history.expire(source, watermark_ns);
         }
     }
 
@@ -219,7 +222,7 @@ impl Analyzer {
 }
 
 /// Every detection by id with the types it reports, as `docs/findings.md` lists them.
-pub fn catalogue() -> impl Iterator<Item = (&'static str, &'static [FindingType])> {
+pub fn catalogue() -> impl Iterator<Item = (&'static str, &'static [&'static FindingType])> {
     detections::ALL
         .iter()
         .map(|detection| (detection.id(), detection.types()))

@@ -52,8 +52,9 @@ pub(crate) enum Taken {
 }
 
 impl Ledger {
-    /// Takes an occurrence in and shows the finding it went to.
-    pub(crate) fn take(&mut self, occurrence: Occurrence) -> (Taken, &Finding) {
+    /// Takes an occurrence in and shows the finding it went to; `None` for one that only adds to a
+    /// finding that is not open.
+    pub(crate) fn take(&mut self, occurrence: Occurrence) -> Option<(Taken, &Finding)> {
         let base = finding_id(
             occurrence.kind.name,
             &occurrence.account,
@@ -67,6 +68,8 @@ impl Ledger {
         };
         let taken = if self.open.contains_key(&id) {
             Taken::Added
+        } else if occurrence.count == 0 {
+            return None;
         } else {
             self.make_room();
             Taken::Opened
@@ -85,7 +88,7 @@ impl Ledger {
             &mut self.evidence,
             &mut self.counters,
         );
-        (taken, &entry.finding)
+        Some((taken, &entry.finding))
     }
 
     /// Says which incident a finding is part of.

@@ -12,6 +12,7 @@
 
 pub mod admit;
 pub mod analyzer;
+mod conversation;
 mod correlations;
 mod detections;
 pub mod event;
@@ -22,6 +23,8 @@ mod ledger;
 pub mod limits;
 pub mod logs;
 pub mod settings;
+#[cfg(test)]
+mod testing;
 pub mod time;
 
 pub use admit::{Admission, Admitted, KnownAgent, Link, Refusal, Standing};

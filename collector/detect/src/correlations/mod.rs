@@ -1,4 +1,4 @@
-//! Correlations: one file each and a line in each of the three lists here, sorted.
+//! Correlations: one file each and a line in each of the two lists here, sorted.
 //!
 //! A correlation watches events and findings in whatever order they come and joins those that tell
 //! one story. It reads no clock; what it remembers is bounded.

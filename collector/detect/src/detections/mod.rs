@@ -1,9 +1,19 @@
-//! Detections: one file each and a line in each of the three lists here, sorted.
+//! Detections: one file each and a line in each of the two lists here, sorted.
 //!
 //! A detection looks at one event and at bounded history, and reports occurrences. It keeps nothing
 //! itself, reads no clock, and imports no other detection.
 
+mod cloudtrail_logging;
+mod evidence_of;
+mod indicator_address;
+mod indicator_caller;
+mod indicator_name;
 mod occurrence;
+mod port_scan;
+mod principal;
+mod root_usage;
+mod sensor;
+mod verdict;
 
 use picket_intel::IndicatorSet;
 
@@ -20,7 +30,7 @@ pub(crate) trait Detection: Sync {
     fn id(&self) -> &'static str;
 
     /// Every type it can report.
-    fn types(&self) -> &'static [FindingType];
+    fn types(&self) -> &'static [&'static FindingType];
 
     /// The source it looks at.
     fn reads(&self) -> SourceKind;
@@ -50,4 +60,12 @@ macro_rules! detections {
     };
 }
 
-detections! {}
+detections! {
+    cloudtrail_logging: CloudtrailLogging,
+    indicator_address: IndicatorAddress,
+    indicator_caller: IndicatorCaller,
+    indicator_name: IndicatorName,
+    port_scan: PortScan,
+    root_usage: RootUsage,
+    sensor: Sensor,
+}

@@ -16,14 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Time;
 
+pub(crate) use action::protocol_name;
 pub use action::{
-    Action, AwsApiCallAction, DnsRequestAction, LocalIpDetails, NetworkConnectionAction,
-    PortDetails, PortProbeAction, PortProbeDetail, RemoteIpDetails,
+    Action, AwsApiCallAction, DnsRequestAction, DomainDetails, LocalIpDetails,
+    NetworkConnectionAction, PortDetails, PortProbeAction, PortProbeDetail, RemoteIpDetails,
 };
 pub use evidence::{
     ApiEvidence, DnsEvidence, Evidence, EvidenceLog, FlowEvidence, HitEvidence, ProcessEvidence,
     SensorEvidence,
 };
+pub(crate) use kind::tactic;
 pub use kind::{Band, FindingType, Origin};
 pub use resource::{AccessKeyDetails, Host, InstanceDetails, NetworkInterface, Resource};
 

@@ -1,25 +1,78 @@
 //! What detections remember: bounded tables of facts in event time, keyed by entity.
 
+mod knocks;
+mod probes;
+mod sightings;
+mod table;
+mod trails;
+
 use std::collections::BTreeMap;
 
 use crate::event::{Event, SourceKind};
-use crate::settings::Settings;
+
+pub(crate) use knocks::Knocks;
+pub(crate) use probes::{Pair, Port, Probe, Probes};
+pub(crate) use sightings::Sightings;
+pub(crate) use table::Table;
+pub(crate) use trails::{Trails, short as trail_name};
+
+/// How long the tables fed by agents remember, behind the watermark: an hour, which is longer than
+/// any window asked of them (the settings say which) and than agents may be apart.
+pub(crate) const AGENT_FACTS_NS: u64 = 3_600 * 1_000_000_000;
+
+/// How far the watermark moves between two walks over the tables: a minute, so that a walk costs
+/// little per event.
+const EXPIRE_EVERY_NS: u64 = 60 * 1_000_000_000;
 
 /// The tables.
 #[derive(Debug, Default)]
-pub(crate) struct History {}
+pub(crate) struct History {
+    pub(crate) probes: Probes,
+    pub(crate) sightings: Sightings,
+    pub(crate) knocks: Knocks,
+    pub(crate) trails: Trails,
+    expired_ns: u64,
+}
 
 impl History {
-    /// Takes in what several detections want to know of an event. What is older than its source's
-    /// `watermark_ns` comes too late for any window.
-    pub(crate) fn note(&mut self, _event: &Event, _watermark_ns: u64) {}
+    /// Takes in what detections want to know of earlier events. A summary that is older than what
+    /// the tables remember comes too late for any window.
+    pub(crate) fn note(&mut self, event: &Event, watermark_ns: u64) {
+        match event {
+            Event::Summary(summary) => {
+                if event.time_ns() >= watermark_ns.saturating_sub(AGENT_FACTS_NS) {
+                    self.probes.note(summary);
+                }
+            }
+            Event::Api(_) | Event::Sensor(_) => {}
+        }
+    }
 
-    /// Forgets what no event of `source` can meet any more.
-    pub(crate) fn expire(&mut self, _source: SourceKind, _watermark_ns: u64, _settings: &Settings) {
+    /// Takes in what an event changes, once every detection has compared it with what was before.
+    pub(crate) fn learn(&mut self, event: &Event) {
+        if let Event::Api(call) = event {
+            self.trails.note(call);
+        }
+    }
+
+    /// Forgets what no event of `source` can meet any more. What is known of trails stays.
+    pub(crate) fn expire(&mut self, source: SourceKind, watermark_ns: u64) {
+        if source == SourceKind::Agent && watermark_ns - self.expired_ns >= EXPIRE_EVERY_NS {
+            self.expired_ns = watermark_ns;
+            let before_ns = watermark_ns.saturating_sub(AGENT_FACTS_NS);
+            self.probes.expire(before_ns);
+            self.sightings.expire(before_ns);
+            self.knocks.expire(before_ns);
+        }
     }
 
     /// What found no room, by name.
     pub(crate) fn turned_away(&self) -> BTreeMap<&'static str, u64> {
-        BTreeMap::new()
+        let mut all = BTreeMap::new();
+        all.extend(self.probes.turned_away());
+        all.extend(self.sightings.turned_away());
+        all.extend(self.knocks.turned_away());
+        all.extend(self.trails.turned_away());
+        all
     }
 }

@@ -1,0 +1,127 @@
+//! What a conversation tells about its two ends, and whose host an address is.
+
+use std::net::IpAddr;
+
+use picket_wire::{Conversation, Digest, Host as Speaker, Opened};
+
+use crate::finding::Resource;
+
+const TCP: u8 = 6;
+const FLAG_SYN: u8 = 0x02;
+const FLAG_RST: u8 = 0x04;
+const FLAG_PSH: u8 = 0x08;
+const FLAG_ACK: u8 = 0x10;
+
+/// Says whether the server took part: it accepted, or it sent data or acknowledgements and not just
+/// a refusal.
+pub(crate) fn is_answered(conversation: &Conversation) -> bool {
+    if conversation.protocol != TCP {
+        return conversation.packets_in > 0;
+    }
+    let flags = conversation.flags_in;
+    conversation.accepted > 0
+        || flags & FLAG_PSH != 0
+        || flags & (FLAG_SYN | FLAG_ACK) != 0 && flags & FLAG_RST == 0
+}
+
+/// Says whether the client asked and the server did not take part: it refused or was silent.
+pub(crate) fn is_unanswered(conversation: &Conversation) -> bool {
+    let asked = if conversation.protocol == TCP {
+        // The opening packet itself, so that stray answers to somebody else's forged questions are
+        // not taken for questions.
+        conversation.opened == Opened::Seen && conversation.attempts > 0
+    } else {
+        conversation.opened != Opened::Unknown && conversation.packets_out > 0
+    };
+    asked && !is_answered(conversation)
+}
+
+/// Names the host that speaks in a summary, for tables keyed by host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SpeakerKey([u8; 16]);
+
+impl SpeakerKey {
+    pub(crate) fn of(host: &Speaker) -> Self {
+        let text = [&*host.account, &*host.region, &*host.instance].join("\n");
+        let mut key = [0; 16];
+        key.copy_from_slice(&Digest::of(text.as_bytes()).0[..16]);
+        Self(key)
+    }
+}
+
+/// A host that a finding is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Whose {
+    /// Its part of the finding's id: the instance where the sensor runs on it, else the address.
+    pub(crate) subject: String,
+    pub(crate) resource: Resource,
+}
+
+/// Whose host `address` is, as `speaker` sees it: its own, or one whose traffic passes it.
+pub(crate) fn whose(speaker: &Speaker, address: IpAddr) -> Whose {
+    let subject = if is_own(speaker, address) {
+        speaker.instance.clone()
+    } else {
+        address.to_canonical().to_string()
+    };
+    Whose {
+        resource: Resource::instance(subject.clone(), Some(address)),
+        subject,
+    }
+}
+
+/// Says whether `address` is the speaker's own. A mirror has none.
+pub(crate) fn is_own(speaker: &Speaker, address: IpAddr) -> bool {
+    speaker.local.iter().any(|net| net.contains(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{conversation, mirror, speaker};
+
+    #[test]
+    fn answers_are_told_from_refusals_and_silence() {
+        let check = |accepted, flags_in, packets_in, answered, unanswered| {
+            let mut c = conversation("10.0.0.1", "192.0.2.1", 80);
+            (c.accepted, c.flags_in, c.packets_in) = (accepted, flags_in, packets_in);
+            let got = (is_answered(&c), is_unanswered(&c));
+            assert_eq!(got, (answered, unanswered), "{accepted} {flags_in:#x}");
+        };
+        check(1, FLAG_SYN | FLAG_ACK, 1, true, false);
+        check(1, FLAG_SYN | FLAG_ACK | FLAG_RST, 2, true, false);
+        check(0, FLAG_ACK | FLAG_PSH, 3, true, false);
+        check(0, FLAG_RST | FLAG_ACK, 1, false, true);
+        check(0, FLAG_RST, 1, false, true);
+        check(0, 0, 0, false, true);
+    }
+
+    #[test]
+    fn stray_answers_are_no_questions() {
+        let mut c = conversation("10.0.0.1", "192.0.2.1", 80);
+        (c.attempts, c.accepted, c.flags_in) = (0, 0, FLAG_RST | FLAG_ACK);
+        assert!(!is_unanswered(&c));
+        c.attempts = 1;
+        c.opened = Opened::Guessed;
+        assert!(!is_unanswered(&c));
+    }
+
+    #[test]
+    fn a_datagram_is_answered_by_any() {
+        let mut c = conversation("10.0.0.1", "192.0.2.1", 161);
+        (c.protocol, c.attempts, c.accepted) = (17, 0, 0);
+        (c.packets_out, c.packets_in) = (1, 0);
+        assert!(is_unanswered(&c) && !is_answered(&c));
+        c.packets_in = 1;
+        assert!(!is_unanswered(&c) && is_answered(&c));
+    }
+
+    #[test]
+    fn the_sensors_own_host_goes_by_its_instance_and_others_by_their_address() {
+        let address = "10.0.0.1".parse().unwrap();
+        assert_eq!(whose(&speaker(), address).subject, "i-0aaaaaaaaaaaaaaaa");
+        assert_eq!(whose(&mirror(), address).subject, "10.0.0.1");
+        let other = "10.0.9.9".parse().unwrap();
+        assert_eq!(whose(&speaker(), other).subject, "10.0.9.9");
+    }
+}

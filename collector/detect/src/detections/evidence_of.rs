@@ -1,0 +1,254 @@
+//! Events as evidence and as GuardDuty's action.
+
+use std::net::IpAddr;
+
+use picket_wire::{Conversation, Hit, HitKind, Process, Question, Transport};
+
+use crate::finding::{
+    Action, ApiEvidence, AwsApiCallAction, DnsEvidence, DnsRequestAction, DomainDetails, Evidence,
+    FlowEvidence, HitEvidence, NetworkConnectionAction, PortProbeAction, PortProbeDetail,
+    ProcessEvidence, protocol_name,
+};
+use crate::limits::QUOTED_BYTES_MAX;
+use crate::logs::cloudtrail::ApiCall;
+use crate::time::Time;
+
+/// A conversation as evidence: a TLS ClientHello where it had one.
+pub(crate) fn conversation(c: &Conversation) -> Evidence {
+    let flow = FlowEvidence {
+        time: Time(c.first_ns),
+        last: Time(c.last_ns),
+        src_ip: c.client.to_string(),
+        src_port: c.client_port,
+        dst_ip: c.server.to_string(),
+        dst_port: c.server_port,
+        proto: protocol_name(c.protocol),
+        flows: c.flows,
+        packets_out: c.packets_out,
+        packets_in: c.packets_in,
+        bytes_out: c.bytes_out,
+        bytes_in: c.bytes_in,
+        name: c.tls_name.clone().or_else(|| c.dns_name.clone()),
+        ja4: c.ja4.clone(),
+        process: process(c.process.as_ref()),
+    };
+    if c.ja4.is_some() || c.tls_name.is_some() {
+        Evidence::Tls(flow)
+    } else {
+        Evidence::Flow(flow)
+    }
+}
+
+/// Questions as evidence.
+pub(crate) fn question(q: &Question) -> Evidence {
+    Evidence::Dns(DnsEvidence {
+        time: Time(q.first_ns),
+        src_ip: q.client.to_string(),
+        dst_ip: q.resolver.to_string(),
+        proto: transport(q.transport).to_owned(),
+        name: q.name.clone(),
+        qtype: qtype(q.qtype),
+        asked: q.asked,
+        rcode: q.rcode,
+        answers: q.answers.iter().map(|answer| answer.data.clone()).collect(),
+        process: process(q.process.as_ref()),
+    })
+}
+
+/// A hit as evidence.
+pub(crate) fn hit(hit: &Hit) -> Evidence {
+    Evidence::Hit(HitEvidence {
+        time: Time(hit.time_ns),
+        matched: match hit.kind {
+            HitKind::Address => "address",
+            HitKind::Question => "question",
+            HitKind::TlsName => "tls_name",
+        }
+        .to_owned(),
+        indicator: hit.indicator.clone(),
+        category: hit.category.clone(),
+        list: hit.list.clone(),
+        version: hit.version,
+        src_ip: hit.src.to_string(),
+        src_port: hit.src_port,
+        dst_ip: hit.dst.to_string(),
+        dst_port: hit.dst_port,
+        proto: protocol_name(hit.protocol),
+        name: hit.name.clone(),
+        process: process(hit.process.as_ref()),
+    })
+}
+
+/// A call as evidence.
+pub(crate) fn call(call: &ApiCall) -> Evidence {
+    Evidence::Cloudtrail(ApiEvidence {
+        event_id: owned(call.event_id.as_deref()),
+        time: Time(call.event_time_ns),
+        event_source: call.event_source.to_string(),
+        event_name: call.event_name.to_string(),
+        source_ip: owned(call.source_ip.as_deref()),
+        principal: owned(call.identity.arn.as_deref().or(call.identity.actor())),
+        user_agent: call.user_agent.as_deref().map(quote),
+        error_code: call.error_code.as_deref().map(str::to_owned),
+    })
+}
+
+fn process(process: Option<&Process>) -> Option<Box<ProcessEvidence>> {
+    process.map(|process| {
+        Box::new(ProcessEvidence {
+            pid: process.pid,
+            start: Time(process.start_ns),
+            name: process.name.clone(),
+            exe: process.exe.clone(),
+            uid: process.uid,
+            container: process.container.clone(),
+        })
+    })
+}
+
+fn owned(text: Option<&str>) -> String {
+    text.unwrap_or_default().to_owned()
+}
+
+/// A port with its address.
+pub(crate) type End = (IpAddr, u16);
+
+/// Which side opened a connection, seen from the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Inbound,
+    Outbound,
+    Unknown,
+}
+
+/// A connection as GuardDuty's action.
+pub(crate) fn connection(local: End, remote: End, protocol: u8, direction: Direction) -> Action {
+    Action::NetworkConnection {
+        network_connection_action: NetworkConnectionAction {
+            blocked: false,
+            connection_direction: match direction {
+                Direction::Inbound => "INBOUND",
+                Direction::Outbound => "OUTBOUND",
+                Direction::Unknown => "UNKNOWN",
+            }
+            .to_owned(),
+            protocol: protocol_name(protocol),
+            local_ip_details: local.0.into(),
+            local_port_details: local.1.into(),
+            remote_ip_details: remote.0.into(),
+            remote_port_details: remote.1.into(),
+        },
+    }
+}
+
+/// A probe of an open port as GuardDuty's action.
+pub(crate) fn port_probe(local: End, remote: IpAddr) -> Action {
+    Action::PortProbe {
+        port_probe_action: PortProbeAction {
+            blocked: false,
+            port_probe_details: vec![PortProbeDetail {
+                local_port_details: local.1.into(),
+                local_ip_details: local.0.into(),
+                remote_ip_details: remote.into(),
+            }],
+        },
+    }
+}
+
+/// A question as GuardDuty's action.
+pub(crate) fn dns_request(name: &str, listed: &str, transport_used: Transport) -> Action {
+    Action::DnsRequest {
+        dns_request_action: DnsRequestAction {
+            domain: name.to_owned(),
+            domain_with_suffix: listed.to_owned(),
+            protocol: transport(transport_used).to_owned(),
+            blocked: false,
+        },
+    }
+}
+
+/// A call as GuardDuty's action.
+pub(crate) fn api_call(call: &ApiCall) -> Action {
+    let domain = match call.source_address {
+        Some(_) => None,
+        None => call.source_ip.as_deref().map(|domain| DomainDetails {
+            domain: domain.to_owned(),
+        }),
+    };
+    Action::AwsApiCall {
+        aws_api_call_action: AwsApiCallAction {
+            api: call.event_name.to_string(),
+            service_name: call.event_source.to_string(),
+            caller_type: if call.source_address.is_some() {
+                "Remote IP"
+            } else {
+                "Domain"
+            }
+            .to_owned(),
+            remote_ip_details: call.source_address.map(Into::into),
+            domain_details: domain,
+            error_code: call.error_code.as_deref().map(str::to_owned),
+            user_agent: call.user_agent.as_deref().map(quote),
+        },
+    }
+}
+
+fn transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "UDP",
+        Transport::Tcp => "TCP",
+    }
+}
+
+/// The mnemonic of a DNS type (IANA registry), `TYPE65` style for the rest (RFC 3597).
+fn qtype(qtype: u16) -> String {
+    let name = match qtype {
+        1 => "A",
+        2 => "NS",
+        5 => "CNAME",
+        6 => "SOA",
+        10 => "NULL",
+        12 => "PTR",
+        15 => "MX",
+        16 => "TXT",
+        28 => "AAAA",
+        33 => "SRV",
+        35 => "NAPTR",
+        43 => "DS",
+        48 => "DNSKEY",
+        64 => "SVCB",
+        65 => "HTTPS",
+        255 => "ANY",
+        other => return format!("TYPE{other}"),
+    };
+    name.to_owned()
+}
+
+/// The beginning of a text that somebody else chose, for a title or a description.
+pub(crate) fn quote(text: &str) -> String {
+    if text.len() <= QUOTED_BYTES_MAX {
+        return text.to_owned();
+    }
+    let cut = text.floor_char_boundary(QUOTED_BYTES_MAX);
+    format!("{}…", &text[..cut])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_is_cut_between_characters() {
+        assert_eq!(quote("short"), "short");
+        let long = "é".repeat(1_000);
+        let cut = quote(&long);
+        assert!(cut.len() <= QUOTED_BYTES_MAX + '…'.len_utf8());
+        assert!(cut.ends_with("é…"));
+    }
+
+    #[test]
+    fn types_have_their_mnemonics() {
+        assert_eq!(qtype(28), "AAAA");
+        assert_eq!(qtype(4_242), "TYPE4242");
+    }
+}

@@ -1,0 +1,274 @@
+//! The sensor itself: it was blind, it contradicts itself, it is silent, or someone else speaks in
+//! its name. A sensor that can be blinded unnoticed proves nothing.
+//! Reads: what admission noticed, which `serve` alone has. Fires: at once.
+//! Evidence: what was noticed. Severity: by what it is, see the settings.
+//! Innocent look-alikes: an agent that was stopped in order (low), envelopes that come late (they
+//! fill the gap), envelopes sent twice. ATT&CK T1562.001.
+//! First look: what else the host did before the gap; who stopped the agent; whether its key is
+//! elsewhere.
+//! Actor key: what was noticed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Detection, Occurrence};
+use crate::event::{Event, SensorEvent, SensorWord, SourceKind};
+use crate::finding::{Action, Evidence, FindingType, Resource, Role, SensorEvidence};
+use crate::time::Time;
+
+/// Settings of `sensor`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Severity of a gap whose cause is not known to be innocent: 5.0, medium, as an intruder with
+    /// root begins with it, and so does an out-of-memory kill.
+    pub gap_severity: f64,
+    /// Severity of a gap after an orderly stop: 2.0, low: an update, or somebody with root.
+    pub stopped_severity: f64,
+    /// Severity of silence: 5.0, medium: the host is off, or the sensor is.
+    pub silent_severity: f64,
+    /// Severity of a forked chain: 8.0, high: two hold the same key, or the host lies.
+    pub forked_severity: f64,
+    /// Severity of words for another host under this key: 8.0, high: the key was copied.
+    pub impersonated_severity: f64,
+    /// Severity of words that this key did not sign: 2.0, low: anybody who reaches the collector and
+    /// knows the agent's id can say them.
+    pub tampered_severity: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            gap_severity: 5.0,
+            stopped_severity: 2.0,
+            silent_severity: 5.0,
+            forked_severity: 8.0,
+            impersonated_severity: 8.0,
+            tampered_severity: 2.0,
+        }
+    }
+}
+
+const GAP: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorGap", 5.0);
+const SILENT: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorSilent", 5.0);
+const FORKED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorForked", 8.0);
+const IMPERSONATED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorImpersonated", 8.0);
+
+/// The sensor itself.
+pub(crate) struct Sensor;
+
+impl Detection for Sensor {
+    fn id(&self) -> &'static str {
+        "sensor"
+    }
+
+    fn types(&self) -> &'static [&'static FindingType] {
+        &[&FORKED, &GAP, &IMPERSONATED, &SILENT]
+    }
+
+    fn reads(&self) -> SourceKind {
+        SourceKind::Sensor
+    }
+
+    fn evaluate(&self, event: &Event, context: &mut Context<'_>, out: &mut Vec<Occurrence>) {
+        if let Event::Sensor(event) = event {
+            let judged = judge(&event.word, &context.settings.detections.sensor);
+            out.push(occurrence(event, judged));
+        }
+    }
+}
+
+struct Judged {
+    kind: &'static FindingType,
+    severity: f64,
+    actor: &'static str,
+    /// 0 for what only adds to what was told before.
+    count: u64,
+    what: String,
+}
+
+fn judge(word: &SensorWord, settings: &Settings) -> Judged {
+    match word {
+        SensorWord::Missing { boot, envelopes } => Judged {
+            kind: &GAP,
+            severity: settings.gap_severity,
+            actor: "missing",
+            count: 1,
+            what: format!("{envelopes} summaries of run {boot} are missing"),
+        },
+        SensorWord::Filled { boot, missing } => Judged {
+            kind: &GAP,
+            severity: settings.stopped_severity,
+            actor: "missing",
+            count: 0,
+            what: format!("a missing summary of run {boot} came late, {missing} are still missing"),
+        },
+        SensorWord::Blind {
+            from_ns,
+            to_ns,
+            why,
+        } => {
+            let in_order = why == "stopped";
+            let how = if in_order { "stopped" } else { "killed" };
+            let since = if *from_ns == 0 {
+                "an unknown time".to_owned()
+            } else {
+                Time(*from_ns).to_string()
+            };
+            Judged {
+                kind: &GAP,
+                severity: if in_order {
+                    settings.stopped_severity
+                } else {
+                    settings.gap_severity
+                },
+                actor: how,
+                count: 1,
+                what: format!(
+                    "the agent was {how} and saw nothing from {since} to {}",
+                    Time(*to_ns)
+                ),
+            }
+        }
+        SensorWord::Silent { since_ns } => Judged {
+            kind: &SILENT,
+            severity: settings.silent_severity,
+            actor: "silent",
+            count: 1,
+            what: format!("nothing was heard since {}", Time(*since_ns)),
+        },
+        SensorWord::Forked { boot, sequence } => Judged {
+            kind: &FORKED,
+            severity: settings.forked_severity,
+            actor: "forked",
+            count: 1,
+            what: format!("summary {sequence} of run {boot} contradicts one admitted before"),
+        },
+        SensorWord::Refused { reason } => Judged {
+            kind: &IMPERSONATED,
+            severity: match *reason {
+                "tampered" => settings.tampered_severity,
+                _ => settings.impersonated_severity,
+            },
+            actor: reason,
+            count: 1,
+            what: format!("a summary in its name was refused: {reason}"),
+        },
+    }
+}
+
+fn occurrence(event: &SensorEvent, judged: Judged) -> Occurrence {
+    let instance = &event.host.instance;
+    let Judged {
+        kind,
+        severity,
+        actor,
+        count,
+        what,
+    } = judged;
+    let title = format!("Sensor of {instance}: {what}");
+    Occurrence {
+        kind,
+        rule: Sensor.id(),
+        severity,
+        confidence: 0.8,
+        account: event.host.account.clone(),
+        region: event.host.region.clone(),
+        subject: instance.clone(),
+        actor: actor.to_owned(),
+        resource: Resource::instance(instance.clone(), None),
+        role: Role::Target,
+        count,
+        first_ns: event.time_ns,
+        last_ns: event.time_ns,
+        action: Action::Sensor {},
+        additional_info: BTreeMap::from([("agent".to_owned(), event.agent.to_string())]),
+        evidence: vec![Evidence::Sensor(SensorEvidence {
+            time: Time(event.time_ns),
+            agent: event.agent.to_string(),
+            what: what.clone(),
+        })],
+        mitre: &["T1562.001"],
+        description: format!("{title}. What the host did meanwhile was not seen."),
+        title,
+        why: format!("agent {} of {instance}: {what}", event.agent),
+        first_look: &[
+            "What the host did in the minutes before.",
+            "Who stopped the agent, or whether the kernel did (out of memory).",
+            "Whether the agent's key could be on another host.",
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Host;
+    use crate::testing::{START, analyze, brief};
+    use picket_intel::IndicatorSet;
+    use picket_wire::{AgentId, BootId};
+
+    #[track_caller]
+    fn check(words: Vec<SensorWord>, expected: &[(&str, f64, u64)]) {
+        let events = words.into_iter().map(|word| {
+            Event::Sensor(SensorEvent {
+                agent: AgentId([1; 16]),
+                host: Host {
+                    account: "111122223333".into(),
+                    region: "eu-west-1".into(),
+                    instance: "i-1".into(),
+                },
+                time_ns: START,
+                word,
+            })
+        });
+        let (findings, _) = analyze(IndicatorSet::default(), events);
+        assert_eq!(brief(&findings), expected);
+    }
+
+    fn blind(why: &str) -> SensorWord {
+        SensorWord::Blind {
+            from_ns: START,
+            to_ns: START + 1,
+            why: why.into(),
+        }
+    }
+
+    const BOOT: BootId = BootId([2; 16]);
+    const GAP: &str = "DefenseEvasion:EC2/SensorGap";
+
+    #[test]
+    fn what_is_noticed_about_a_sensor() {
+        check(vec![blind("killed")], &[(GAP, 5.0, 1)]);
+        check(vec![blind("stopped")], &[(GAP, 2.0, 1)]);
+        // An unknown word is no excuse.
+        check(vec![blind("vacation")], &[(GAP, 5.0, 1)]);
+        let forked = SensorWord::Forked {
+            boot: BOOT,
+            sequence: 4,
+        };
+        check(vec![forked], &[("DefenseEvasion:EC2/SensorForked", 8.0, 1)]);
+        let silent = SensorWord::Silent { since_ns: START };
+        check(vec![silent], &[("DefenseEvasion:EC2/SensorSilent", 5.0, 1)]);
+        let refused = |reason| vec![SensorWord::Refused { reason }];
+        let name = "DefenseEvasion:EC2/SensorImpersonated";
+        check(refused("wrong_host"), &[(name, 8.0, 1)]);
+        check(refused("tampered"), &[(name, 2.0, 1)]);
+    }
+
+    #[test]
+    fn a_summary_that_comes_late_adds_to_its_gap_and_opens_none() {
+        let missing = || SensorWord::Missing {
+            boot: BOOT,
+            envelopes: 2,
+        };
+        let filled = || SensorWord::Filled {
+            boot: BOOT,
+            missing: 1,
+        };
+        check(vec![missing()], &[(GAP, 5.0, 1)]);
+        check(vec![missing(), filled()], &[(GAP, 5.0, 1)]);
+        check(vec![filled()], &[]);
+    }
+}

@@ -1,0 +1,128 @@
+//! A bounded table whose oldest rows make room for new ones.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// Rows by key, each with the event time it was last written at.
+#[derive(Debug)]
+pub(crate) struct Table<K, V> {
+    rows: HashMap<K, Row<V>>,
+    rows_max: usize,
+    evicted: u64,
+}
+
+#[derive(Debug)]
+struct Row<V> {
+    written_ns: u64,
+    value: V,
+}
+
+impl<K: Clone + Eq + Hash + Ord, V: Default> Table<K, V> {
+    /// Holds at most `rows_max` rows.
+    pub(crate) fn new(rows_max: usize) -> Self {
+        Self {
+            rows: HashMap::new(),
+            rows_max,
+            evicted: 0,
+        }
+    }
+
+    /// The row of `key`, written at `now_ns`; made if absent, for which older ones may have to go.
+    pub(crate) fn write(&mut self, key: K, now_ns: u64) -> &mut V {
+        if self.rows.len() >= self.rows_max && !self.rows.contains_key(&key) {
+            self.evict();
+        }
+        let row = self.rows.entry(key).or_insert_with(|| Row {
+            written_ns: now_ns,
+            value: V::default(),
+        });
+        row.written_ns = row.written_ns.max(now_ns);
+        &mut row.value
+    }
+
+    /// The row of `key`.
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        self.rows.get(key).map(|row| &row.value)
+    }
+
+    /// The row of `key`, which does not become younger by this.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.rows.get_mut(key).map(|row| &mut row.value)
+    }
+
+    /// Lets go of rows last written before `before_ns`.
+    pub(crate) fn expire(&mut self, before_ns: u64) {
+        self.rows.retain(|_, row| row.written_ns >= before_ns);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The values, in no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.rows.values().map(|row| &row.value)
+    }
+
+    /// Rows that made room.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Lets the sixteenth that was written longest ago go: all at once, so that a row costs little
+    /// on average.
+    pub(crate) fn evict(&mut self) {
+        let mut ages: Vec<(u64, K)> = self
+            .rows
+            .iter()
+            .map(|(key, row)| (row.written_ns, key.clone()))
+            .collect();
+        ages.sort_unstable();
+        ages.truncate(ages.len().div_ceil(16));
+        for (_, key) in ages {
+            self.rows.remove(&key);
+            self.evicted += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_rows_make_room() {
+        let mut table: Table<u64, u64> = Table::new(32);
+        for key in 0..1_000 {
+            *table.write(key, key) = key;
+            assert!(table.len() <= 32);
+            assert_eq!(table.get(&key), Some(&key));
+        }
+        assert_eq!(table.len() as u64 + table.evicted(), 1_000);
+        assert_eq!(table.get(&0), None);
+    }
+
+    #[test]
+    fn a_row_that_is_written_again_stays() {
+        let mut table: Table<u64, u64> = Table::new(32);
+        for key in 0..1_000 {
+            *table.write(u64::MAX, key) += 1;
+            table.write(key, key);
+        }
+        assert_eq!(table.get(&u64::MAX), Some(&1_000));
+    }
+
+    #[test]
+    fn expired_rows_are_gone() {
+        let mut table: Table<u64, u64> = Table::new(32);
+        table.write(1, 10);
+        table.write(2, 20);
+        table.expire(20);
+        assert_eq!((table.get(&1), table.get(&2)), (None, Some(&0)));
+    }
+}
