@@ -105,6 +105,7 @@ impl Reader {
             wire_bytes,
             captured,
             tail: 0,
+            length: None,
         }))
     }
 }

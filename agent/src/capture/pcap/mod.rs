@@ -165,6 +165,8 @@ struct Head {
     captured: u32,
     /// Bytes behind the data that belong to the record.
     tail: u32,
+    /// The length that stands at the record's end, as it stands in front.
+    length: Option<(Order, u32)>,
 }
 
 impl CaptureFile {
@@ -266,7 +268,7 @@ impl CaptureFile {
             }
         };
         let length = head.captured as usize + head.tail as usize;
-        if let Err(fault) = self.source.need(length) {
+        if let Err(fault) = self.whole(length, head.length) {
             return Err(self.damaged(at, fault));
         }
         let data = self.source.take(length);
@@ -277,6 +279,21 @@ impl CaptureFile {
             wire_bytes: head.wire_bytes,
             data,
         }))
+    }
+
+    /// Makes sure that the rest of a record is there and ends as it should.
+    fn whole(&mut self, rest_bytes: usize, length: Option<(Order, u32)>) -> Result<(), Fault> {
+        self.source.need(rest_bytes)?;
+        let Some((order, front)) = length else {
+            return Ok(());
+        };
+        let back = self.source.fill(rest_bytes)?.last_chunk::<4>();
+        let back = back.map_or(front, |back| order.u32(*back));
+        if front == back {
+            Ok(())
+        } else {
+            Err(Fault::BlockEnd { front, back })
+        }
     }
 
     fn damaged(&self, at: u64, fault: Fault) -> CaptureError {

@@ -34,8 +34,6 @@ pub(super) struct Reader {
     interfaces: Vec<Interface>,
     /// Time of the last packet, for those that come without.
     last_ns: u64,
-    /// Total length of the packet block whose data were delivered, to compare at its end.
-    open_block: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +75,6 @@ impl Interface {
 
 impl Reader {
     pub(super) fn next_head(&mut self, source: &mut Source) -> Result<Next, Fault> {
-        if let Some(front) = self.open_block.take() {
-            self.end_block(source, front)?;
-        }
         if source.fill(1)?.is_empty() {
             return Ok(Next::End);
         }
@@ -103,7 +98,6 @@ impl Reader {
             OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET => {
                 let head = self.packet(source, kind, body)?;
                 self.last_ns = head.ts_ns;
-                self.open_block = Some(length);
                 Ok(Next::Packet(head))
             }
             _ => {
@@ -229,7 +223,8 @@ impl Reader {
                 link: interface.link,
                 wire_bytes,
                 captured,
-                tail: room - captured,
+                tail: room - captured + 4,
+                length: Some((self.order, body + FRAME_BYTES)),
             });
         }
         let header = source.array::<20>()?;
@@ -252,7 +247,8 @@ impl Reader {
             link: interface.link,
             wire_bytes,
             captured,
-            tail: room - captured,
+            tail: room - captured + 4,
+            length: Some((self.order, body + FRAME_BYTES)),
         })
     }
 

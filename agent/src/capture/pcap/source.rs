@@ -41,6 +41,12 @@ impl Source {
         }
     }
 
+    /// Bytes of memory the window takes.
+    #[cfg(test)]
+    pub(super) const fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Bytes taken so far.
     pub(super) const fn position(&self) -> u64 {
         self.position
