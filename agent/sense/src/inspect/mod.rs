@@ -195,3 +195,160 @@ fn count_message(record: &Record, counts: &mut Counts, names: &mut Names, hasher
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::input::LinkType;
+    use crate::testkit::*;
+
+    /// Inspects captures of raw IP packets; returns every line.
+    fn inspect(captures: &[&[Vec<u8>]]) -> Vec<Value> {
+        let mut lines = Vec::new();
+        let mut out = |line: Line<'_>| lines.push(serde_json::to_value(line).unwrap());
+        let mut inspector = Inspector::new();
+        for (at, packets) in captures.iter().enumerate() {
+            for data in *packets {
+                let frame = Frame {
+                    ts_ns: 1_500_000_000,
+                    link: LinkType::RAW_IP,
+                    wire_bytes: data.len() as u32,
+                    data,
+                };
+                inspector.on_frame(&frame, &mut out);
+            }
+            inspector.end_capture(&format!("capture {at}"), &mut out);
+        }
+        inspector.end(&mut out);
+        lines
+    }
+
+    fn of_kind<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+        lines.iter().filter(|line| line["kind"] == kind).collect()
+    }
+
+    fn query(port: u16, name: &[u8]) -> Vec<u8> {
+        ipv4(CLIENT, SERVER, 17, &udp(40_000, port, &dns_query(5, name)))
+    }
+
+    #[test]
+    fn a_query_as_it_is_printed() {
+        let lines = inspect(&[&[query(53, b"\x03WwW\x00")]]);
+        let expected = serde_json::json!({
+            "kind": "dns", "ts": 1.5, "src_ip": "10.0.0.1", "src_port": 40_000,
+            "dst_ip": "10.0.0.2", "dst_port": 53, "transport": "udp", "id": 5, "query": true,
+            "qname": "www", "qtype": "A", "rcode": null, "answers": [],
+        });
+        assert_eq!(lines[0], expected);
+        let flow = &lines[1];
+        assert_eq!(flow["kind"], "flow");
+        assert_eq!(
+            (&flow["proto"], &flow["direction"]),
+            (&"udp".into(), &"opened".into())
+        );
+        assert_eq!(
+            (&flow["packets_out"], &flow["bytes_out"]),
+            (&1.into(), &49.into())
+        );
+    }
+
+    #[test]
+    fn totals_count_port_53_outside_tunnels_alone() {
+        let example = b"\x01a\0";
+        let tunnelled = |packet: Vec<u8>| ipv4(CLIENT, SERVER, 4, &packet);
+        let hello = tls_record(&client_hello("a.example"));
+        let tls = ipv4(CLIENT, SERVER, 6, &tcp(40_000, 8443, 0x18, 1, &hello));
+        let capture = [
+            query(53, example),
+            query(53, b"\x01A\0"),
+            query(53, b"\xc0\x0c"),
+            query(5353, example),
+            query(5355, example),
+            query(137, example),
+            tunnelled(query(53, b"\x01b\0")),
+            tunnelled(tls.clone()),
+            tls,
+            vec![0x45],
+            ipv4(CLIENT, SERVER, 1, &[3, 3, 0, 0, 0, 0, 0, 0]),
+        ];
+        let lines = inspect(&[&capture]);
+        let totals = &of_kind(&lines, "totals")[0];
+        for (field, count) in [
+            ("packets", 11),
+            ("flows", 5),
+            ("dns_queries", 3),
+            ("unique_qnames", 1),
+            ("tls_client_hellos", 1),
+            ("unique_sni", 1),
+        ] {
+            assert_eq!(totals[field], count, "{field}");
+        }
+        for (field, count) in [
+            ("packets", 2),
+            ("flows", 2),
+            ("dns_queries", 1),
+            ("tls_client_hellos", 1),
+        ] {
+            assert_eq!(totals["inner"][field], count, "inner {field}");
+        }
+        assert_eq!(totals["lost"], serde_json::json!({"truncated": 1}));
+        assert_eq!(totals["not_flow"], serde_json::json!({"icmp_error": 1}));
+        assert_eq!(totals["undecoded"], serde_json::json!({"dns_damaged": 1}));
+        for kind in ["mdns", "llmnr", "nbns"] {
+            assert_eq!(of_kind(&lines, kind).len(), 1, "{kind}");
+        }
+        let damaged = &of_kind(&lines, "dns")[2];
+        assert_eq!(damaged["qname"], Value::Null);
+        assert_eq!(
+            damaged["error"],
+            "name pointer at byte 12 points forward to 12"
+        );
+        let inside: Vec<_> = lines
+            .iter()
+            .filter(|line| line["tunnel"] == "ipip")
+            .collect();
+        assert_eq!(inside.len(), 4, "two messages and their flows");
+    }
+
+    #[test]
+    fn seen_is_flows_and_no_flows_and_lost() {
+        let packets: Vec<Vec<u8>> = (0..200u8)
+            .map(|at| ipv4(CLIENT, SERVER, at % 20, &[at; 9][..usize::from(at % 10)]))
+            .collect();
+        let lines = inspect(&[&packets]);
+        let totals = &of_kind(&lines, "totals")[0];
+        let sum = |field: &str| -> u64 {
+            let counts = totals[field].as_object().unwrap().values();
+            counts.filter_map(Value::as_u64).sum()
+        };
+        let outer = of_kind(&lines, "flow")
+            .into_iter()
+            .filter(|flow| flow["tunnel"].is_null());
+        let in_flows: u64 = outer
+            .map(|flow| ["packets_out", "packets_in"].map(|field| flow[field].as_u64().unwrap()))
+            .map(|[out, back]| out + back)
+            .sum();
+        assert_eq!(in_flows + sum("not_flow") + sum("lost"), 200);
+    }
+
+    #[test]
+    fn the_sum_counts_what_came_twice_once() {
+        let first = [query(53, b"\x01a\0")];
+        let second = [query(53, b"\x01a\0"), query(53, b"\x01b\0")];
+        let lines = inspect(&[&first, &second]);
+        let totals = of_kind(&lines, "totals");
+        let of = |field: &str| -> Vec<u64> {
+            totals
+                .iter()
+                .map(|line| line[field].as_u64().unwrap())
+                .collect()
+        };
+        assert_eq!(of("dns_queries"), [1, 2, 3]);
+        assert_eq!(of("unique_qnames"), [1, 2, 2]);
+        assert_eq!(of("flows"), [1, 1, 1]);
+        assert_eq!(totals[0]["file"], "capture 0");
+        assert_eq!(totals[2]["file"], Value::Null);
+    }
+}
