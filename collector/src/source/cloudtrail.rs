@@ -1,7 +1,7 @@
 //! CloudTrail files into the sorter.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use picket_detect::logs::{Piece, Splitter};
 
@@ -36,6 +36,13 @@ pub struct Reader {
     buffer: Vec<u8>,
 }
 
+/// The file being read.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    path: &'a Path,
+    number: u32,
+}
+
 impl Reader {
     /// Reads the file or folder at `path`; `names` gives each file its number.
     ///
@@ -44,15 +51,18 @@ impl Reader {
     pub fn read(
         &mut self,
         path: &Path,
-        names: &mut Vec<std::path::PathBuf>,
+        names: &mut Vec<PathBuf>,
         sorter: &mut Sorter,
         report: &mut Report<'_>,
     ) -> io::Result<()> {
         files::for_each(path, LOG_ENDINGS, report, &mut |file, report| {
-            let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
+            let source = Source {
+                path: file,
+                number: u32::try_from(names.len()).unwrap_or(u32::MAX),
+            };
             names.push(file.to_owned());
             self.totals.files += 1;
-            let read = self.read_file(file, number, sorter, report);
+            let read = self.read_file(source, sorter, report);
             report.end_of_file(file);
             read
         })
@@ -60,11 +70,11 @@ impl Reader {
 
     fn read_file(
         &mut self,
-        file: &Path,
-        number: u32,
+        source: Source<'_>,
         sorter: &mut Sorter,
         report: &mut Report<'_>,
     ) -> io::Result<()> {
+        let file = source.path;
         let mut input = match Input::open(file) {
             Ok(input) => input,
             Err(error) => {
@@ -77,21 +87,23 @@ impl Reader {
         let mut splitter = Splitter::default();
         self.buffer.resize(CHUNK_BYTES, 0);
         loop {
-            let count = match input.read(&mut self.buffer) {
-                Ok(count) => count,
+            match input.read(&mut self.buffer) {
+                Ok(0) => {
+                    splitter.end();
+                    self.take(&mut splitter, source, sorter, report)?;
+                    break;
+                }
+                Ok(count) => {
+                    splitter.push(&self.buffer[..count]);
+                    self.take(&mut splitter, source, sorter, report)?;
+                }
+                // What is open now is no news: the splitter is not asked again.
                 Err(error) => {
                     report.fault(file, Some(splitter.here()), error);
-                    0
+                    break;
                 }
-            };
-            if count == 0 {
-                break;
             }
-            splitter.push(&self.buffer[..count]);
-            self.take(&mut splitter, file, number, sorter, report)?;
         }
-        splitter.end();
-        self.take(&mut splitter, file, number, sorter, report)?;
         self.totals.bytes += input.inflated();
         let is_silent = self.totals.events == events_before && report.faults() == faults_before;
         if is_silent && input.inflated() == 0 {
@@ -105,8 +117,7 @@ impl Reader {
     fn take(
         &mut self,
         splitter: &mut Splitter,
-        file: &Path,
-        number: u32,
+        source: Source<'_>,
         sorter: &mut Sorter,
         report: &mut Report<'_>,
     ) -> io::Result<()> {
@@ -123,7 +134,7 @@ impl Reader {
                         time_ns,
                         kind: Kind::Api,
                         origin: Origin {
-                            file: number,
+                            file: source.number,
                             byte: event.place.byte,
                             line: event.place.line,
                         },
@@ -131,9 +142,156 @@ impl Reader {
                     })?;
                 }
                 Piece::Foreign(_) => self.totals.foreign += 1,
-                Piece::Fault(place, why) => report.fault(file, Some(place), why),
+                Piece::Fault(place, why) => report.fault(source.path, Some(place), why),
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn event(second: u32) -> String {
+        format!(r#"{{"eventName":"E{second}","eventTime":"2023-07-10T11:42:{second:02}Z"}}"#)
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Names of the events in order, what was told, and the totals.
+    fn read(paths: &[&Path]) -> (Vec<String>, String, Totals) {
+        let (mut sorter, mut names, mut told) = (Sorter::new(200), Vec::new(), Vec::new());
+        let mut reader = Reader::default();
+        let mut report = Report::new(&mut told);
+        for path in paths {
+            reader
+                .read(path, &mut names, &mut sorter, &mut report)
+                .unwrap();
+        }
+        let mut sorted = sorter.finish().unwrap();
+        let mut out = Vec::new();
+        while let Some(record) = sorted.next_record().unwrap() {
+            let value: serde_json::Value = serde_json::from_slice(record.bytes).unwrap();
+            out.push(value["eventName"].as_str().unwrap().to_owned());
+        }
+        (out, String::from_utf8(told).unwrap(), reader.totals)
+    }
+
+    #[test]
+    fn a_folder_comes_in_order_of_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::create_dir(path.join("deep")).unwrap();
+        let records = format!(r#"{{"Records":[{},{}]}}"#, event(9), event(2));
+        fs::write(path.join("deep/a.json.gz"), gzip(&records)).unwrap();
+        fs::write(
+            path.join("b.jsonl"),
+            format!("{}\n{}\n", event(7), event(1)),
+        )
+        .unwrap();
+        fs::write(path.join("c.log"), event(5)).unwrap();
+        fs::write(path.join("notes.txt"), "words").unwrap();
+        let digest = r#"{"digestStartTime":"x"}"#;
+        fs::write(path.join("digest.json"), digest).unwrap();
+        let (names, told, totals) = read(&[path]);
+        assert_eq!(names, ["E1", "E2", "E5", "E7", "E9"]);
+        assert!(
+            told.ends_with("digest.json: holds no CloudTrail event\n"),
+            "{told}"
+        );
+        assert_eq!((totals.files, totals.events, totals.foreign), (4, 5, 1));
+        let bytes = records.len() + 2 * event(1).len() + 2 + event(5).len() + digest.len();
+        assert_eq!(totals.bytes, bytes as u64);
+    }
+
+    #[test]
+    fn an_event_without_a_time_stands_behind_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let timeless = r#"{"eventName":"X","eventTime":"..."}"#;
+        fs::write(
+            path.join("a.jsonl"),
+            format!("{}\n{timeless}\n{}", event(5), event(3)),
+        )
+        .unwrap();
+        fs::write(path.join("b.jsonl"), r#"{"eventName":"Y"}"#).unwrap();
+        let (names, _, totals) = read(&[path]);
+        assert_eq!(names, ["E3", "Y", "E5", "X"]);
+        assert_eq!(totals.time_assumed, 2);
+    }
+
+    #[test]
+    fn damage_is_told_with_its_place_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let lines = format!("{}\n{}\n", event(1), event(2));
+        let packed = gzip(&lines);
+        let missing = path.join("missing.json");
+        for (name, bytes, kept, expected) in [
+            (
+                "a-cut.json",
+                &lines.as_bytes()[..lines.len() - 9],
+                1,
+                "line 2, byte 54: ends in the middle",
+            ),
+            (
+                "b-cut.gz",
+                &packed[..packed.len() - 9],
+                0,
+                "packed data ends in the middle",
+            ),
+            ("c-empty.json", b"", 0, "empty"),
+            ("d-words.json", b"words", 0, "line 1, byte 0: not JSON"),
+        ] {
+            let file = path.join(name);
+            fs::write(&file, bytes).unwrap();
+            let (names, told, _) = read(&[&file]);
+            assert!(names.len() >= kept, "{name}: {names:?}");
+            assert!(told.contains(name) && told.contains(expected), "{told}");
+        }
+        let (_, told, _) = read(&[&missing]);
+        assert!(told.contains("missing.json: read: "), "{told}");
+        // One bad file does not take the others with it.
+        fs::write(path.join("e.json"), event(9)).unwrap();
+        assert_eq!(read(&[path]).0.last().map(String::as_str), Some("E9"));
+    }
+
+    #[test]
+    fn a_bomb_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bomb.json.gz");
+        let mut encoder = GzEncoder::new(fs::File::create(&file).unwrap(), Compression::best());
+        writeln!(encoder, "{}", event(1)).unwrap();
+        for _ in 0..100 {
+            encoder.write_all(&vec![b' '; 1 << 20]).unwrap();
+        }
+        encoder.finish().unwrap();
+        let (names, told, _) = read(&[&file]);
+        assert_eq!(names, ["E1"]);
+        assert!(
+            told.contains("bomb.json.gz: line 2, byte 6") && told.contains("times"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_file_of_faults_is_told_in_a_few_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.log");
+        fs::write(&file, "words\n{no\n".repeat(1_000)).unwrap();
+        let told = read(&[&file]).1;
+        assert_eq!(told.lines().count(), 21, "{told}");
+        assert!(told.contains("more faults not shown"), "{told}");
     }
 }

@@ -337,7 +337,10 @@ mod tests {
         (0..5_000u64).map(|n| n.wrapping_mul(7_919) % 997)
     }
 
-    fn sorted(bytes_max: usize) -> (Vec<(u64, Kind, u64, Vec<u8>)>, u64) {
+    /// What came out in order, and the bytes spilled.
+    type Outcome = (Vec<(u64, Kind, u64, Vec<u8>)>, u64);
+
+    fn sorted(bytes_max: usize) -> Outcome {
         let mut sorter = Sorter::new(bytes_max);
         for (n, time_ns) in times().enumerate() {
             let text = format!("record {n}").repeat(n % 5);

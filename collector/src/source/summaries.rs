@@ -329,3 +329,231 @@ fn next_head(bytes: &[u8], ended: bool) -> (usize, bool) {
         None => (bytes.len().saturating_sub(len - 1), false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use picket_wire::{BootId, Chain, Host, Window};
+
+    use super::*;
+
+    const OWN_SEED: [u8; 32] = [9; 32];
+
+    fn summary(instance: &str, second: u64) -> Summary {
+        Summary {
+            version: 1,
+            immediate: false,
+            host: Host {
+                instance: instance.to_owned(),
+                account: "111122223333".to_owned(),
+                region: "eu-west-1".to_owned(),
+                ..Host::default()
+            },
+            window: Window {
+                start_ns: 0,
+                end_ns: second * 1_000_000_000,
+            },
+            conversations: Vec::new(),
+            questions: Vec::new(),
+            hits: Vec::new(),
+            counters: Vec::new(),
+            cut: Default::default(),
+            gap: None,
+        }
+    }
+
+    fn replayed(instance: &str) -> AgentId {
+        AgentId::of_replay("111122223333", "eu-west-1", instance)
+    }
+
+    /// Envelopes of one run, one for each second given.
+    fn envelopes(agent: AgentId, signer: &Signer, seconds: &[u64]) -> Vec<Vec<u8>> {
+        let mut chain = Chain::new(agent, BootId([3; 16]));
+        let seal = |second: &u64| chain.seal(&summary("i-1", *second), 0, signer);
+        seconds.iter().map(seal).collect()
+    }
+
+    struct Read {
+        seconds: Vec<u64>,
+        told: String,
+        totals: Totals,
+        chains: crate::source::chains::Totals,
+    }
+
+    fn read(keys: Keys, files: &[&[u8]]) -> Read {
+        let folder = tempfile::tempdir().unwrap();
+        for (at, bytes) in files.iter().enumerate() {
+            fs::write(folder.path().join(format!("{at}.cbor")), bytes).unwrap();
+        }
+        let (mut sorter, mut names, mut told) = (Sorter::default(), Vec::new(), Vec::new());
+        let mut reader = Reader::new(keys);
+        let mut report = Report::new(&mut told);
+        reader
+            .read(folder.path(), &mut names, &mut sorter, &mut report)
+            .unwrap();
+        let mut sorted = sorter.finish().unwrap();
+        let mut seconds = Vec::new();
+        while let Some(record) = sorted.next_record().unwrap() {
+            let summary = Summary::from_bytes(record.bytes).unwrap();
+            assert_eq!(record.time_ns, summary.window.end_ns);
+            seconds.push(record.time_ns / 1_000_000_000);
+        }
+        Read {
+            seconds,
+            told: String::from_utf8(told).unwrap(),
+            totals: reader.totals,
+            chains: reader.chains.totals(),
+        }
+    }
+
+    fn known(key: PublicKey, instance: &str) -> Agent {
+        Agent {
+            id: AgentId::of_key(&key.0),
+            public_key: key,
+            account: "111122223333".to_owned(),
+            region: "eu-west-1".to_owned(),
+            instance: instance.to_owned(),
+        }
+    }
+
+    #[test]
+    fn several_files_come_in_order_of_time() {
+        let all = envelopes(replayed("i-1"), &Signer::development(), &[10, 30, 20, 40]);
+        let (one, two) = (all[..2].concat(), all[2..].concat());
+        let read = read(Keys::default(), &[&two, &one]);
+        assert_eq!(read.seconds, [10, 20, 30, 40]);
+        assert_eq!(read.told, "");
+        assert_eq!(read.totals.verified["development"], 4);
+        assert_eq!((read.chains.runs, read.chains.gaps), (1, 0));
+    }
+
+    #[test]
+    fn only_those_who_may_speak_are_believed() {
+        let own = Signer::from_seed(&OWN_SEED);
+        let key = own.public_key();
+        let (id, replay) = (AgentId::of_key(&key.0), replayed("i-1"));
+        let development = Signer::development();
+        let nobody = Keys::default();
+        let given = Keys {
+            agents: Vec::new(),
+            given: vec![key],
+        };
+        let config = Keys {
+            agents: vec![known(key, "i-1")],
+            given: Vec::new(),
+        };
+        let other = Keys {
+            agents: vec![known(key, "i-2")],
+            given: Vec::new(),
+        };
+        for (name, keys, agent, signer, expected) in [
+            ("development", &nobody, replay, &development, "development"),
+            ("own key, not given", &nobody, id, &own, "unknown_key"),
+            ("own key, given", &given, id, &own, "given"),
+            (
+                "own key, in the configuration",
+                &config,
+                id,
+                &own,
+                &id.to_string(),
+            ),
+            (
+                "configured for another host",
+                &other,
+                id,
+                &own,
+                "wrong_host",
+            ),
+            (
+                "development key in a known agent's name",
+                &config,
+                id,
+                &development,
+                "tampered",
+            ),
+            (
+                "development key for another host",
+                &nobody,
+                replayed("i-2"),
+                &development,
+                "wrong_host",
+            ),
+        ] {
+            let bytes = envelopes(agent, signer, &[10]).concat();
+            let read = read(keys.clone(), &[&bytes]);
+            let verified = read.totals.verified.contains_key(expected);
+            let refused = read.totals.refused.contains_key(expected);
+            assert!(verified || refused, "{name}: {:?}", read.totals);
+            assert_eq!(read.seconds.len(), usize::from(verified), "{name}");
+            assert_eq!(read.told.is_empty(), verified, "{name}: {}", read.told);
+        }
+    }
+
+    #[test]
+    fn gaps_forks_and_repeats_are_counted() {
+        let (agent, signer) = (replayed("i-1"), Signer::development());
+        let all = envelopes(agent, &signer, &[10, 20, 30, 40]);
+        let twin = envelopes(agent, &signer, &[10, 25]);
+        let with_gap = [all[0].clone(), all[2].clone(), all[2].clone()].concat();
+        let read = read(Keys::default(), &[&with_gap, &twin[1]]);
+        // The twin of the missing one is not what its successor names.
+        assert_eq!(read.seconds, [10, 30]);
+        assert_eq!((read.chains.gaps, read.chains.missing), (1, 1));
+        assert_eq!((read.chains.forks, read.chains.repeats), (1, 1));
+        assert_eq!(
+            (read.totals.refused["fork"], read.totals.refused["replayed"]),
+            (1, 1)
+        );
+        assert!(read.told.contains("forks its chain"), "{}", read.told);
+    }
+
+    #[test]
+    fn a_changed_byte_takes_one_envelope_and_a_cut_the_last() {
+        let all = envelopes(replayed("i-1"), &Signer::development(), &[10, 20, 30]);
+        let bytes = all.concat();
+        let second = all[0].len()..all[0].len() + all[1].len();
+        for at in second.clone() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x55;
+            let read = read(Keys::default(), &[&bytes]);
+            assert!(
+                read.seconds.starts_with(&[10]),
+                "byte {at}: {:?}",
+                read.seconds
+            );
+            assert!(!read.seconds.contains(&20), "byte {at}");
+            assert!(!read.told.is_empty(), "byte {at}");
+            // A changed length may swallow the next; any other change may not.
+            if at - second.start > 230 && second.end - at > 70 {
+                assert_eq!(read.seconds, [10, 30], "byte {at}: {}", read.told);
+            }
+        }
+        for cut in (0..bytes.len()).step_by(3) {
+            let read = read(Keys::default(), &[&bytes[..cut]]);
+            let whole = [all[0].len(), second.end]
+                .iter()
+                .filter(|end| **end <= cut)
+                .count();
+            assert_eq!(read.seconds.len(), whole, "cut at {cut}");
+            let at_an_end = cut == all[0].len() || cut == second.end;
+            assert_eq!(
+                read.told.is_empty(),
+                at_an_end,
+                "cut at {cut}: {}",
+                read.told
+            );
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_told() {
+        let read = read(Keys::default(), &[b"{\"a\":1}\n"]);
+        assert_eq!(read.totals.envelopes, 0);
+        assert!(
+            read.told.contains("0.cbor: byte 0: no COSE_Sign1"),
+            "{}",
+            read.told
+        );
+    }
+}
