@@ -19,6 +19,8 @@
     )
 )]
 
+#[cfg(test)]
+mod golden;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
 pub mod listed;

@@ -286,7 +286,7 @@ impl EbpfCapture {
     /// Hands over what is new in every flow since it was last told. Reads the flows' slots
     /// without a system call; flows that left theirs and wait in the ring are told as well.
     pub fn scan(&mut self, each: &mut dyn FnMut(FlowDelta)) {
-        self.clock = Clock::measure();
+        self.clock = self.clock.again();
         let started_ns = clock::coarse_ns();
         self.rings.drain_evicted(&mut self.ledger, self.clock, each);
         for place in 0..self.options.sizes.slots() {

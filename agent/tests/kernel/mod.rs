@@ -1,0 +1,248 @@
+//! What the kernel tests share: a network namespace of one's own, and sums of what came up.
+
+pub(crate) mod link;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+use aya::programs::{TestRun as _, TestRunOptions};
+use picket_agent::capture::ebpf::{EbpfCapture, Event, Options, Sizes, probe};
+use picket_sense::input::{FlowDelta, KernelHit, Way};
+
+/// Why kernel tests cannot run here, if they cannot.
+fn obstacle() -> Option<String> {
+    // SAFETY: the call takes and touches nothing.
+    if unsafe { libc::geteuid() } != 0 {
+        return Some("not root".to_owned());
+    }
+    let refused = probe()
+        .into_iter()
+        .find(|check| !check.ok && ["capabilities", "bpf", "memlock"].contains(&check.name))?;
+    Some(format!("{}: {}", refused.name, refused.why))
+}
+
+/// Runs a test on a thread in a network namespace of its own, on one CPU; or says why not.
+pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    if let Some(obstacle) = obstacle() {
+        println!("skipped, {obstacle}");
+        return;
+    }
+    let thread = std::thread::spawn(|| {
+        leave_namespace();
+        stay_on_cpu(0);
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        resume_unwind(panic);
+    }
+}
+
+/// Gives the calling thread a network namespace of its own; it ends with the last who is in it.
+pub(crate) fn leave_namespace() {
+    // SAFETY: the call takes a number and changes the calling thread alone.
+    let answer = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(answer, 0, "unshare: {}", std::io::Error::last_os_error());
+}
+
+/// Keeps the calling thread on one CPU: slots belong to CPUs.
+pub(crate) fn stay_on_cpu(cpu: usize) {
+    // SAFETY: cpu_set_t is a bit set, for which zeros are valid; the call reads it.
+    let answer = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    assert_eq!(
+        answer,
+        0,
+        "sched_setaffinity: {}",
+        std::io::Error::last_os_error()
+    );
+}
+
+/// Small tables, so that opening is quick.
+pub(crate) fn small() -> Sizes {
+    Sizes {
+        slots_per_cpu: 1024,
+        addresses_max: 20_000,
+        ipv6_networks_max: 100,
+        hit_ring_bytes: 1 << 20,
+        evicted_ring_bytes: 1 << 20,
+        copy_ring_bytes: 1 << 20,
+        ..Sizes::default()
+    }
+}
+
+/// Opens a capture on the interfaces named.
+pub(crate) fn open(interfaces: &[&str], sizes: Sizes) -> EbpfCapture {
+    EbpfCapture::open(Options {
+        interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
+        default_route: false,
+        sizes,
+        rung: None,
+    })
+    .expect("open the capture")
+}
+
+/// The name of the program for frames with an Ethernet header.
+pub(crate) fn program(way: Way) -> &'static str {
+    match way {
+        Way::Out => "ether_out",
+        Way::In => "ether_in",
+    }
+}
+
+/// Runs a program on a frame.
+pub(crate) fn run(capture: &mut EbpfCapture, program: &str, frame: &[u8]) {
+    run_with(capture, program, frame, 1, None);
+}
+
+/// Runs a program on a frame many times, and as a GSO packet of segments of a size.
+pub(crate) fn run_with(
+    capture: &mut EbpfCapture,
+    program: &str,
+    frame: &[u8],
+    times: u32,
+    gso: Option<(u32, u32)>,
+) {
+    /// Places in `struct __sk_buff` (include/uapi/linux/bpf.h).
+    const GSO_SEGS: usize = 164;
+    const GSO_SIZE: usize = 176;
+    let mut context = [0u8; 192];
+    if let Some((segments, bytes)) = gso {
+        context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&segments.to_ne_bytes());
+        context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&bytes.to_ne_bytes());
+    }
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.ctx_in = Some(&context);
+    options.repeat = times;
+    let result = capture
+        .program(program)
+        .expect("load")
+        .test_run(options)
+        .expect("run");
+    assert_eq!(
+        result.return_value.cast_signed(),
+        -1,
+        "the packet must go on"
+    );
+}
+
+/// A flow: local, remote, protocol.
+pub(crate) type Key = ((IpAddr, u16), (IpAddr, u16), u8);
+
+/// A packet copied up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Copied {
+    pub(crate) data: Vec<u8>,
+    pub(crate) wire_bytes: u32,
+    pub(crate) way: Way,
+}
+
+/// Everything that came up.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) flows: BTreeMap<Key, FlowDelta>,
+    pub(crate) hits: Vec<KernelHit>,
+    pub(crate) copies: Vec<Copied>,
+    pub(crate) counts: BTreeMap<(&'static str, &'static str), (u64, u64)>,
+}
+
+impl Totals {
+    /// Adds a difference to its flow.
+    pub(crate) fn add(&mut self, delta: &FlowDelta) {
+        let key = (delta.local, delta.remote, delta.protocol);
+        let Some(sum) = self.flows.get_mut(&key) else {
+            self.flows.insert(key, *delta);
+            return;
+        };
+        sum.packets_out += delta.packets_out;
+        sum.packets_in += delta.packets_in;
+        sum.bytes_out += delta.bytes_out;
+        sum.bytes_in += delta.bytes_in;
+        sum.flags_out |= delta.flags_out;
+        sum.flags_in |= delta.flags_in;
+        sum.opener = sum.opener.or(delta.opener);
+        sum.first_ns = sum.first_ns.min(delta.first_ns);
+        sum.last_ns = sum.last_ns.max(delta.last_ns);
+    }
+
+    /// Takes what is in the rings.
+    pub(crate) fn poll(&mut self, capture: &mut EbpfCapture, timeout: Duration) -> usize {
+        let handed = capture.poll(timeout, &mut |event| match event {
+            Event::Hit(hit) => self.hits.push(hit),
+            Event::Flow(delta) => self.add(&delta),
+            Event::Copy(copy) => {
+                let (wire_bytes, way) = (copy.wire_bytes, copy.way);
+                self.copies.push(Copied {
+                    data: copy.data.to_vec(),
+                    wire_bytes,
+                    way,
+                });
+            }
+        });
+        handed.expect("poll")
+    }
+
+    /// Takes all there is: rings, slots, counters.
+    pub(crate) fn gather(&mut self, capture: &mut EbpfCapture) {
+        while self.poll(capture, Duration::ZERO) > 0 {}
+        capture.scan(&mut |delta| self.add(&delta));
+        for count in capture.counters() {
+            let sum = self.counts.entry((count.stage, count.reason)).or_default();
+            sum.0 += count.packets;
+            sum.1 += count.bytes;
+        }
+    }
+
+    /// Gathers until `done` or ten seconds are over.
+    pub(crate) fn gather_until(&mut self, capture: &mut EbpfCapture, done: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            self.gather(capture);
+            if done(self) {
+                return;
+            }
+            assert!(Instant::now() < until, "nothing came: {self:?}");
+            self.poll(capture, Duration::from_millis(10));
+        }
+    }
+
+    /// A counter's packets and bytes.
+    pub(crate) fn count(&self, stage: &str, reason: &str) -> (u64, u64) {
+        self.counts
+            .iter()
+            .find(|((at, why), _)| (*at, *why) == (stage, reason))
+            .map_or((0, 0), |(_, count)| *count)
+    }
+
+    /// Packets and bytes in flows.
+    pub(crate) fn in_flows(&self) -> (u64, u64) {
+        self.flows.values().fold((0, 0), |sum, flow| {
+            (
+                sum.0 + flow.packets_out + flow.packets_in,
+                sum.1 + flow.bytes_out + flow.bytes_in,
+            )
+        })
+    }
+
+    /// Asserts that every packet seen is in a flow, no flow by class, or lost by reason; and
+    /// every byte.
+    pub(crate) fn assert_equation(&self) {
+        let mut told = self.in_flows();
+        for ((stage, reason), count) in &self.counts {
+            if *stage == "kernel" && *reason != "seen" {
+                assert!(
+                    reason.starts_with("not_flow_") || reason.starts_with("lost_"),
+                    "{reason}"
+                );
+                told.0 += count.0;
+                told.1 += count.1;
+            }
+        }
+        assert_eq!(told, self.count("kernel", "seen"), "{:?}", self.counts);
+    }
+}
