@@ -5,6 +5,7 @@ pub mod alert;
 pub mod collector;
 pub mod offline;
 pub mod rig;
+pub mod story;
 pub mod watch;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ pub use alert::Alert;
 pub use collector::Collector;
 pub use offline::Analysis;
 pub use rig::Rig;
+pub use story::Story;
 pub use watch::Watch;
 
 /// Where the two binaries are.

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::agent::Agent;
 use super::collector::{Collector, KnownAgent};
+use super::story::{self, Opened};
 use super::{Binaries, Watch};
 use crate::lab::internet::Internet;
 use crate::lab::resolver::Resolver;
@@ -92,6 +93,41 @@ impl Rig {
         Watch::new(&self.webhook)
     }
 
+    /// Every summary the collector has taken in from the agent, in the order of acceptance.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or holds something the agent did not sign.
+    pub fn told(&self) -> Result<Vec<Opened>> {
+        let key = self.agent.public_key();
+        let journal = self.collector.journal()?;
+        journal
+            .iter()
+            .map(|bytes| story::open(bytes, &key))
+            .collect()
+    }
+
+    /// Waits until the collector has analysed a window that began at `moment` or later; whatever
+    /// happened on the wire before is then told and judged.
+    ///
+    /// # Errors
+    /// When `limit` has passed.
+    pub fn until_judged(&self, moment: SystemTime, limit: Duration) -> Result<()> {
+        let nanos = moment.duration_since(UNIX_EPOCH)?.as_nanos();
+        wait_until("the window after the scene", limit, || {
+            let told = self.told()?;
+            let later = |one: &Opened| {
+                !one.summary.immediate && u128::from(one.summary.window.start_ns) >= nanos
+            };
+            Ok(told.iter().any(later).then_some(()))
+        })?;
+        wait_until("the analysis of what was told", limit, || {
+            let waiting = self
+                .collector
+                .metric("picket_collector_journal_waiting_envelopes")?;
+            Ok((waiting == 0).then_some(()))
+        })
+    }
+
     /// Waits for an incident and returns it.
     ///
     /// # Errors
@@ -143,4 +179,13 @@ pub fn lacking() -> Vec<String> {
         }
     }
     lacking
+}
+
+/// For a test: says why the product cannot run live here, if it cannot.
+pub fn skips() -> bool {
+    let lacking = lacking();
+    if !lacking.is_empty() {
+        eprintln!("skipped: this machine lacks {}", lacking.join(", "));
+    }
+    !lacking.is_empty()
 }

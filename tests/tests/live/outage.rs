@@ -1,0 +1,230 @@
+//! What breaks, breaks without loss, or says what was lost.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use picket_tests::lab::tap::Recording;
+use picket_tests::lab::topology::SCENE_INTERFACE;
+use picket_tests::lab::{Wire, wait_until};
+use picket_tests::product::Rig;
+use picket_tests::product::rig::skips;
+use picket_tests::product::story::{Opened, Story};
+use picket_tests::scene::pcap::Timed;
+use picket_tests::scene::{Scenario, Step, play};
+use picket_wire::{Digest, HitKind};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Calls the control server once more, from a fresh port.
+fn call(rig: &Rig, to: SocketAddr) {
+    let step = Step::Talk {
+        to,
+        say: "still here\n".to_owned(),
+    };
+    rig.lab.instance.run(|| play::act(&step)).unwrap().unwrap();
+}
+
+/// Calls until `windows` borders of a window have passed, and returns how often it called.
+fn call_over(rig: &Rig, to: SocketAddr, windows: u64) -> usize {
+    let border = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        now.as_secs() / 10
+    };
+    let last = border() + windows;
+    let mut calls = 0;
+    wait_until("the windows to pass", LIMIT, || {
+        call(rig, to);
+        calls += 1;
+        Ok((border() >= last).then_some(()))
+    })
+    .unwrap();
+    calls
+}
+
+/// Frames of a recording that have `port` at one end, over TCP and IPv4.
+fn with_port(frames: &[Timed], port: u16) -> u64 {
+    let has = |timed: &&Timed| {
+        let frame = &timed.frame;
+        let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        frame.len() >= 38
+            && frame[12..14] == [8, 0]
+            && frame[23] == 6
+            && (word(34) == port || word(36) == port)
+    };
+    frames.iter().filter(has).count() as u64
+}
+
+/// Packets that conversations with `port` at the server hold.
+fn told_with_port(story: &Story, port: u16) -> u64 {
+    let with = story
+        .conversations
+        .iter()
+        .filter(|one| one.server_port == port);
+    with.map(|one| one.packets_out + one.packets_in).sum()
+}
+
+/// Ports of the instance from which calls to `port` met an indicator.
+fn hits_to(story: &Story, port: u16) -> Vec<u16> {
+    let to = |hit: &&picket_wire::Hit| hit.kind == HitKind::Address && hit.dst_port == port;
+    story
+        .hits
+        .iter()
+        .filter(to)
+        .map(|hit| hit.src_port)
+        .collect()
+}
+
+/// Every run is numbered from 0 without holes, and each envelope names the one before it.
+fn assert_chained(told: &[Opened]) {
+    let boots: BTreeSet<_> = told.iter().map(|one| one.header.boot).collect();
+    for boot in boots {
+        let mut previous = Digest::default();
+        let mut run: Vec<&Opened> = told.iter().filter(|one| one.header.boot == boot).collect();
+        run.sort_by_key(|one| one.header.sequence);
+        for (number, one) in run.iter().enumerate() {
+            assert_eq!(one.header.sequence, number as u64);
+            assert_eq!(one.header.previous, previous);
+            previous = Digest::of(&one.bytes);
+        }
+    }
+}
+
+#[test]
+fn collector_killed() {
+    if skips() {
+        return;
+    }
+    let scenario = Scenario::load("c2-lookup").unwrap();
+    let to: SocketAddr = "203.0.113.66:4444".parse().unwrap();
+    let mut rig = Rig::raise(&scenario, Wire::Plain).unwrap();
+    let recording = Recording::start(&rig.lab.instance, SCENE_INTERFACE).unwrap();
+    let mut calls = call_over(&rig, to, 1);
+    rig.collector.kill().unwrap();
+    calls += call_over(&rig, to, 2);
+    rig.collector.start().unwrap();
+    calls += call_over(&rig, to, 1);
+    rig.until_judged(SystemTime::now(), LIMIT).unwrap();
+
+    let told = rig.told().unwrap();
+    assert_chained(&told);
+    let story = Story::of(told.iter().map(|one| &one.summary));
+    let frames = recording.end().unwrap();
+    assert_eq!(told_with_port(&story, 4444), with_port(&frames, 4444));
+    let hits = hits_to(&story, 4444);
+    assert_eq!(hits.len(), calls, "a hit for each call");
+    assert_eq!(
+        hits.iter().collect::<BTreeSet<_>>().len(),
+        calls,
+        "each once"
+    );
+}
+
+#[test]
+fn agent_killed() {
+    if skips() {
+        return;
+    }
+    let mut scenario = Scenario::load("c2-lookup").unwrap();
+    let [before, blind, after]: [SocketAddr; 3] =
+        [4001, 4002, 4003].map(|port| SocketAddr::from(([203, 0, 113, 66], port)));
+    for at in [before, blind, after] {
+        let mut service = scenario.services[0].clone();
+        service.at = at;
+        scenario.services.push(service);
+    }
+    let mut rig = Rig::raise(&scenario, Wire::Plain).unwrap();
+    let recording = Recording::start(&rig.lab.instance, SCENE_INTERFACE).unwrap();
+    let calls_before = call_over(&rig, before, 1);
+    rig.until_judged(SystemTime::now(), LIMIT).unwrap();
+
+    let programs = programs_of(rig.agent.process().unwrap().id());
+    assert!(!programs.is_empty(), "the agent holds no kernel program");
+    rig.agent.kill().unwrap();
+    wait_until("the kernel to be clean", LIMIT, || {
+        Ok(loaded().is_disjoint(&programs).then_some(()))
+    })
+    .unwrap();
+    call_over(&rig, blind, 1);
+    rig.agent.start().unwrap();
+    let calls_after = call_over(&rig, after, 1);
+    rig.until_judged(SystemTime::now(), LIMIT).unwrap();
+
+    let told = rig.told().unwrap();
+    assert_chained(&told);
+    let boots: BTreeSet<_> = told.iter().map(|one| one.header.boot).collect();
+    assert_eq!(boots.len(), 2, "two runs");
+    let story = Story::of(told.iter().map(|one| &one.summary));
+    let frames = recording.end().unwrap();
+    for (port, calls) in [(4001, calls_before), (4003, calls_after)] {
+        assert_eq!(
+            told_with_port(&story, port),
+            with_port(&frames, port),
+            "port {port}"
+        );
+        assert_eq!(hits_to(&story, port).len(), calls, "port {port}");
+    }
+    assert!(with_port(&frames, 4002) > 0);
+    assert_eq!(told_with_port(&story, 4002), 0, "nobody looked");
+    assert!(
+        told.iter().any(|one| one.summary.gap.is_some()),
+        "the second run tells of the gap"
+    );
+    let mut watch = rig.watch();
+    wait_until("the finding about the gap", LIMIT, || {
+        watch.look()?;
+        let gap = |one: &serde_json::Value| one["type"] == "DefenseEvasion:EC2/SensorGap";
+        Ok(watch.states.iter().any(gap).then_some(()))
+    })
+    .unwrap();
+}
+
+/// Ids of the kernel programs that a process holds.
+fn programs_of(pid: u32) -> BTreeSet<u32> {
+    let folder = format!("/proc/{pid}/fdinfo");
+    let files = std::fs::read_dir(folder).unwrap().flatten();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+    let ids = texts.filter_map(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("prog_id:"))?;
+        line.trim().parse().ok()
+    });
+    ids.collect()
+}
+
+/// Ids of all kernel programs on this machine.
+fn loaded() -> BTreeSet<u32> {
+    let all = aya::programs::loaded_programs();
+    all.map(|program| program.unwrap().id()).collect()
+}
+
+/// Packets seen by the kernel = those counted in flows + those of other kinds + those lost.
+#[test]
+fn loss_equation() {
+    if skips() {
+        return;
+    }
+    let scenario = Scenario::load("intrusion").unwrap();
+    let rig = Rig::raise(&scenario, Wire::Ordinary).unwrap();
+    rig.play(&scenario).unwrap();
+    rig.until_judged(SystemTime::now(), LIMIT).unwrap();
+    let told = rig.told().unwrap();
+    let mut counted = std::collections::BTreeMap::new();
+    let counters = told.iter().flat_map(|one| &one.summary.counters);
+    for counter in counters.filter(|counter| counter.stage == "kernel") {
+        *counted.entry(counter.reason.clone()).or_insert(0) += counter.count;
+    }
+    let sum = |prefix: &str| -> u64 {
+        let with = counted
+            .iter()
+            .filter(|(reason, _)| reason.starts_with(prefix));
+        with.map(|(_, count)| count).sum()
+    };
+    assert!(sum("seen") > 500, "{counted:?}");
+    assert_eq!(
+        sum("seen"),
+        sum("flow") + sum("not_flow") + sum("lost"),
+        "{counted:?}"
+    );
+}
