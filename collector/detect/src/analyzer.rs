@@ -93,8 +93,12 @@ impl Analyzer {
             }
         }
         for finding in findings {
+            for correlation in &mut self.correlations {
+                correlation.finding(&finding);
+            }
             self.ledger.restore(finding);
         }
+        self.link();
     }
 
     /// Replaces the indicators. What was matched stays matched.

@@ -3,6 +3,9 @@
 //! A correlation watches events and findings in whatever order they come and joins those that tell
 //! one story. It reads no clock; what it remembers is bounded.
 
+mod call_tactic;
+mod instance_story;
+
 use std::collections::BTreeMap;
 
 use crate::event::Event;
@@ -47,7 +50,6 @@ macro_rules! correlations {
     ($($id:ident: $correlation:ident),* $(,)?) => {
         /// Every correlation with an empty memory, sorted by id.
         pub(crate) fn all(settings: &Settings) -> Vec<Box<dyn Correlation>> {
-            let _ = settings;
             vec![$(Box::new($id::$correlation::new(settings.$id.clone()))),*]
         }
 
@@ -60,4 +62,6 @@ macro_rules! correlations {
     };
 }
 
-correlations! {}
+correlations! {
+    instance_story: InstanceStory,
+}
