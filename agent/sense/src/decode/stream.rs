@@ -213,7 +213,7 @@ impl<'w> Work<'w, '_> {
 
 impl Half {
     fn held_bytes(&self) -> usize {
-        self.buffer.len()
+        self.buffer.capacity()
             + self
                 .pending
                 .iter()

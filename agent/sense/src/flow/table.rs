@@ -56,7 +56,10 @@ pub struct Flow {
     pub first_ns: u64,
     /// Packet time of the last packet counted.
     pub last_ns: u64,
-    sent: [Count; 2],
+    // By side. Not two `Count`s, which would take 16 bytes more.
+    packets: [u64; 2],
+    bytes: [u64; 2],
+    tcp_flags: [u8; 2],
     flags_before: [u8; 2],
 }
 
@@ -64,7 +67,12 @@ impl Flow {
     /// What a side sent.
     #[must_use]
     pub const fn sent(&self, side: Side) -> Count {
-        self.sent[side.index()]
+        let at = side.index();
+        Count {
+            packets: self.packets[at],
+            bytes: self.bytes[at],
+            tcp_flags: self.tcp_flags[at],
+        }
     }
 
     /// What the opener sent.
@@ -100,7 +108,9 @@ impl Flow {
             direction,
             first_ns: ts_ns,
             last_ns: ts_ns,
-            sent: Default::default(),
+            packets: [0; 2],
+            bytes: [0; 2],
+            tcp_flags: [0; 2],
             flags_before: [0; 2],
         }
     }
@@ -121,7 +131,7 @@ impl Flow {
     }
 
     fn touch(&mut self, first_ns: u64, last_ns: u64) {
-        if self.sent == [Count::default(); 2] {
+        if self.packets == [0; 2] {
             (self.first_ns, self.last_ns) = (first_ns, last_ns);
         }
         self.first_ns = self.first_ns.min(first_ns);
@@ -167,10 +177,10 @@ impl FlowTable {
         let (key, sender) = FlowKey::of(packet);
         let flow = self.entry(key, sender, packet.ts_ns)?;
         flow.touch(packet.ts_ns, packet.ts_ns);
-        let count = &mut flow.sent[sender.index()];
-        count.packets += 1;
-        count.bytes += u64::from(packet.ip_bytes);
-        count.tcp_flags |= packet.tcp.map_or(0, |tcp| tcp.flags);
+        let at = sender.index();
+        flow.packets[at] += 1;
+        flow.bytes[at] += u64::from(packet.ip_bytes);
+        flow.tcp_flags[at] |= packet.tcp.map_or(0, |tcp| tcp.flags);
         if let Some(opening) = packet.opening() {
             flow.learn(sender, opening);
         }
@@ -202,10 +212,10 @@ impl FlowTable {
                 delta.flags_in,
             ),
         ] {
-            let count = &mut flow.sent[side.index()];
-            count.packets += packets;
-            count.bytes += bytes;
-            count.tcp_flags |= flags;
+            let at = side.index();
+            flow.packets[at] += packets;
+            flow.bytes[at] += bytes;
+            flow.tcp_flags[at] |= flags;
         }
         match delta.opener {
             Some(Way::Out) => flow.learn(local, Opening::BySource),
@@ -252,12 +262,12 @@ impl FlowTable {
     /// long as the flow is.
     pub fn close_window(&mut self, keep_from_ns: u64, mut each: impl FnMut(&Flow)) {
         for flow in &mut self.flows {
-            if flow.sent != [Count::default(); 2] {
+            if flow.packets != [0; 2] {
                 each(flow);
-                for (before, sent) in flow.flags_before.iter_mut().zip(flow.sent) {
-                    *before |= sent.tcp_flags;
+                for (before, flags) in flow.flags_before.iter_mut().zip(flow.tcp_flags) {
+                    *before |= flags;
                 }
-                flow.sent = [Count::default(); 2];
+                (flow.packets, flow.bytes, flow.tcp_flags) = ([0; 2], [0; 2], [0; 2]);
             }
         }
         self.flows.retain(|flow| flow.last_ns >= keep_from_ns);

@@ -68,6 +68,8 @@ impl Distinct {
 /// The values that totals count distinct.
 #[derive(Debug, Default)]
 pub(super) struct Names {
+    /// Flows with ports, by their key. Of the captures that have ended alone: the flow table has
+    /// those of the one being read.
     pub(super) flows: Distinct,
     pub(super) qnames: Distinct,
     pub(super) servers: Distinct,

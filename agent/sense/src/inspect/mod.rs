@@ -129,26 +129,27 @@ impl Inspector {
     pub fn end_capture(&mut self, file: &str, out: &mut impl FnMut(Line<'_>)) {
         for flow in self.flows.iter() {
             if flow.key.protocol().has_ports() {
-                let names = match flow.key.tunnel() {
-                    None => &mut self.names.outer,
-                    Some(_) => &mut self.names.inner,
+                let (counts, all) = match flow.key.tunnel() {
+                    None => (&mut self.totals.counts, &mut self.all_names.outer),
+                    Some(_) => (&mut self.totals.inner, &mut self.all_names.inner),
                 };
-                names.flows.insert(self.hasher.hash_one(flow.key));
+                counts.flows += 1;
+                all.flows.insert(self.hasher.hash_one(flow.key));
             }
             out(Line::Flow(flow));
         }
         let losses = self.decoder.losses();
         let totals = &mut self.totals;
         totals.file = Some(file.to_owned());
-        totals.counts.set_distinct(&self.names.outer);
-        totals.inner.set_distinct(&self.names.inner);
+        totals.counts.set_names(&self.names.outer);
+        totals.inner.set_names(&self.names.inner);
         let incomplete = losses.fragments.incomplete + self.decoder.datagrams_waiting();
         totals.add_undecoded("fragments_incomplete", incomplete);
         totals.add_undecoded("fragments_refused", losses.fragments.refused);
         totals.add_undecoded("stream_gap", losses.streams.gaps);
         totals.add_undecoded("stream_forgotten", losses.streams.forgotten);
         totals.add_undecoded("stream_message_overlong", losses.streams.overlong);
-        totals.add_undecoded("distinct_values_over", self.names.turned_away());
+        totals.add_undecoded("names_over_limit", self.names.turned_away());
         out(Line::Totals(totals));
 
         self.all.absorb(totals);
@@ -162,8 +163,13 @@ impl Inspector {
     /// Ends everything: the totals of all captures go to `out`. A flow or name that came in
     /// several counts once.
     pub fn end(mut self, out: &mut impl FnMut(Line<'_>)) {
-        self.all.counts.set_distinct(&self.all_names.outer);
-        self.all.inner.set_distinct(&self.all_names.inner);
+        for (counts, names) in [
+            (&mut self.all.counts, &self.all_names.outer),
+            (&mut self.all.inner, &self.all_names.inner),
+        ] {
+            counts.set_names(names);
+            counts.flows = names.flows.len();
+        }
         out(Line::Totals(&self.all));
     }
 }

@@ -59,8 +59,7 @@ impl Counts {
         self.tls_client_hellos += other.tls_client_hellos;
     }
 
-    pub(super) fn set_distinct(&mut self, names: &Names) {
-        self.flows = names.flows.len();
+    pub(super) fn set_names(&mut self, names: &Names) {
         self.unique_qnames = names.qnames.len();
         self.unique_sni = names.servers.len();
     }
