@@ -1,13 +1,20 @@
-//! The collector's configuration file: TOML, read once, unknown keys refused.
+//! The collector's configuration file: TOML, read once, checked before anything starts.
 //!
 //! Each part's settings are a struct beside the code it steers; here they are only put together.
+//! Unknown keys are refused, and whatever is wrong is said with the file and the key (exit 78).
+//! `packaging/collector.example.toml` shows every key.
 
-use std::fmt;
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-use picket_wire::PublicKey;
+use picket_detect::settings::Accounts;
+use picket_wire::{AgentId, Digest, PublicKey};
+
+use crate::{alert, follow, ingest, store, tls};
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
@@ -16,7 +23,7 @@ pub const EX_CONFIG: u8 = 78;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("read configuration {path}")]
+    #[error("read configuration {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -24,7 +31,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not TOML, an unknown key, or a value of the wrong kind.
-    #[error("configuration {path}: {why}")]
+    #[error("configuration {}: {why}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -32,31 +39,105 @@ pub enum ConfigError {
         why: String,
     },
     /// A value that is well-formed and still makes no sense.
-    #[error("configuration {path}: {key}: {why}")]
+    #[error("configuration {}: {bad}", path.display())]
     Value {
         /// The file.
         path: PathBuf,
-        /// The key, dotted, with the number of the table in a list of tables.
-        key: String,
-        /// What is wrong with it.
-        why: String,
+        /// The key and what is wrong.
+        bad: BadValue,
     },
 }
 
+/// A value that cannot be used, by its key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct BadValue {
+    /// The key, dotted, with the number of the table in a list of tables.
+    pub key: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl BadValue {
+    /// Names a key and what is wrong with its value.
+    pub(crate) fn new(key: impl Into<String>, why: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            why: why.into(),
+        }
+    }
+
+    /// Names a key whose file cannot be used.
+    pub(crate) fn file(key: impl Into<String>, file: &Path, why: &dyn Display) -> Self {
+        Self::new(key, format!("{}: {why}", file.display()))
+    }
+}
+
 /// The whole file.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Where agents are listened for.
+    pub listen: SocketAddr,
+    /// Folder of the store and of the self-made certificate.
+    pub state_dir: PathBuf,
+    /// Unix socket of the operator's tool.
+    pub socket: PathBuf,
+    /// Where metrics are served, in plain HTTP.
+    pub metrics: SocketAddr,
+    /// Folder of indicator lists.
+    pub intel_dir: Option<PathBuf>,
+    /// The server's certificate.
+    pub tls: tls::Settings,
+    /// What is taken in at once.
+    pub ingest: ingest::Settings,
+    /// How far a clock may be off.
+    pub admission: picket_detect::admit::Settings,
+    /// How long things are kept.
+    pub store: store::Settings,
+    /// Whose accounts are ours.
+    pub accounts: Accounts,
+    /// One table per detection, named by its id.
+    pub detections: picket_detect::settings::Detections,
+    /// One table per correlation, named by its id.
+    pub correlations: picket_detect::settings::Correlations,
     /// The agents whose word is taken, until enrolment exists.
     pub agents: Vec<Agent>,
+    /// Folders of CloudTrail files.
+    pub cloudtrail: Vec<follow::Settings>,
+    /// Whom to tell.
+    pub alert: alert::Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)),
+            state_dir: "/var/lib/picket/collector".into(),
+            socket: "/run/picket/collector.sock".into(),
+            metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 9466)),
+            intel_dir: None,
+            tls: tls::Settings::default(),
+            ingest: ingest::Settings::default(),
+            admission: picket_detect::admit::Settings::default(),
+            store: store::Settings::default(),
+            accounts: Accounts::default(),
+            detections: picket_detect::settings::Detections::default(),
+            correlations: picket_detect::settings::Correlations::default(),
+            agents: Vec::new(),
+            cloudtrail: Vec::new(),
+            alert: alert::Settings::default(),
+        }
+    }
 }
 
 /// One agent: its key and the host it may speak for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
-    /// A name for people: shown in lists and logs.
-    pub id: String,
+    /// Its id, 32 hex digits.
+    #[serde(deserialize_with = "text")]
+    pub id: AgentId,
     /// Its Ed25519 public key, 64 hex digits.
     #[serde(deserialize_with = "public_key")]
     pub public_key: PublicKey,
@@ -84,62 +165,98 @@ impl Config {
         })?;
         match config.check() {
             Ok(()) => Ok(config),
-            Err((key, why)) => Err(ConfigError::Value {
+            Err(bad) => Err(ConfigError::Value {
                 path: path.to_owned(),
-                key,
-                why,
+                bad,
             }),
         }
     }
 
+    /// What the analysis is told.
+    pub fn detect(&self) -> picket_detect::Settings {
+        picket_detect::Settings {
+            accounts: self.accounts.clone(),
+            detections: self.detections.clone(),
+            correlations: self.correlations.clone(),
+        }
+    }
+
     /// Says which key is wrong and why.
-    fn check(&self) -> Result<(), (String, String)> {
+    fn check(&self) -> Result<(), BadValue> {
+        self.tls.check()?;
+        self.ingest.check()?;
+        self.alert.check()?;
+        for (at, account) in self.accounts.own.iter().enumerate() {
+            check_account(format!("accounts.own[{at}]"), account)?;
+        }
         for (at, agent) in self.agents.iter().enumerate() {
-            let key = |name: &str| format!("agents[{at}].{name}");
-            let account = agent.account.as_bytes();
-            if account.len() != 12 || !account.iter().all(u8::is_ascii_digit) {
-                return Err((key("account"), "must be twelve digits".to_owned()));
-            }
-            for (name, value) in [
-                ("id", &agent.id),
-                ("region", &agent.region),
-                ("instance", &agent.instance),
-            ] {
-                if value.is_empty() {
-                    return Err((key(name), "must not be empty".to_owned()));
-                }
-            }
-            let twin = |other: &&Agent| other.public_key == agent.public_key;
-            if let Some(other) = self.agents[..at].iter().find(twin) {
-                return Err((key("public_key"), format!("is also {}'s", other.id)));
-            }
+            agent.check(&format!("agents[{at}]"), &self.agents[..at])?;
+        }
+        for (at, folder) in self.cloudtrail.iter().enumerate() {
+            folder.check(&format!("cloudtrail[{at}]"))?;
         }
         Ok(())
     }
 }
 
-fn public_key<'de, D: Deserializer<'de>>(from: D) -> Result<PublicKey, D::Error> {
-    struct Hex;
-
-    impl de::Visitor<'_> for Hex {
-        type Value = PublicKey;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an Ed25519 public key in hex")
+impl Agent {
+    fn check(&self, table: &str, before: &[Self]) -> Result<(), BadValue> {
+        check_account(format!("{table}.account"), &self.account)?;
+        for (key, value) in [("region", &self.region), ("instance", &self.instance)] {
+            if value.is_empty() {
+                return Err(BadValue::new(format!("{table}.{key}"), "must not be empty"));
+            }
         }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<PublicKey, E> {
-            let digest: picket_wire::Digest = text.parse().map_err(E::custom)?;
-            Ok(PublicKey(digest.0))
+        if self.public_key.is_development() {
+            return Err(BadValue::new(
+                format!("{table}.public_key"),
+                "is the public development key, which proves nothing",
+            ));
         }
+        for other in before {
+            let key = match other {
+                other if other.id == self.id => "id",
+                other if other.public_key == self.public_key => "public_key",
+                _ => continue,
+            };
+            let why = format!("is also that of {}", other.instance);
+            return Err(BadValue::new(format!("{table}.{key}"), why));
+        }
+        Ok(())
     }
+}
 
-    from.deserialize_str(Hex)
+fn check_account(key: String, account: &str) -> Result<(), BadValue> {
+    if account.len() == 12 && account.bytes().all(|digit| digit.is_ascii_digit()) {
+        Ok(())
+    } else {
+        Err(BadValue::new(key, "must be twelve digits"))
+    }
+}
+
+/// Reads a value that is written as text.
+fn text<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    String::deserialize(from)?
+        .parse()
+        .map_err(de::Error::custom)
+}
+
+fn public_key<'de, D: Deserializer<'de>>(from: D) -> Result<PublicKey, D::Error> {
+    // 32 bytes in hex, like a digest.
+    text::<D, Digest>(from).map(|bytes| PublicKey(bytes.0))
 }
 
 #[cfg(test)]
 mod tests {
+    use picket_wire::Signer;
+
     use super::*;
+
+    const EXAMPLE: &str = include_str!("../../packaging/collector.example.toml");
 
     fn load(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -148,35 +265,102 @@ mod tests {
         Config::load(&path).map_err(|error| error.to_string())
     }
 
-    fn agent(account: &str, key: &str) -> String {
+    #[test]
+    fn the_example_is_the_default() {
+        assert_eq!(load(EXAMPLE).unwrap(), Config::default());
+        assert_eq!(load("").unwrap(), Config::default());
+    }
+
+    /// The example with its optional parts, which are commented out by `#: `, taken in.
+    fn full_example() -> String {
+        EXAMPLE.replace("#: ", "")
+    }
+
+    #[test]
+    fn the_example_shows_every_key() {
+        load(&full_example()).unwrap();
+        check_shown(&full_example().parse().unwrap(), &[]);
+    }
+
+    /// Asks the reader which keys the table at `path` may have, by giving it one that nobody knows,
+    /// and looks whether the example has them all; then goes down into its tables.
+    fn check_shown(full: &toml::Table, path: &[&str]) {
+        let mut table = full.clone();
+        let mut inner = &mut table;
+        for key in path {
+            inner = match inner.get_mut(*key).unwrap() {
+                toml::Value::Array(list) => list[0].as_table_mut().unwrap(),
+                other => other.as_table_mut().unwrap(),
+            };
+        }
+        let shown: Vec<String> = inner.keys().cloned().collect();
+        let is_table = |value: &toml::Value| match value {
+            toml::Value::Array(list) => list.first().is_some_and(toml::Value::is_table),
+            other => other.is_table(),
+        };
+        let tables: Vec<String> = inner
+            .iter()
+            .filter(|(_, value)| is_table(value))
+            .map(|(key, _)| key.clone())
+            .collect();
+        inner.insert("no_such_key".into(), true.into());
+        let words = load(&toml::to_string(&table).unwrap()).unwrap_err();
+        let (_, expected) = words.split_once("`no_such_key`, ").unwrap();
+        for key in expected.split('`').skip(1).step_by(2) {
+            assert!(
+                shown.iter().any(|shown| shown == key),
+                "{path:?}: {key} is not in the example"
+            );
+        }
+        for key in &tables {
+            let deeper: Vec<&str> = path.iter().copied().chain([key.as_str()]).collect();
+            check_shown(full, &deeper);
+        }
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, named: &str) {
+        let words = load(text).unwrap_err();
+        assert!(words.contains(named), "{words} does not name {named}");
+    }
+
+    fn agent(id: AgentId, account: &str, key: PublicKey) -> String {
+        let key = Digest(key.0);
         format!(
-            "[[agents]]\nid = 'web'\npublic_key = '{key}'\naccount = '{account}'\nregion = 'r'\ninstance = 'i-1'\n"
+            "[[agents]]\nid = '{id}'\npublic_key = '{key}'\naccount = '{account}'\n\
+             region = 'r'\ninstance = 'i-1'\n"
         )
     }
 
     #[test]
-    fn reads_agents() {
-        let key = "07".repeat(32);
-        let config = load(&agent("111122223333", &key)).unwrap();
-        assert_eq!(config.agents[0].public_key, PublicKey([7; 32]));
-        assert_eq!(load("").unwrap().agents, []);
-    }
-
-    #[test]
     fn an_error_names_the_key() {
-        let key = "07".repeat(32);
-        for (text, expected) in [
-            ("agentz = 1".to_owned(), "agentz"),
-            (agent("1", &key), "agents[0].account: must be twelve digits"),
-            (agent("111122223333", "07"), "public_key"),
-            (
-                agent("111122223333", &key) + &agent("111122223333", &key),
-                "agents[1].public_key: is also web's",
-            ),
-            ("[[agents]]\nid = ''".to_owned(), "public_key"),
-        ] {
-            let error = load(&text).unwrap_err();
-            assert!(error.contains(expected), "{error}");
-        }
+        let (key, id) = (PublicKey([7; 32]), AgentId([1; 16]));
+        let good = agent(id, "111122223333", key);
+        assert_eq!(load(&good).unwrap().agents[0].public_key, key);
+        check_refused("lisen = '0.0.0.0:1'", "lisen");
+        check_refused("listen = 'nowhere'", "listen");
+        check_refused("[tls]\ncert_file = 'a'", "tls.key_file");
+        check_refused("[tls]\nkey_file = 'a'", "tls.cert_file");
+        check_refused("[tls]\nnames = []", "tls.names");
+        check_refused("[ingest]\nbody_bytes_max = 0", "ingest.body_bytes_max");
+        check_refused("[accounts]\nown = ['12']", "accounts.own[0]");
+        check_refused("[[agents]]\nid = 'xy'", "id = 'xy'");
+        check_refused(&agent(id, "1", key), "agents[0].account: must be twelve");
+        check_refused(&good.repeat(2), "agents[1].id");
+        let other = agent(AgentId([2; 16]), "111122223333", key);
+        check_refused(&(good + &other), "agents[1].public_key");
+        let development = Signer::development().public_key();
+        check_refused(
+            &agent(id, "111122223333", development),
+            "agents[0].public_key",
+        );
+        check_refused(
+            "[[alert.webhook]]\nname = 'a'\nurl = 'ftp://x'\nsecret_file = '/s'",
+            "alert.webhook[0].url",
+        );
+        check_refused(
+            "[[alert.jsonl]]\nname = 'a'\npath = '/s'\n[[alert.jsonl]]\nname = 'a'\npath = '/t'",
+            "alert.jsonl[1].name",
+        );
     }
 }

@@ -2,6 +2,19 @@
 //! anything means is decided by `picket-detect`, which does none.
 #![forbid(unsafe_code)]
 
+mod alert;
+mod analysis;
+mod api;
+mod clock;
 pub mod command;
 pub mod config;
+mod follow;
+mod indicators;
+mod ingest;
+mod metrics;
+mod quiet;
+mod silence;
 pub mod source;
+mod stop;
+mod store;
+mod tls;

@@ -2,7 +2,12 @@
 //!
 //! Exit codes: 0 ok, 1 failure, 2 usage, 78 bad configuration. Errors go to stderr as one line.
 
-pub mod analyze;
+mod agents;
+mod analyze;
+mod findings;
+mod incidents;
+mod page;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -20,8 +25,16 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Who speaks to the running collector, and how they do.
+    Agents(agents::Arguments),
     /// The whole analysis offline: findings, then incidents, then one line of totals.
     Analyze(analyze::Arguments),
+    /// What the running collector has found.
+    Findings(findings::Arguments),
+    /// The stories the running collector has put together.
+    Incidents(incidents::Arguments),
+    /// The service.
+    Serve(serve::Arguments),
 }
 
 /// How a command that ran to its end came out.
@@ -59,6 +72,10 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
+        Command::Agents(arguments) => agents::run(arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Findings(arguments) => findings::run(arguments),
+        Command::Incidents(arguments) => incidents::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
     }
 }

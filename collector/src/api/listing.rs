@@ -1,0 +1,168 @@
+//! What can be asked for, and the line of an agent.
+
+use std::collections::{BTreeMap, HashMap};
+
+use picket_detect::KnownAgent;
+use picket_wire::AgentId;
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use super::MINUTES_AROUND;
+use crate::clock;
+use crate::ingest::gate::Refusals;
+use crate::store::agents::AgentRow;
+use crate::store::findings::{self, Filter};
+
+/// Which findings to list, as a query string says it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Asked {
+    /// At least this severe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) severity_min: Option<f64>,
+    /// The type, or its beginning and `*`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<String>,
+    /// Not archived.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) open: bool,
+    /// Near the occurrences of this finding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) around: Option<String>,
+    /// How near.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) minutes: Option<u64>,
+}
+
+impl Asked {
+    /// The filter, or `None` if there is no finding to be near of.
+    pub(super) fn filter(&self, connection: &Connection) -> rusqlite::Result<Option<Filter>> {
+        let mut filter = Filter {
+            severity_min: self.severity_min,
+            kind: self.kind.clone(),
+            is_open: self.open,
+            between_ms: None,
+        };
+        if let Some(id) = &self.around {
+            let Some(middle) = findings::show(connection, id)? else {
+                return Ok(None);
+            };
+            let span_ms = self
+                .minutes
+                .unwrap_or(MINUTES_AROUND)
+                .saturating_mul(60_000);
+            filter.between_ms = Some((
+                middle.first_seen_ms.saturating_sub(span_ms),
+                // SQLite counts to 2⁶³.
+                middle
+                    .last_seen_ms
+                    .saturating_add(span_ms)
+                    .min(i64::MAX as u64),
+            ));
+        }
+        Ok(Some(filter))
+    }
+}
+
+/// One agent: who it is, whom it speaks for, and how it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AgentLine {
+    /// Always `agent`.
+    pub(crate) kind: String,
+    /// Its id.
+    pub(crate) agent: String,
+    /// Whether the configuration names it.
+    pub(crate) known: bool,
+    /// Its host's account.
+    pub(crate) account: Option<String>,
+    /// Its host's region.
+    pub(crate) region: Option<String>,
+    /// Its host.
+    pub(crate) instance: Option<String>,
+    /// What it last said, if it ever spoke.
+    pub(crate) state: Option<AgentState>,
+    /// Envelopes refused since the collector started, by reason.
+    pub(crate) refused: BTreeMap<String, u64>,
+}
+
+/// What an agent last said about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AgentState {
+    /// When it was last heard, RFC 3339.
+    pub(crate) last_seen: String,
+    /// Seconds since.
+    pub(crate) silent_s: u64,
+    /// Its run.
+    pub(crate) boot: String,
+    /// Number of its last envelope.
+    pub(crate) sequence: u64,
+    /// Envelopes accepted in all.
+    pub(crate) envelopes: u64,
+    /// The host's name.
+    pub(crate) hostname: Option<String>,
+    /// Version of the agent.
+    pub(crate) version: String,
+    /// Rung of the capture ladder.
+    pub(crate) capture: String,
+    /// Version of its indicators.
+    pub(crate) indicators: u64,
+    /// Packets seen in all.
+    pub(crate) packets_seen: u64,
+    /// Packets counted as lost in all.
+    pub(crate) packets_lost: u64,
+    /// Times in which it was blind, as told by itself.
+    pub(crate) gaps: u64,
+    /// What did not fit into its summaries.
+    pub(crate) cut: u64,
+}
+
+/// Every agent that is known or was heard, by id.
+pub(super) fn agents(
+    known: &HashMap<AgentId, KnownAgent>,
+    heard: &[AgentRow],
+    refusals: &Refusals,
+) -> Vec<AgentLine> {
+    let mut states: BTreeMap<AgentId, Option<&AgentRow>> =
+        known.keys().map(|id| (*id, None)).collect();
+    states.extend(heard.iter().map(|row| (row.agent, Some(row))));
+    let now_ms = clock::now_ms();
+    states
+        .into_iter()
+        .map(|(id, row)| {
+            let host = known.get(&id);
+            let refused = refusals.of(id).into_iter();
+            AgentLine {
+                kind: "agent".to_owned(),
+                agent: id.to_string(),
+                known: host.is_some(),
+                account: host.map(|host| host.account.clone()),
+                region: host.map(|host| host.region.clone()),
+                instance: host
+                    .map(|host| host.instance.clone())
+                    .or_else(|| row.map(|row| row.instance.clone())),
+                state: row.map(|row| state(row, now_ms)),
+                refused: refused
+                    .map(|(reason, count)| (reason.to_owned(), count))
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+fn state(row: &AgentRow, now_ms: u64) -> AgentState {
+    AgentState {
+        last_seen: clock::rfc3339(row.last_seen_ms),
+        silent_s: now_ms.saturating_sub(row.last_seen_ms) / 1_000,
+        boot: row.boot.to_string(),
+        sequence: row.sequence,
+        envelopes: row.envelopes,
+        hostname: row.hostname.clone(),
+        version: row.version.clone(),
+        capture: row.capture.clone(),
+        indicators: row.indicators,
+        packets_seen: row.packets_seen,
+        packets_lost: row.packets_lost,
+        gaps: row.gaps,
+        cut: row.cut,
+    }
+}

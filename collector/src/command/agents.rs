@@ -1,0 +1,86 @@
+//! `agents`: who speaks to the running collector, and how they do.
+
+use clap::Subcommand;
+
+use super::Outcome;
+use super::findings::{Format, joined, print};
+use super::page::Table;
+use crate::api::client::{self, Address};
+use crate::api::{AgentLine, Asked};
+
+/// What `agents` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists agents: last heard, sequence, capture rung, loss, refusals
+    List(List),
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    #[command(flatten)]
+    address: Address,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    let Verb::List(list) = arguments.verb;
+    let lines = list.address.lines("/v1/agents", &Asked::default())?;
+    let lines = lines.unwrap_or_default();
+    match list.format {
+        Format::Jsonl => print(&joined(&lines)),
+        Format::Text => print(&table(&lines)?),
+    }
+}
+
+fn table(lines: &[String]) -> anyhow::Result<String> {
+    let mut table = Table::new(&[
+        "agent",
+        "instance",
+        "last seen",
+        "sequence",
+        "capture",
+        "seen",
+        "lost",
+        "gaps",
+        "cut",
+        "refused",
+    ]);
+    for line in lines {
+        let agent: AgentLine = client::parse(line)?;
+        let state = agent.state.as_ref();
+        let of = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let refused: Vec<String> = agent
+            .refused
+            .iter()
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        let cells = [
+            agent.agent.clone(),
+            of(agent.instance.clone()),
+            of(state.map(|state| format!("{} ({} s ago)", state.last_seen, state.silent_s))),
+            of(state.map(|state| state.sequence.to_string())),
+            of(state.map(|state| state.capture.clone())),
+            of(state.map(|state| state.packets_seen.to_string())),
+            of(state.map(|state| state.packets_lost.to_string())),
+            of(state.map(|state| state.gaps.to_string())),
+            of(state.map(|state| state.cut.to_string())),
+            if refused.is_empty() {
+                "-".to_owned()
+            } else {
+                refused.join(", ")
+            },
+        ];
+        let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+        table.row(&cells);
+    }
+    Ok(table.finish())
+}

@@ -1,0 +1,401 @@
+//! `serve`: the service.
+//!
+//! ```text
+//! agents → listen → gate → journal ┐
+//! CloudTrail files → follow ───────┴→ analysis → findings, outbox → alert channels
+//! ```
+//!
+//! Everything is opened before the first agent is heard, so that a bad configuration shows at once.
+//! On SIGTERM the way in closes first and the way out last; whatever is not done by then is on disk
+//! and goes on at the next start. If one of the parts ends by itself, so does the process.
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use picket_detect::KnownAgent;
+use picket_intel::IndicatorSet;
+use picket_wire::AgentId;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::Outcome;
+use crate::alert::{self, Office};
+use crate::analysis::{self, Analysis, Inbox};
+use crate::api::{self, Desk};
+use crate::config::{Agent, BadValue, Config, ConfigError};
+use crate::follow::Follower;
+use crate::indicators;
+use crate::ingest::gate::{Keeper, Refusals};
+use crate::ingest::{self, listen};
+use crate::metrics::{self, Metrics};
+use crate::silence;
+use crate::stop::Stopper;
+use crate::store::{Store, journal, upkeep};
+use crate::tls;
+
+/// How long the parts behind the way in may take to end (chosen by hand: a batch and a flush each).
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// What `serve` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Folder of indicator lists, in place of the configuration's
+    #[arg(long, value_name = "DIR")]
+    intel: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    let mut config = Config::load(&arguments.config)?;
+    if arguments.intel.is_some() {
+        config.intel_dir = arguments.intel;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let served = runtime.block_on(async { Service::open(config).await?.run().await });
+    // Threads that wait for a slow disk are not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match served {
+        Ok(()) => Ok(Outcome::Done),
+        Err(error) => match error.downcast::<BadValue>() {
+            Ok(bad) => Err(ConfigError::Value {
+                path: arguments.config,
+                bad,
+            }
+            .into()),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// Everything opened, nothing running.
+struct Service {
+    config: Config,
+    store: Store,
+    agents: Arc<HashMap<AgentId, KnownAgent>>,
+    intel: IndicatorSet,
+    channels: Vec<alert::Channel>,
+    tls: tls::Identity,
+    agents_door: TcpListener,
+    operators_door: UnixListener,
+    metrics_door: TcpListener,
+    /// Held while the state folder is ours.
+    _lock: File,
+}
+
+impl Service {
+    async fn open(config: Config) -> anyhow::Result<Self> {
+        let state_dir = &config.state_dir;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(|error| BadValue::file("state_dir", state_dir, &error))?;
+        let lock = lock(state_dir)?;
+        let store = Store::open(state_dir)
+            .with_context(|| format!("open the store in {}", state_dir.display()))?;
+        let intel = match &config.intel_dir {
+            Some(folder) => indicators::read(folder)
+                .map_err(|error| BadValue::new("intel_dir", format!("{error:#}")))?,
+            None => IndicatorSet::default(),
+        };
+        let channels = alert::open(&config.alert)?;
+        let tls = tls::identity(&config.tls, state_dir)?;
+        let agents_door = bind("listen", config.listen).await?;
+        let metrics_door = bind("metrics", config.metrics).await?;
+        let operators_door = api::listen(&config.socket)
+            .map_err(|error| BadValue::file("socket", &config.socket, &error))?;
+        Ok(Self {
+            agents: Arc::new(config.agents.iter().map(known).collect()),
+            store,
+            intel,
+            channels,
+            tls,
+            agents_door,
+            operators_door,
+            metrics_door,
+            config,
+            _lock: lock,
+        })
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+        let bound = self.agents_door.local_addr().context("ask for the port")?;
+        let metrics_bound = self.metrics_door.local_addr().context("ask for the port")?;
+        let (state_dir, socket) = (self.config.state_dir.clone(), self.config.socket.clone());
+        let drain = Duration::from_secs(self.config.ingest.drain_s);
+        let ca_file = self.tls.ca_file.clone();
+        let shared = Shared::new(&self.store)?;
+
+        let mut way_out = JoinSet::new();
+        let mut parts = JoinSet::new();
+        self.start(&shared, &mut parts, &mut way_out);
+        write_whole(&state_dir.join("metrics"), &format!("{metrics_bound}\n"))?;
+        write_whole(&state_dir.join("listen"), &format!("{bound}\n"))?;
+        tracing::info!(
+            listen = %bound,
+            metrics = %metrics_bound,
+            socket = %socket.display(),
+            ca_file = ca_file.map(|file| file.display().to_string()),
+            "collector runs"
+        );
+
+        let ended_early = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            ended = parts.join_next() => Some(ended),
+        };
+        tracing::info!("collector stops");
+        shared.is_stopping.store(true, Ordering::Relaxed);
+        shared.stop_in.stop();
+        let is_in_time = tokio::time::timeout(drain + END_MAX, all(&mut parts)).await;
+        shared.stop_out.stop();
+        let is_out = tokio::time::timeout(END_MAX, all(&mut way_out)).await;
+        if is_in_time.is_err() || is_out.is_err() {
+            tracing::warn!("some parts did not end in time; what they had not stored comes again");
+        }
+        let _ = std::fs::remove_file(socket);
+        let _ = std::fs::remove_file(state_dir.join("listen"));
+        let _ = std::fs::remove_file(state_dir.join("metrics"));
+        match ended_early.flatten() {
+            None => Ok(()),
+            Some(Ok((part, Ok(())))) => Err(anyhow!("the {part} ended by itself")),
+            Some(Ok((part, Err(error)))) => Err(error.context(format!("the {part} failed"))),
+            Some(Err(error)) => Err(anyhow!(error).context("a part broke off")),
+        }
+    }
+
+    /// Starts every part; what must run as long as the process goes to `parts`.
+    fn start(self, shared: &Shared, parts: &mut Parts, way_out: &mut JoinSet<()>) {
+        let (inbox, outlet) = analysis::inbox();
+        let alert = Arc::new(self.config.alert.clone());
+        let rules = self.channels.iter().map(alert::Channel::rule).collect();
+        for channel in self.channels {
+            let office = Office {
+                store: self.store.clone(),
+                metrics: shared.metrics.clone(),
+                settings: alert.clone(),
+                bell: shared.bell.clone(),
+            };
+            way_out.spawn(office.serve(channel, shared.stop_out.ear()));
+        }
+        let analysis = Analysis {
+            store: self.store.clone(),
+            settings: self.config.detect(),
+            intel: self.intel,
+            agents: self.agents.clone(),
+            rules,
+            repeat_ms: alert.repeat_s.saturating_mul(1_000),
+            bell: shared.bell.clone(),
+            backlog: shared.backlog.clone(),
+            metrics: shared.metrics.clone(),
+            is_stopping: shared.is_stopping.clone(),
+        };
+        parts.spawn_blocking(move || ("analysis", analysis.run(outlet)));
+
+        let keeper = Keeper {
+            agents: self.agents.clone(),
+            settings: self.config.admission.clone(),
+            store: self.store.clone(),
+            analysis: inbox.clone(),
+            backlog: shared.backlog.clone(),
+            metrics: shared.metrics.clone(),
+            refusals: shared.refusals.clone(),
+        };
+        let ingest = self.config.ingest.clone();
+        let (gate, queue) = keeper.gate(
+            ingest.queue_requests_max,
+            self.config.store.journal_envelopes_max,
+        );
+        parts.spawn_blocking(move || ("gate", keeper.run(queue).context("admit envelopes")));
+        let tls = TlsAcceptor::from(self.tls.config);
+        let (metrics, stop) = (shared.metrics.clone(), shared.stop_in.ear());
+        parts.spawn(async move {
+            let router = ingest::router(ingest.clone(), gate, metrics.clone());
+            listen::serve(self.agents_door, tls, router, &ingest, metrics, stop).await;
+            ("agents' door", Ok(()))
+        });
+
+        let desk = Desk {
+            store: self.store.clone(),
+            analysis: inbox.clone(),
+            agents: self.agents.clone(),
+            refusals: shared.refusals.clone(),
+        };
+        let operators = axum::serve(self.operators_door, api::router(desk))
+            .with_graceful_shutdown(shared.stopping());
+        parts.spawn(async {
+            (
+                "operators' door",
+                operators.await.context("serve the socket"),
+            )
+        });
+        let page = metrics::router(shared.metrics.clone(), self.store.clone());
+        let metrics_door =
+            axum::serve(self.metrics_door, page).with_graceful_shutdown(shared.stopping());
+        parts.spawn(async { ("metrics' door", metrics_door.await.context("serve metrics")) });
+
+        for settings in self.config.cloudtrail.clone() {
+            let follower = Follower {
+                settings,
+                store: self.store.clone(),
+                analysis: inbox.clone(),
+                metrics: shared.metrics.clone(),
+                is_stopping: shared.is_stopping.clone(),
+            };
+            let stop = shared.stop_in.ear();
+            parts.spawn(async { ("reading of CloudTrail", follower.run(stop).await) });
+        }
+        beside(
+            parts,
+            shared,
+            &self.config,
+            self.store,
+            self.agents,
+            inbox,
+            self._lock,
+        );
+    }
+}
+
+/// Starts what runs beside the way from agents to alerts.
+fn beside(
+    parts: &mut Parts,
+    shared: &Shared,
+    config: &Config,
+    store: Store,
+    agents: Arc<HashMap<AgentId, KnownAgent>>,
+    inbox: Inbox,
+    lock: File,
+) {
+    let stop = shared.stop_in.ear();
+    let limits = upkeep::Limits {
+        settings: config.store.clone(),
+        clock_behind_ms: config.admission.clock_behind_ms,
+    };
+    let kept = store.clone();
+    parts.spawn(async move {
+        upkeep::run(kept, limits, stop).await;
+        // The state folder is ours until the last part that writes to it has ended.
+        drop(lock);
+        ("upkeep", Ok(()))
+    });
+    if let Some(folder) = config.intel_dir.clone() {
+        let (inbox, stop) = (inbox.clone(), shared.stop_in.ear());
+        parts.spawn(async move {
+            indicators::follow(folder, inbox, stop).await;
+            ("reading of indicators", Ok(()))
+        });
+    }
+    let stop = shared.stop_in.ear();
+    let silence_s = config.ingest.silence_s;
+    let metrics = shared.metrics.clone();
+    parts.spawn(async move {
+        silence::watch(silence_s, store, agents, inbox, metrics, stop).await;
+        ("watch for silence", Ok(()))
+    });
+}
+
+type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+/// What several parts hold.
+struct Shared {
+    metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
+    bell: Arc<Notify>,
+    backlog: Arc<AtomicU64>,
+    is_stopping: Arc<AtomicBool>,
+    stop_in: Stopper,
+    stop_out: Stopper,
+}
+
+impl Shared {
+    fn new(store: &Store) -> anyhow::Result<Self> {
+        let (waiting, _) = store
+            .read(journal::depth)
+            .context("ask the store what waits")?;
+        Ok(Self {
+            metrics: Arc::default(),
+            refusals: Arc::default(),
+            bell: Arc::default(),
+            backlog: Arc::new(AtomicU64::new(waiting)),
+            is_stopping: Arc::default(),
+            stop_in: Stopper::new(),
+            stop_out: Stopper::new(),
+        })
+    }
+
+    /// Resolves when the way in is to close.
+    fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stop = self.stop_in.ear();
+        async move { stop.told().await }
+    }
+}
+
+/// Waits until every task of a set has ended, however it ended.
+async fn all<T: 'static>(tasks: &mut JoinSet<T>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a part broke off");
+        }
+    }
+}
+
+fn known(agent: &Agent) -> (AgentId, KnownAgent) {
+    let known = KnownAgent {
+        id: agent.id,
+        key: agent.public_key,
+        account: agent.account.clone(),
+        region: agent.region.clone(),
+        instance: agent.instance.clone(),
+        revoked: false,
+    };
+    (agent.id, known)
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, BadValue> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| BadValue::new(key, format!("{address}: {error}")))
+}
+
+/// Makes sure that no other collector works in the folder.
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another collector runs in {}", state_dir.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
+        }
+    }
+}
+
+/// Writes a file so that whoever finds it finds all of it.
+fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    let part = path.with_extension("part");
+    std::fs::write(&part, text)
+        .and_then(|()| std::fs::rename(&part, path))
+        .with_context(|| format!("write {}", path.display()))
+}

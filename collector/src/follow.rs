@@ -1,0 +1,357 @@
+//! Follows folders of CloudTrail files: reads what is new, whatever its shape, inflated or not.
+//!
+//! What was read of each file is remembered in the store together with what came of it. A file that
+//! has changed is read again and events seen before are left out; one whose events follow each other
+//! without a wrapper (JSON lines) goes on where it ended. The last event of a file that is still
+//! being written is taken once it is whole.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use picket_detect::logs::{ApiCall, Piece, SplitError, Splitter};
+use serde::Deserialize;
+
+use crate::analysis::{Calls, Inbox};
+use crate::clock;
+use crate::config::BadValue;
+use crate::metrics::Metrics;
+use crate::quiet::Quiet;
+use crate::source::Report;
+use crate::source::files::{self, LOG_ENDINGS};
+use crate::source::inflate::Input;
+use crate::source::limits::CHUNK_BYTES;
+use crate::stop::Stop;
+use crate::store::Store;
+use crate::store::sources::{self, FileState, MARK_BYTES};
+
+/// Calls handed to the analysis at once: enough to share a flush, few enough to stay small.
+const BATCH_CALLS: usize = 1_000;
+
+/// Files looked at in one folder and those below it (chosen by hand: a year of one account and
+/// region, at one file every five minutes).
+const FILES_MAX: usize = 100_000;
+
+/// One `[[cloudtrail]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The folder.
+    pub path: PathBuf,
+    /// Seconds between two looks at it.
+    #[serde(default = "default_poll_s")]
+    pub poll_s: u64,
+}
+
+fn default_poll_s() -> u64 {
+    // CloudTrail delivers every five minutes; a folder that is written by hand should not wait.
+    2
+}
+
+impl Settings {
+    pub(crate) fn check(&self, table: &str) -> Result<(), BadValue> {
+        if self.path.as_os_str().is_empty() {
+            return Err(BadValue::new(format!("{table}.path"), "must not be empty"));
+        }
+        if self.poll_s == 0 {
+            return Err(BadValue::new(format!("{table}.poll_s"), "must not be 0"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads one folder.
+pub(crate) struct Follower {
+    /// Which, and how often.
+    pub(crate) settings: Settings,
+    /// Where it is remembered how far each file was read.
+    pub(crate) store: Store,
+    /// Who gets the calls.
+    pub(crate) analysis: Inbox,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Set when the process is to end.
+    pub(crate) is_stopping: Arc<AtomicBool>,
+}
+
+impl Follower {
+    /// Looks again and again until told to stop.
+    pub(crate) async fn run(self, mut stop: Stop) -> anyhow::Result<()> {
+        let pause = Duration::from_secs(self.settings.poll_s);
+        let follower = Arc::new(std::sync::Mutex::new((self, Quiet::default())));
+        loop {
+            let turn = follower.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                let mut turn = turn
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let (follower, log) = &mut *turn;
+                follower.look(log);
+            });
+            if looked.await.is_err() {
+                tracing::error!("reading of log files broke off; it goes on with the next look");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.told() => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads what is new in the folder, oldest file first.
+    fn look(&self, log: &mut Quiet) {
+        for (modified_ms, path, bytes) in self.list(log) {
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = self.file(&path, bytes, modified_ms) {
+                self.metrics.log_files_damaged.add(1);
+                if let Some(unsaid) = log.may_say("file", clock::now_ms()) {
+                    let file = path.display();
+                    tracing::warn!(%file, error = format!("{error:#}"), unsaid, "log file not read whole");
+                }
+            }
+        }
+    }
+
+    /// The files of the folder: when they were written, their path and size.
+    fn list(&self, log: &mut Quiet) -> Vec<(u64, PathBuf, u64)> {
+        let mut told = Vec::new();
+        let mut report = Report::new(&mut told);
+        let mut files = Vec::new();
+        let folder = &self.settings.path;
+        let listed = files::for_each(folder, LOG_ENDINGS, &mut report, &mut |path, _| {
+            if files.len() >= FILES_MAX {
+                return Err(format!("more than {FILES_MAX} files"));
+            }
+            // A file may go between being listed and being looked at.
+            if let Ok(metadata) = std::fs::metadata(path) {
+                files.push((modified_ms(&metadata), path.to_owned(), metadata.len()));
+            }
+            Ok(())
+        });
+        let why = match listed {
+            Err(why) => Some(why),
+            Ok(()) if !told.is_empty() => Some(String::from_utf8_lossy(&told).trim().to_owned()),
+            Ok(()) if files.is_empty() && !folder.exists() => Some("not there".to_owned()),
+            Ok(()) => None,
+        };
+        if let Some(why) = why
+            && let Some(unsaid) = log.may_say("folder", clock::now_ms())
+        {
+            let folder = folder.display();
+            tracing::warn!(%folder, why, unsaid, "folder of log files not readable");
+        }
+        files.sort();
+        files
+    }
+
+    /// Reads a file if it has changed.
+    fn file(&self, path: &Path, bytes: u64, modified_ms: u64) -> anyhow::Result<()> {
+        let name = path.to_string_lossy().into_owned();
+        let known = self
+            .store
+            .read(|connection| sources::file(connection, &name))?;
+        if let Some(known) = &known
+            && (known.bytes, known.modified_ms) == (bytes, modified_ms)
+        {
+            return Ok(());
+        }
+        let mut reading = Reading::open(path, known.as_ref())?;
+        let outcome = self.read(&mut reading);
+        // What could be read is settled even if the rest could not: it is looked at again when the
+        // file changes.
+        let state = FileState {
+            bytes,
+            modified_ms,
+            read_to: reading.read_to,
+            mark: reading.mark.clone(),
+        };
+        let last = Calls {
+            calls: std::mem::take(&mut reading.calls),
+            file: Some((name, state)),
+        };
+        self.analysis.calls(last);
+        self.metrics.log_files_read.add(1);
+        outcome
+    }
+
+    fn read(&self, reading: &mut Reading) -> anyhow::Result<()> {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut fault = None;
+        let mut broken = None;
+        loop {
+            let count = reading.source.read(&mut chunk).unwrap_or_else(|error| {
+                broken = Some(error);
+                0
+            });
+            if count == 0 {
+                reading.splitter.end();
+            } else {
+                reading.note(&chunk[..count]);
+                reading.splitter.push(&chunk[..count]);
+            }
+            self.pieces(reading, &mut fault);
+            if count == 0 || self.is_stopping.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        if let Some(error) = broken {
+            return Err(error.into());
+        }
+        match fault {
+            // The end of lines that are still being written is no damage.
+            Some((_, SplitError::Cut)) if reading.is_lines => Ok(()),
+            Some((line, why)) => Err(anyhow::anyhow!("line {line}: {why}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the pieces that the splitter has; keeps the first fault.
+    fn pieces(&self, reading: &mut Reading, fault: &mut Option<(u64, SplitError)>) {
+        let is_resumed = reading.start > 0;
+        while let Some(piece) = reading.splitter.next_piece() {
+            match piece {
+                Piece::Event(event) => {
+                    let start = event.place.byte;
+                    if reading.first.is_none() {
+                        reading.first = Some(start);
+                        reading.is_lines = is_resumed || (start == 0 && !reading.is_gz);
+                    }
+                    let end = start + event.json.len() as u64;
+                    match ApiCall::parse(event.json, reading.time_ns) {
+                        Ok(call) => {
+                            reading.time_ns = call.event_time_ns;
+                            reading.calls.push(call);
+                        }
+                        Err(_) => self.metrics.log_events_refused.add("unreadable", 1),
+                    }
+                    if reading.is_lines {
+                        reading.advance(end);
+                    }
+                }
+                Piece::Foreign(_) => self.metrics.log_events_refused.add("foreign", 1),
+                Piece::Fault(place, why) => {
+                    self.metrics.log_events_refused.add("fault", 1);
+                    fault.get_or_insert((place.line, why));
+                }
+            }
+            if reading.calls.len() >= BATCH_CALLS {
+                let calls = std::mem::take(&mut reading.calls);
+                self.analysis.calls(Calls { calls, file: None });
+            }
+        }
+    }
+}
+
+/// A file while it is read.
+struct Reading {
+    source: Input,
+    is_gz: bool,
+    splitter: Splitter,
+    /// Where in the file reading began.
+    start: u64,
+    /// Where the first event was found, from there.
+    first: Option<u64>,
+    /// Whether events follow each other without a wrapper, so that the next look can go on here.
+    is_lines: bool,
+    calls: Vec<ApiCall>,
+    time_ns: u64,
+    /// End of the last event; 0 if the file must be read from its beginning next time.
+    read_to: u64,
+    /// The bytes before it, to know the file by.
+    mark: Vec<u8>,
+    /// The last bytes read, and where they end.
+    recent: Vec<u8>,
+    recent_end: u64,
+}
+
+impl Reading {
+    fn open(path: &Path, known: Option<&FileState>) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let start = resume_at(&mut file, known)?;
+        let mut magic = [0; 2];
+        file.seek(SeekFrom::Start(0))?;
+        let is_gz = read_some(&mut file, &mut magic)? == 2 && magic == [0x1f, 0x8b];
+        file.seek(SeekFrom::Start(start))?;
+        let source = Input::new(file).map_err(io::Error::other)?;
+        Ok(Self {
+            source,
+            is_gz,
+            splitter: Splitter::default(),
+            start,
+            first: None,
+            is_lines: start > 0,
+            calls: Vec::new(),
+            time_ns: 0,
+            read_to: start,
+            mark: known
+                .filter(|_| start > 0)
+                .map_or_else(Vec::new, |known| known.mark.clone()),
+            recent: Vec::new(),
+            recent_end: start,
+        })
+    }
+
+    /// Keeps the last bytes that were read, as many as an event and its mark can take.
+    fn note(&mut self, chunk: &[u8]) {
+        self.recent.extend_from_slice(chunk);
+        self.recent_end += chunk.len() as u64;
+        let room = picket_detect::logs::limits::EVENT_BYTES_MAX + CHUNK_BYTES + MARK_BYTES;
+        if self.recent.len() > 2 * room {
+            self.recent.drain(..self.recent.len() - room);
+        }
+    }
+
+    /// Notes that events up to `end`, counted from where reading began, were taken.
+    fn advance(&mut self, end: u64) {
+        let end = self.start + end;
+        let behind = usize::try_from(self.recent_end.saturating_sub(end)).unwrap_or(usize::MAX);
+        let Some(until) = self.recent.len().checked_sub(behind) else {
+            return;
+        };
+        let from = until.saturating_sub(MARK_BYTES);
+        self.read_to = end;
+        self.mark = self.recent[from..until].to_vec();
+    }
+}
+
+/// Where to go on in a file: where it was read to, if what stands before is what stood there.
+fn resume_at(file: &mut File, known: Option<&FileState>) -> io::Result<u64> {
+    let Some(known) = known.filter(|known| known.read_to > 0 && !known.mark.is_empty()) else {
+        return Ok(0);
+    };
+    let Some(mark_at) = known.read_to.checked_sub(known.mark.len() as u64) else {
+        return Ok(0);
+    };
+    file.seek(SeekFrom::Start(mark_at))?;
+    let mut mark = vec![0; known.mark.len()];
+    let count = read_some(file, &mut mark)?;
+    let is_same = count == mark.len() && mark == known.mark;
+    Ok(if is_same { known.read_to } else { 0 })
+}
+
+/// Fills `buffer` as far as the file goes.
+fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn modified_ms(metadata: &Metadata) -> u64 {
+    let modified = metadata.modified().ok();
+    let since = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}

@@ -1,0 +1,389 @@
+//! The gate: judges envelopes one after the other, and answers when what it admits is on disk.
+//!
+//! One thread owns the admission. It takes the requests that wait, judges their envelopes, writes
+//! those it admits in one transaction, and answers; while the disk is flushed the next requests
+//! gather. An envelope is committed to the admission before it is durable, so that the next of its
+//! chain in the same batch can be judged; if the write fails, the admission is built anew from the
+//! store, and nothing of the batch was acknowledged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Bytes;
+use picket_detect::{Admission, Admitted, KnownAgent, Refusal, SensorEvent};
+use picket_wire::{AgentId, Sealed};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::analysis;
+use crate::clock;
+use crate::metrics::Metrics;
+use crate::quiet::Quiet;
+use crate::store::agents::Report;
+use crate::store::journal::Arrival;
+use crate::store::{Store, StoreError, agents, journal};
+
+/// Envelopes judged before they are written: enough to share a flush, few enough that the first does
+/// not wait for the last (measured with `ingest_throughput` in `tests/service.rs`).
+const BATCH_ENVELOPES: usize = 256;
+
+/// Their bytes, for the same reason.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// What became of one envelope, as the peer is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Verdict {
+    /// Its number as it claims, if it can be read.
+    sequence: Option<u64>,
+    /// `accepted`, `duplicate` or `refused`.
+    status: Status,
+    /// Why it was not accepted, in a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    /// It is on disk now.
+    Accepted,
+    /// It was on disk before.
+    Duplicate,
+    /// It is not taken.
+    Refused,
+}
+
+/// Why a request was not judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// Too much waits already, here or for the analysis.
+    Full,
+    /// It could not be stored; nothing of it was taken.
+    Failed,
+}
+
+struct Request {
+    body: Bytes,
+    envelopes: Vec<Range<usize>>,
+    reply: oneshot::Sender<Result<Vec<Verdict>, Turned>>,
+}
+
+/// How often envelopes were refused, by the agent they claim to come from and reason.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<HashMap<AgentId, BTreeMap<&'static str, u64>>>);
+
+impl Refusals {
+    /// Counts one. Only of agents that are known, so the table is bounded.
+    fn note(&self, agent: AgentId, reason: &'static str) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *table.entry(agent).or_default().entry(reason).or_default() += 1;
+    }
+
+    /// What was refused of one agent since the start.
+    pub(crate) fn of(&self, agent: AgentId) -> BTreeMap<&'static str, u64> {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get(&agent).cloned().unwrap_or_default()
+    }
+}
+
+/// The way to the gate's thread, which ends when the last of these is dropped.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    requests: mpsc::Sender<Request>,
+    is_open: Arc<AtomicBool>,
+    backlog: Arc<AtomicU64>,
+    backlog_max: u64,
+}
+
+impl Gate {
+    /// Judges the envelopes that lie at `envelopes` in `body`, and answers once what was admitted is
+    /// durable.
+    pub(crate) async fn judge(
+        &self,
+        body: Bytes,
+        envelopes: Vec<Range<usize>>,
+    ) -> Result<Vec<Verdict>, Turned> {
+        if self.backlog.load(Ordering::Relaxed) > self.backlog_max {
+            return Err(Turned::Full);
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            body,
+            envelopes,
+            reply,
+        };
+        self.requests
+            .try_send(request)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Turned::Full,
+                mpsc::error::TrySendError::Closed(_) => Turned::Failed,
+            })?;
+        answer.await.map_err(|_| Turned::Failed)?
+    }
+
+    /// Says whether envelopes can be taken in.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
+    }
+}
+
+/// What the gate's thread is made of.
+pub(crate) struct Keeper {
+    /// Whose word is taken.
+    pub(crate) agents: Arc<HashMap<AgentId, KnownAgent>>,
+    /// How far clocks may be off.
+    pub(crate) settings: picket_detect::admit::Settings,
+    /// Where accepted envelopes go.
+    pub(crate) store: Store,
+    /// Who is told that there are new ones.
+    pub(crate) analysis: analysis::Inbox,
+    /// Envelopes accepted and not yet analysed.
+    pub(crate) backlog: Arc<AtomicU64>,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// What is counted by agent.
+    pub(crate) refusals: Arc<Refusals>,
+}
+
+impl Keeper {
+    /// Makes the gate and what runs behind it; `run` blocks until the gate is gone.
+    pub(crate) fn gate(&self, queue_requests: usize, backlog_max: u64) -> (Gate, Queue) {
+        let (requests, queue) = mpsc::channel(queue_requests);
+        let is_open = Arc::new(AtomicBool::new(true));
+        let gate = Gate {
+            requests,
+            is_open: is_open.clone(),
+            backlog: self.backlog.clone(),
+            backlog_max,
+        };
+        (gate, Queue { queue, is_open })
+    }
+
+    /// Judges until every [`Gate`] is dropped.
+    pub(crate) fn run(self, queue: Queue) -> Result<(), StoreError> {
+        let Queue { mut queue, is_open } = queue;
+        // However this ends, the gate is closed then.
+        let _closing = Closing(is_open);
+        let mut admission = self.admission()?;
+        let mut log = Quiet::default();
+        while let Some(first) = queue.blocking_recv() {
+            let mut batch = Batch::default();
+            batch.judge(first, &mut admission, &self, &mut log);
+            while batch.arrivals.len() < BATCH_ENVELOPES
+                && batch.bytes < BATCH_BYTES
+                && let Ok(next) = queue.try_recv()
+            {
+                batch.judge(next, &mut admission, &self, &mut log);
+            }
+            if let Err(error) = self.settle(batch) {
+                tracing::error!(%error, "envelopes not stored; their agents will send them again");
+                admission = self.admission()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The admission as the store remembers it.
+    fn admission(&self) -> Result<Admission, StoreError> {
+        let mut admission = Admission::new(self.agents.values().cloned(), self.settings.clone());
+        admission.restore(self.store.read(journal::links)?);
+        Ok(admission)
+    }
+
+    /// Makes a batch durable and answers its requests.
+    fn settle(&self, batch: Batch) -> Result<(), StoreError> {
+        let Batch {
+            replies,
+            arrivals,
+            reports,
+            ..
+        } = batch;
+        let accepted = arrivals.len() as u64;
+        if accepted > 0 {
+            let written = self.store.write_blocking(move |transaction| {
+                for arrival in &arrivals {
+                    journal::append(transaction, arrival)?;
+                }
+                for report in &reports {
+                    agents::note(transaction, report)?;
+                }
+                Ok(())
+            });
+            if let Err(error) = written {
+                for (reply, _) in replies {
+                    let _ = reply.send(Err(Turned::Failed));
+                }
+                return Err(error);
+            }
+            self.metrics.envelopes_accepted.add(accepted);
+            self.backlog.fetch_add(accepted, Ordering::Relaxed);
+            self.analysis.wake();
+        }
+        for (reply, verdicts) in replies {
+            // A peer that has gone asks again and is told `duplicate`.
+            let _ = reply.send(Ok(verdicts));
+        }
+        Ok(())
+    }
+
+    /// Counts a refusal, says so now and then, and tells the analysis what it means.
+    fn refused(&self, admission: &Admission, refusal: &Refusal, claim: Claim, log: &mut Quiet) {
+        let reason = refusal.reason();
+        self.metrics.envelopes_refused.add(reason, 1);
+        let Some(agent) = claim.agent.filter(|id| self.agents.contains_key(id)) else {
+            if let Some(unsaid) = log.may_say(reason, clock::now_ms()) {
+                tracing::warn!(reason, %refusal, unsaid, "envelope refused");
+            }
+            return;
+        };
+        self.refusals.note(agent, reason);
+        if matches!(refusal, Refusal::Replayed { .. }) {
+            tracing::debug!(agent_id = %agent, sequence = claim.sequence, "envelope came again");
+            return;
+        }
+        if let Some(unsaid) = log.may_say(reason, clock::now_ms()) {
+            tracing::warn!(agent_id = %agent, reason, %refusal, unsaid, "envelope refused");
+        }
+        if let Some(event) = admission.sensor_event(refusal, clock::now_ms()) {
+            self.tell(event);
+        }
+    }
+
+    fn tell(&self, event: SensorEvent) {
+        if !self.analysis.sensor(event) {
+            self.metrics.sensor_events_dropped.add(1);
+        }
+    }
+}
+
+/// The gate's thread's end of the queue.
+pub(crate) struct Queue {
+    queue: mpsc::Receiver<Request>,
+    is_open: Arc<AtomicBool>,
+}
+
+struct Closing(Arc<AtomicBool>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+type Reply = oneshot::Sender<Result<Vec<Verdict>, Turned>>;
+
+/// Requests that are answered together.
+#[derive(Default)]
+struct Batch {
+    replies: Vec<(Reply, Vec<Verdict>)>,
+    arrivals: Vec<Arrival>,
+    reports: Vec<Report>,
+    bytes: usize,
+}
+
+/// What an envelope says of itself before anything is checked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Claim {
+    agent: Option<AgentId>,
+    sequence: Option<u64>,
+}
+
+impl Claim {
+    fn of(bytes: &[u8]) -> Self {
+        match Sealed::parse(bytes) {
+            Ok(sealed) => Self {
+                agent: Some(sealed.claims().agent),
+                sequence: Some(sealed.claims().sequence),
+            },
+            Err(_) => Self::default(),
+        }
+    }
+}
+
+impl Batch {
+    fn judge(
+        &mut self,
+        request: Request,
+        admission: &mut Admission,
+        keeper: &Keeper,
+        log: &mut Quiet,
+    ) {
+        let mut verdicts = Vec::with_capacity(request.envelopes.len());
+        for range in request.envelopes {
+            let bytes = request.body.slice(range);
+            let now_ms = clock::now_ms();
+            let verdict = match admission.judge(&bytes, now_ms) {
+                Ok(admitted) => {
+                    admission.commit(&admitted);
+                    self.admit(&admitted, bytes, now_ms);
+                    Verdict {
+                        sequence: Some(admitted.header.sequence),
+                        status: Status::Accepted,
+                        reason: None,
+                    }
+                }
+                Err(refusal) => {
+                    let claim = Claim::of(&bytes);
+                    keeper.refused(admission, &refusal, claim, log);
+                    let status = match refusal {
+                        Refusal::Replayed { .. } => Status::Duplicate,
+                        _ => Status::Refused,
+                    };
+                    Verdict {
+                        sequence: claim.sequence,
+                        status,
+                        reason: Some(refusal.reason()),
+                    }
+                }
+            };
+            verdicts.push(verdict);
+        }
+        self.replies.push((request.reply, verdicts));
+    }
+
+    fn admit(&mut self, admitted: &Admitted, envelope: Bytes, received_at_ms: u64) {
+        self.bytes += envelope.len();
+        self.reports.push(report(admitted, received_at_ms));
+        self.arrivals.push(Arrival {
+            link: admitted.link(),
+            standing: admitted.standing,
+            received_at_ms,
+            envelope,
+        });
+    }
+}
+
+/// What an envelope says about its sensor.
+fn report(admitted: &Admitted, received_at_ms: u64) -> Report {
+    let summary = &admitted.summary;
+    let sum = |wanted: fn(&str, &str) -> bool| {
+        let counters = summary.counters.iter();
+        counters
+            .filter(|counter| wanted(&counter.stage, &counter.reason))
+            .fold(0u64, |sum, counter| sum.saturating_add(counter.count))
+    };
+    // Where the kernel counts, it sees every packet; elsewhere the decoder does.
+    let in_kernel = sum(|stage, reason| stage == "kernel" && reason == "seen");
+    let decoded = sum(|stage, reason| stage == "decode" && reason == "seen");
+    let cut = &summary.cut;
+    Report {
+        agent: admitted.header.agent,
+        boot: admitted.header.boot,
+        sequence: admitted.header.sequence,
+        received_at_ms,
+        instance: summary.host.instance.clone(),
+        hostname: summary.host.hostname.clone(),
+        version: summary.host.agent_version.clone(),
+        capture: summary.host.capture.clone(),
+        indicators: summary.host.indicators,
+        packets_seen: if in_kernel > 0 { in_kernel } else { decoded },
+        packets_lost: sum(|_, reason| reason.starts_with("lost_")),
+        has_gap: summary.gap.is_some(),
+        cut: cut
+            .conversations
+            .saturating_add(cut.questions)
+            .saturating_add(cut.hits),
+    }
+}

@@ -1,0 +1,157 @@
+//! The layout of the database, as a list of steps that each lead from one version to the next.
+//!
+//! A step that was released is never edited: a new one is appended. Unsigned 64-bit numbers from
+//! the wire are stored by their bits, times are milliseconds since the epoch unless they say `ns`.
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// Step `n` leads from version `n` to `n + 1`.
+const STEPS: &[&str] = &[
+    // 1: envelopes, links of chains, agents, findings, incidents, outbox, sources.
+    "
+    CREATE TABLE journal (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        agent BLOB NOT NULL,
+        received_at INTEGER NOT NULL,
+        standing TEXT NOT NULL,
+        missing INTEGER NOT NULL,
+        envelope BLOB NOT NULL
+    );
+    CREATE INDEX journal_received ON journal (received_at);
+
+    CREATE TABLE cursor (
+        reader TEXT PRIMARY KEY,
+        journal_id INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO cursor VALUES ('analysis', 0);
+
+    CREATE TABLE link (
+        agent BLOB NOT NULL,
+        boot BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        previous BLOB NOT NULL,
+        signed_at INTEGER NOT NULL,
+        PRIMARY KEY (agent, boot, sequence)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE agent (
+        agent BLOB PRIMARY KEY,
+        boot BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        last_seen INTEGER NOT NULL,
+        envelopes INTEGER NOT NULL,
+        instance TEXT NOT NULL,
+        hostname TEXT,
+        version TEXT NOT NULL,
+        capture TEXT NOT NULL,
+        indicators INTEGER NOT NULL,
+        packets_seen INTEGER NOT NULL,
+        packets_lost INTEGER NOT NULL,
+        gaps INTEGER NOT NULL,
+        cut INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE finding (
+        id TEXT PRIMARY KEY,
+        type TEXT NOT NULL,
+        severity REAL NOT NULL,
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        title TEXT NOT NULL,
+        first_seen INTEGER NOT NULL,
+        last_seen INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        incident TEXT,
+        archived_at INTEGER,
+        revision INTEGER NOT NULL,
+        alerted_at INTEGER,
+        alerted_severity REAL,
+        alerted_incident TEXT,
+        body TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX finding_last_seen ON finding (last_seen);
+    CREATE INDEX finding_type ON finding (type);
+
+    CREATE TABLE incident (
+        id TEXT PRIMARY KEY,
+        severity REAL NOT NULL,
+        title TEXT NOT NULL,
+        updated_at INTEGER NOT NULL,
+        body TEXT NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE outbox (
+        channel TEXT NOT NULL,
+        finding TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        next_try INTEGER NOT NULL,
+        is_dead INTEGER NOT NULL,
+        last_error TEXT,
+        body TEXT NOT NULL,
+        PRIMARY KEY (channel, finding)
+    ) WITHOUT ROWID;
+    CREATE INDEX outbox_due ON outbox (channel, is_dead, next_try);
+
+    CREATE TABLE source_file (
+        path TEXT PRIMARY KEY,
+        size INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        read_to INTEGER NOT NULL,
+        mark BLOB NOT NULL,
+        read_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE api_call (
+        identity BLOB PRIMARY KEY,
+        seen_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX api_call_seen ON api_call (seen_at);
+    ",
+];
+
+/// Brings the database to the latest version, one step per transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = STEPS.len() as i64;
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    for version in found..known {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(STEPS[version as usize])?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opening_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        migrate(&mut connection).unwrap();
+        let version: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, STEPS.len() as i64);
+    }
+
+    #[test]
+    fn a_later_layout_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(
+            migrate(&mut connection),
+            Err(StoreError::TooNew { found: 99, .. })
+        ));
+    }
+}

@@ -1,0 +1,126 @@
+//! How far each log file was read, and which of their events were seen.
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use super::{signed, unsigned};
+
+/// Rows deleted in one job.
+const PRUNED_ROWS_MAX: i64 = 5_000;
+
+/// Bytes by which a file that has grown is known to be the same: no two events end alike, because
+/// an event's id is among its last members or its account is.
+pub(crate) const MARK_BYTES: usize = 256;
+
+/// A log file as it was when it was last read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileState {
+    /// Its size then.
+    pub(crate) bytes: u64,
+    /// When it was last written then.
+    pub(crate) modified_ms: u64,
+    /// Where to go on in it; 0 if it must be read from its beginning.
+    pub(crate) read_to: u64,
+    /// The bytes before that place, at most [`MARK_BYTES`], to know the file by.
+    pub(crate) mark: Vec<u8>,
+}
+
+/// What is known of a file, if it was ever read.
+pub(crate) fn file(connection: &Connection, path: &str) -> rusqlite::Result<Option<FileState>> {
+    connection
+        .prepare_cached("SELECT size, modified, read_to, mark FROM source_file WHERE path = ?1")?
+        .query_row([path], |row| {
+            Ok(FileState {
+                bytes: unsigned(row.get(0)?),
+                modified_ms: unsigned(row.get(1)?),
+                read_to: unsigned(row.get(2)?),
+                mark: row.get(3)?,
+            })
+        })
+        .optional()
+}
+
+/// Notes how far a file was read.
+pub(crate) fn put_file(
+    transaction: &Transaction<'_>,
+    path: &str,
+    state: &FileState,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO source_file (path, size, modified, read_to, mark, read_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (path) DO UPDATE SET size = excluded.size, modified = excluded.modified,
+                read_to = excluded.read_to, mark = excluded.mark, read_at = excluded.read_at",
+        )?
+        .execute(params![
+            path,
+            signed(state.bytes),
+            signed(state.modified_ms),
+            signed(state.read_to),
+            state.mark,
+            signed(now_ms),
+        ])?;
+    Ok(())
+}
+
+/// Says whether an event was seen before.
+pub(crate) fn is_seen(connection: &Connection, identity: &[u8; 24]) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM api_call WHERE identity = ?1")?
+        .exists([identity])
+}
+
+/// Remembers an event.
+pub(crate) fn note_seen(
+    transaction: &Transaction<'_>,
+    identity: &[u8; 24],
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO api_call VALUES (?1, ?2)")?
+        .execute(params![identity, signed(now_ms)])?;
+    Ok(())
+}
+
+/// Forgets events seen before `before_ms`; says how many.
+pub(crate) fn prune(transaction: &Transaction<'_>, before_ms: u64) -> rusqlite::Result<usize> {
+    transaction.execute(
+        "DELETE FROM api_call WHERE identity IN (
+            SELECT identity FROM api_call WHERE seen_at < ?1 LIMIT ?2)",
+        params![signed(before_ms), PRUNED_ROWS_MAX],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn files_and_events_are_remembered_and_events_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (x, y) = ([1; 24], [2; 24]);
+        let state = FileState {
+            bytes: 10,
+            modified_ms: 20,
+            read_to: 5,
+            mark: b"xyz".to_vec(),
+        };
+        let put = state.clone();
+        store
+            .write_blocking(move |t| {
+                put_file(t, "a.json", &put, 1)?;
+                note_seen(t, &x, 100)?;
+                note_seen(t, &x, 900)?;
+                note_seen(t, &y, 200)
+            })
+            .unwrap();
+        assert_eq!(store.read(|c| file(c, "a.json")).unwrap(), Some(state));
+        assert_eq!(store.read(|c| file(c, "b.json")).unwrap(), None);
+        assert_eq!(store.write_blocking(|t| prune(t, 150)).unwrap(), 1);
+        assert!(!store.read(|c| is_seen(c, &x)).unwrap());
+        assert!(store.read(|c| is_seen(c, &y)).unwrap());
+    }
+}

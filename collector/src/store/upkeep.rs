@@ -1,0 +1,98 @@
+//! Deletes what is past its time, a little at a time.
+
+use std::time::Duration;
+
+use super::{Settings, Store, StoreError, findings, journal, sources};
+use crate::clock;
+use crate::stop::Stop;
+
+/// Pause between two rounds.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Milliseconds that a run's links are kept beyond the time in which its envelopes may come.
+const LINKS_SPARE_MS: u64 = 86_400_000;
+
+/// What stays for how long.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// As configured.
+    pub(crate) settings: Settings,
+    /// Envelopes signed longer ago are refused, so their chains need not be known.
+    pub(crate) clock_behind_ms: u64,
+}
+
+/// Cleans up again and again until told to stop.
+pub(crate) async fn run(store: Store, limits: Limits, mut stop: Stop) {
+    loop {
+        match round(&store, &limits, clock::now_ms()).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::debug!(deleted, "store cleaned up"),
+            Err(error) => tracing::error!(%error, "store not cleaned up"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stop.told() => return,
+        }
+    }
+}
+
+/// Deletes everything that is past its time at `now_ms`, in jobs small enough for others to come in
+/// between; says how many rows.
+async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, StoreError> {
+    let before = |keep_s: u64| now_ms.saturating_sub(keep_s.saturating_mul(1_000));
+    let settings = &limits.settings;
+    let journal_ms = before(settings.journal_keep_s);
+    let api_calls_ms = before(settings.api_calls_keep_s);
+    let archived_ms = before(settings.archived_keep_s);
+    let links_ms = now_ms.saturating_sub(limits.clock_behind_ms.saturating_add(LINKS_SPARE_MS));
+    let mut deleted = 0;
+    loop {
+        let rows = store
+            .write(move |transaction| {
+                Ok(journal::prune(transaction, journal_ms)?
+                    + sources::prune(transaction, api_calls_ms)?
+                    + findings::prune(transaction, archived_ms)?
+                    + journal::prune_links(transaction, links_ms)?)
+            })
+            .await?;
+        if rows == 0 {
+            return Ok(deleted);
+        }
+        deleted += rows;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sources::{is_seen, note_seen};
+
+    #[tokio::test]
+    async fn a_round_deletes_all_that_is_past_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let limits = Limits {
+            settings: Settings {
+                api_calls_keep_s: 10,
+                ..Settings::default()
+            },
+            clock_behind_ms: 0,
+        };
+        let key = |n: u32| {
+            let mut key = [0; 24];
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            key
+        };
+        // More than one job deletes.
+        store
+            .write(move |t| {
+                note_seen(t, &key(u32::MAX), 90_000)?;
+                (0..12_000).try_for_each(|n| note_seen(t, &key(n), 80_000))
+            })
+            .await
+            .unwrap();
+        assert_eq!(round(&store, &limits, 90_000).await.unwrap(), 0);
+        assert_eq!(round(&store, &limits, 95_000).await.unwrap(), 12_000);
+        assert!(store.read(|c| is_seen(c, &key(u32::MAX))).unwrap());
+    }
+}

@@ -1,0 +1,190 @@
+//! The collector's own identity: a certificate from files, or one it makes for itself.
+//!
+//! Without `cert_file` the collector keeps an authority of its own in the state folder: `ca.pem` is
+//! what agents pin, `ca.key` (mode 0600) never leaves. The server's certificate is made from it at
+//! each start and lives in memory alone. TLS 1.3 only; agents show no certificate, their envelopes
+//! are signed. Assumes that ring was installed as the process' TLS provider.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
+
+use crate::config::BadValue;
+
+/// Where the server's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Certificate chain in PEM, the server's own first. With `key_file`, or neither.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key in PEM.
+    pub key_file: Option<PathBuf>,
+    /// Names and addresses that the self-made certificate answers for.
+    pub names: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cert_file: None,
+            key_file: None,
+            // What works on one machine; a fleet needs the name its agents use.
+            names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what can be checked without reading files.
+    pub(crate) fn check(&self) -> Result<(), BadValue> {
+        match (&self.cert_file, &self.key_file) {
+            (Some(_), None) => Err(BadValue::new(
+                "tls.key_file",
+                "is needed with tls.cert_file",
+            )),
+            (None, Some(_)) => Err(BadValue::new(
+                "tls.cert_file",
+                "is needed with tls.key_file",
+            )),
+            (None, None) if self.names.is_empty() => Err(BadValue::new(
+                "tls.names",
+                "must not be empty without tls.cert_file",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the listener needs, and what agents need to trust it.
+pub(crate) struct Identity {
+    /// The server's side of TLS.
+    pub(crate) config: Arc<ServerConfig>,
+    /// The file agents pin, if the authority is our own.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// Loads the certificate from files, or makes one below `state_dir`.
+pub(crate) fn identity(settings: &Settings, state_dir: &Path) -> anyhow::Result<Identity> {
+    let (chain, key, ca_file) = match (&settings.cert_file, &settings.key_file) {
+        (Some(cert_file), Some(key_file)) => {
+            let chain = CertificateDer::pem_file_iter(cert_file)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|error| BadValue::file("tls.cert_file", cert_file, &error))?;
+            let key = PrivateKeyDer::from_pem_file(key_file)
+                .map_err(|error| BadValue::file("tls.key_file", key_file, &error))?;
+            (chain, key, None)
+        }
+        _ => {
+            let (chain, key, ca_file) = self_made(&settings.names, state_dir)?;
+            (chain, key, Some(ca_file))
+        }
+    };
+    let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| BadValue::new("tls.key_file", error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Identity {
+        config: Arc::new(config),
+        ca_file,
+    })
+}
+
+type Made = (
+    Vec<CertificateDer<'static>>,
+    PrivateKeyDer<'static>,
+    PathBuf,
+);
+
+fn self_made(names: &[String], state_dir: &Path) -> anyhow::Result<Made> {
+    let (ca_pem, authority, ca_file) = authority(state_dir)?;
+    let key =
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("make the server's TLS key")?;
+    let mut params = CertificateParams::new(names.to_vec())
+        .map_err(|error| BadValue::new("tls.names", error.to_string()))?;
+    params.distinguished_name = named("picket collector");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    outlive(&mut params);
+    let leaf = params
+        .signed_by(&key, &authority)
+        .context("sign the server's certificate")?;
+    let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes())
+        .with_context(|| format!("read {}", ca_file.display()))?;
+    let key = PrivateKeyDer::try_from(key.serialize_der())
+        .map_err(|error| anyhow::anyhow!("take the server's TLS key: {error}"))?;
+    Ok((vec![leaf.der().clone(), ca], key, ca_file))
+}
+
+/// Reads our authority, or makes it at the first start.
+fn authority(state_dir: &Path) -> anyhow::Result<(String, Issuer<'static, KeyPair>, PathBuf)> {
+    let (ca_file, key_file) = (state_dir.join("ca.pem"), state_dir.join("ca.key"));
+    if !ca_file.exists() {
+        let key =
+            KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("make the authority's key")?;
+        let certificate = authority_params()
+            .self_signed(&key)
+            .context("sign the authority's certificate")?;
+        // The certificate comes last: its presence says that the pair is whole.
+        write_new(&key_file, key.serialize_pem().as_bytes(), 0o600)?;
+        write_new(&ca_file, certificate.pem().as_bytes(), 0o644)?;
+    }
+    let pem = std::fs::read_to_string(&key_file)
+        .with_context(|| format!("read {}", key_file.display()))?;
+    let key =
+        KeyPair::from_pem(&pem).with_context(|| format!("read the key {}", key_file.display()))?;
+    let ca_pem =
+        std::fs::read_to_string(&ca_file).with_context(|| format!("read {}", ca_file.display()))?;
+    Ok((ca_pem, Issuer::new(authority_params(), key), ca_file))
+}
+
+/// The same at each start, so that what is signed today names the issuer that was pinned long ago.
+fn authority_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named("picket collector authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    outlive(&mut params);
+    params
+}
+
+/// Valid from before this was written to long after anyone will run it: pinned by hand on each
+/// host, the authority is renewed by a second pin, not by a date that stops a fleet.
+fn outlive(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2025, 1, 1);
+    params.not_after = date_time_ymd(2050, 1, 1);
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+/// Writes a file whole or not at all, in place of one left half-written before.
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let context = || format!("write {}", path.display());
+    let part = path.with_extension("part");
+    let _ = std::fs::remove_file(&part);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&part)
+        .with_context(context)?;
+    file.write_all(bytes).with_context(context)?;
+    file.sync_all().with_context(context)?;
+    std::fs::rename(&part, path).with_context(context)
+}
