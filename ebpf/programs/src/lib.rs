@@ -2,7 +2,8 @@
 //! addresses are looked up among the listed ones, and what is worth decoding is copied up.
 //!
 //! Pure parts, built and tested on the host as well: [`parse`] (headers to a key and sizes),
-//! [`slots`] (which slot a flow has), [`listed`] (is an address in the tables). Around them, for
+//! [`slots`] (which slot a flow has), [`listed`] (is an address in the tables),
+//! [`wake`] (does a record wake the agent). Around them, for
 //! the kernel alone: [`kernel`], which reads socket buffers, maps and clocks. `main.rs` holds the
 //! entry points and nothing else.
 //!
@@ -26,3 +27,4 @@ pub mod kernel;
 pub mod listed;
 pub mod parse;
 pub mod slots;
+pub mod wake;

@@ -1,14 +1,15 @@
 //! Copies of packets that are worth decoding: DNS, and the first payload packets of TCP flows.
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ringbuf_output, bpf_skb_load_bytes};
 use picket_abi::{COPY_BYTES_MAX, CopyHeader, FlowSlot, Reason, Way};
 
-use super::Passage;
 use super::counters::Counters;
 use super::maps::{COPIES, COPIES_WAKE_BYTES, SCRATCH};
 use super::verifier::mask;
+use super::{Passage, wake_flag};
 use crate::parse::{Packet, protocol};
+use crate::wake;
 
 /// Payload packets copied of each TCP flow and direction: a ClientHello split in three, or a
 /// banner, a command and their answers. Chosen by hand.
@@ -79,19 +80,16 @@ pub(super) fn send(passage: &Passage, counters: &mut Counters, packet: &Packet) 
         ifindex: passage.ifindex,
         way: passage.way as u32,
     };
+    let record_bytes = size_of::<CopyHeader>() as u64 + bytes;
     let waiting = COPIES.query(u64::from(BPF_RB_AVAIL_DATA));
-    let flags = if waiting >= COPIES_WAKE_BYTES.load() {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    };
+    let wakes = wake::passes(waiting, record_bytes, COPIES_WAKE_BYTES.load());
     // SAFETY: `scratch` begins with the header and holds `bytes` valid bytes after it.
     let error = unsafe {
         bpf_ringbuf_output(
             (&raw const COPIES).cast_mut().cast(),
             core::ptr::from_mut(scratch).cast(),
-            size_of::<CopyHeader>() as u64 + bytes,
-            u64::from(flags),
+            record_bytes,
+            wake_flag(wakes),
         )
     };
     if error == 0 {

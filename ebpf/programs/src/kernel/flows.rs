@@ -8,15 +8,16 @@
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 use core::mem::offset_of;
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use picket_abi::{EvictedFlow, FlowKey, FlowSlot, Reason, WAYS, Way, opener};
 
-use super::Passage;
 use super::counters::Counters;
 use super::maps::{EVICTED, EVICTED_WAKE_BYTES, HASH_SALT, SETS_PER_CPU, SLOTS};
+use super::{Passage, wake_flag};
 use crate::parse::Packet;
 use crate::slots::{Found, find, hash};
+use crate::wake;
 
 /// The slot of a flow, its own or one made free for it.
 ///
@@ -105,12 +106,14 @@ fn evict(slot: &mut FlowSlot, place: u32, going: u64) -> bool {
         (&raw mut (*record).reserved).write(0);
         (&raw mut slot.generation).write_volatile(going);
     }
-    let waiting = EVICTED.query(u64::from(BPF_RB_AVAIL_DATA));
-    entry.submit(if waiting >= EVICTED_WAKE_BYTES.load() {
-        u64::from(BPF_RB_FORCE_WAKEUP)
-    } else {
-        u64::from(BPF_RB_NO_WAKEUP)
-    });
+    // What waits includes the room of this record already.
+    let record_bytes = size_of::<EvictedFlow>() as u64;
+    let waiting = EVICTED.query(u64::from(BPF_RB_AVAIL_DATA)) - wake::taken(record_bytes);
+    entry.submit(wake_flag(wake::passes(
+        waiting,
+        record_bytes,
+        EVICTED_WAKE_BYTES.load(),
+    )));
     true
 }
 

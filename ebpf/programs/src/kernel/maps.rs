@@ -73,7 +73,7 @@ pub(super) static HASH_SALT: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(super) static BUCKET_MASK: Global<u32> = Global::new(0);
 
-/// Bytes waiting in [`EVICTED`] that wake the agent before its timer does.
+/// Bytes waiting in [`EVICTED`] that wake the agent before its timer does; see [`crate::wake`].
 #[unsafe(no_mangle)]
 pub(super) static EVICTED_WAKE_BYTES: Global<u64> = Global::new(0);
 

@@ -8,7 +8,7 @@ mod maps;
 mod matches;
 mod verifier;
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use picket_abi::{Reason, Way};
 
@@ -25,6 +25,16 @@ struct Passage {
     cpu: u32,
     way: Way,
     ifindex: u32,
+}
+
+/// How a record is submitted that wakes the agent now, or that waits for its next look.
+#[inline(always)]
+const fn wake_flag(wakes: bool) -> u64 {
+    if wakes {
+        BPF_RB_FORCE_WAKEUP as u64
+    } else {
+        BPF_RB_NO_WAKEUP as u64
+    }
 }
 
 /// Counts one packet. Always lets it pass.
