@@ -1,31 +1,350 @@
-//! `analyze`: the whole analysis offline, in event-time order, without a server or a store.
+//! `analyze`: the whole analysis offline, in the order of event time, without a server or a store.
+//!
+//! Every finding is printed once, in its final state, by first occurrence; then the incidents; then
+//! one line of totals. The same input gives the same output, on every machine.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
 
-use crate::command::Outcome;
+use anyhow::Context as _;
+use clap::ArgGroup;
+use picket_detect::logs::{ApiCall, ApiCallError, Place, Seen};
+use picket_detect::{Analyzer, Event, Finding, Incident, Output, SourceKind};
+use picket_wire::{Digest, PublicKey, Summary};
+use serde::Serialize;
+
+use super::Outcome;
+use super::findings::Format;
+use super::page::{self, Table};
 use crate::config::Config;
+use crate::source::limits::EVENTS_SEEN_MAX;
+use crate::source::sort::{Kind, Sorted};
+use crate::source::summaries::Keys;
+use crate::source::{Report, Sorter, chains, cloudtrail, intel, summaries};
 
 /// What `analyze` takes.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// Summaries as an agent writes them: a file, a folder, or `-` for stdin.
+#[command(group(ArgGroup::new("input").args(["summaries", "cloudtrail"]).required(true).multiple(true)))]
+pub(crate) struct Arguments {
+    /// Summaries as an agent writes them: a file, a folder, or `-` for stdin
     #[arg(long, value_name = "FILE|-")]
     summaries: Vec<PathBuf>,
-    /// CloudTrail logs in any common shape: a file or a folder, .gz or not.
+    /// CloudTrail logs in any common shape: a file or a folder, packed or not
     #[arg(long, value_name = "PATH")]
     cloudtrail: Vec<PathBuf>,
-    /// Folder of indicator lists named `<category>-<kind>.txt`.
+    /// Folder of indicator lists named `<category>-<kind>.txt`
     #[arg(long, value_name = "DIR")]
     intel: Option<PathBuf>,
-    /// Configuration file.
+    /// Configuration: settings of the analysis, agents and their keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Public keys to believe besides the agents' of the configuration: one a line, 64 hex digits
+    #[arg(long, value_name = "FILE")]
+    key_file: Vec<PathBuf>,
+    /// How to print; for people if absent and a terminal listens
+    #[arg(long, value_enum)]
+    format: Option<Format>,
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
-    if let Some(path) = &arguments.config {
-        Config::load(path)?;
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let config = match &arguments.config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
+    let mut stderr = io::stderr();
+    let mut report = Report::new(&mut stderr);
+    let indicators = match arguments.intel.as_ref().or(config.intel_dir.as_ref()) {
+        Some(folder) => intel::read(folder, &mut report)?,
+        None => Default::default(),
+    };
+    let analyzer = Analyzer::new(config.detect(), indicators);
+    let mut given = Vec::new();
+    for path in &arguments.key_file {
+        given.extend(keys(path)?);
     }
-    anyhow::bail!("analysis is being built")
+    let agents = config.agents;
+    let mut files = Vec::new();
+    let (sorted, mut input) = read(arguments, Keys { agents, given }, &mut files, &mut report)
+        .context("sort events by time")?;
+    let mut offline = Offline::new(analyzer);
+    offline
+        .feed(sorted, &files, &mut report)
+        .context("sort events by time")?;
+    let results = offline.finish(&mut input);
+    input.faults = report.faults();
+    let is_bad = input.faults > 0;
+    let for_people = arguments.format.map_or_else(
+        || io::stdout().is_terminal(),
+        |format| format == Format::Text,
+    );
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = if for_people {
+        results.write_text(&input, &mut out)
+    } else {
+        results.write_lines(&input, &mut out)
+    };
+    match written.and_then(|()| out.flush()) {
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        other => other.context("write findings")?,
+    }
+    Ok(if is_bad {
+        Outcome::Failed
+    } else {
+        Outcome::Done
+    })
+}
+
+/// Reads a file of public keys.
+fn keys(path: &Path) -> anyhow::Result<Vec<PublicKey>> {
+    let context = || format!("read keys {}", path.display());
+    let text = fs::read_to_string(path).with_context(context)?;
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
+    lines
+        .map(|(number, line)| (number, line.split('#').next().unwrap_or("").trim()))
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(number, line)| {
+            // 32 bytes in hex, like a digest.
+            let key = line.parse::<Digest>();
+            let key = key.with_context(|| format!("line {number}"));
+            key.with_context(context).map(|key| PublicKey(key.0))
+        })
+        .collect()
+}
+
+/// Reads everything into the order of time.
+fn read(
+    arguments: &Arguments,
+    keys: Keys,
+    files: &mut Vec<PathBuf>,
+    report: &mut Report<'_>,
+) -> io::Result<(Sorted, Input)> {
+    let mut sorter = Sorter::default();
+    let mut summaries = summaries::Reader::new(keys);
+    for path in &arguments.summaries {
+        summaries.read(path, files, &mut sorter, report)?;
+    }
+    let mut cloudtrail = cloudtrail::Reader::default();
+    for path in &arguments.cloudtrail {
+        cloudtrail.read(path, files, &mut sorter, report)?;
+    }
+    let input = Input {
+        chains: summaries.chains.totals(),
+        summaries: summaries.totals,
+        cloudtrail: cloudtrail.totals,
+        ..Input::default()
+    };
+    Ok((sorter.finish()?, input))
+}
+
+/// What became of the input before it reached the analyzer.
+#[derive(Debug, Default, Serialize)]
+struct Input {
+    summaries: summaries::Totals,
+    chains: chains::Totals,
+    cloudtrail: cloudtrail::Totals,
+    /// CloudTrail events that had been there before.
+    repeated: u64,
+    /// CloudTrail events forgotten for want of room: repeats of those counted as new.
+    forgotten: u64,
+    /// Places that could not be read.
+    faults: u64,
+}
+
+/// The analyzer being fed.
+struct Offline {
+    analyzer: Analyzer,
+    seen: Seen,
+    repeated: u64,
+    foreign: u64,
+    refused: u64,
+    newest_ns: BTreeMap<SourceKind, u64>,
+}
+
+impl Offline {
+    fn new(analyzer: Analyzer) -> Self {
+        Self {
+            analyzer,
+            seen: Seen::new(EVENTS_SEEN_MAX),
+            repeated: 0,
+            foreign: 0,
+            refused: 0,
+            newest_ns: BTreeMap::new(),
+        }
+    }
+
+    fn feed(
+        &mut self,
+        mut sorted: Sorted,
+        files: &[PathBuf],
+        report: &mut Report<'_>,
+    ) -> io::Result<()> {
+        while let Some(record) = sorted.next_record()? {
+            let file = usize::try_from(record.origin.file).ok();
+            let file = file.and_then(|number| files.get(number));
+            let file = file.map_or(Path::new("?"), PathBuf::as_path);
+            let place = Some(Place {
+                byte: record.origin.byte,
+                line: record.origin.line,
+            });
+            let event = match record.kind {
+                Kind::Summary => match Summary::from_bytes(record.bytes) {
+                    Ok(summary) => Event::Summary(Box::new(summary)),
+                    Err(error) => {
+                        self.refused += 1;
+                        report.fault(file, place, error);
+                        continue;
+                    }
+                },
+                Kind::Api => match ApiCall::parse(record.bytes, record.time_ns) {
+                    Ok(call) if !self.seen.insert(call.key) => {
+                        self.repeated += 1;
+                        continue;
+                    }
+                    Ok(call) => Event::Api(Box::new(call)),
+                    Err(error @ ApiCallError::NotAnEvent) => {
+                        self.foreign += 1;
+                        report.notice(file, place, error);
+                        continue;
+                    }
+                    Err(error @ ApiCallError::NotJson { .. }) => {
+                        self.refused += 1;
+                        report.fault(file, place, error);
+                        continue;
+                    }
+                },
+            };
+            self.take(event);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event) {
+        let source = event.source();
+        let newest = self.newest_ns.entry(source).or_default();
+        *newest = event.time_ns().max(*newest);
+        let watermark = newest.saturating_sub(source.lateness_ns());
+        self.analyzer.on_event(event);
+        self.analyzer.advance(source, watermark);
+    }
+
+    fn finish(mut self, input: &mut Input) -> Results {
+        self.analyzer.finish();
+        let (mut findings, mut incidents) = (BTreeMap::new(), BTreeMap::new());
+        while let Some(output) = self.analyzer.poll_output() {
+            match output {
+                Output::Finding(finding) => {
+                    findings.insert(finding.id.clone(), *finding);
+                }
+                Output::Incident(incident) => {
+                    incidents.insert(incident.id.clone(), *incident);
+                }
+            }
+        }
+        let mut findings: Vec<_> = findings.into_values().collect();
+        findings.sort_by(|one, other| {
+            (one.service.event_first_seen, &one.id)
+                .cmp(&(other.service.event_first_seen, &other.id))
+        });
+        let mut incidents: Vec<_> = incidents.into_values().collect();
+        incidents
+            .sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+        input.repeated = self.repeated;
+        input.forgotten = self.seen.forgotten();
+        input.cloudtrail.foreign += self.foreign;
+        let mut totals = self.analyzer.totals();
+        for (&reason, &count) in &input.summaries.refused {
+            totals.refused.insert(reason.to_owned(), count);
+        }
+        if self.refused > 0 {
+            *totals.refused.entry("malformed".to_owned()).or_default() += self.refused;
+        }
+        Results {
+            findings,
+            incidents,
+            totals,
+        }
+    }
+}
+
+/// What came out.
+struct Results {
+    findings: Vec<Finding>,
+    incidents: Vec<Incident>,
+    totals: picket_detect::Totals,
+}
+
+impl Results {
+    fn write_lines(&self, input: &Input, out: &mut dyn Write) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Last<'a> {
+            #[serde(flatten)]
+            totals: &'a picket_detect::Totals,
+            input: &'a Input,
+        }
+
+        let totals = &self.totals;
+        for finding in &self.findings {
+            line(finding, out)?;
+        }
+        for incident in &self.incidents {
+            line(incident, out)?;
+        }
+        line(&Last { totals, input }, out)
+    }
+
+    fn write_text(&self, input: &Input, out: &mut dyn Write) -> io::Result<()> {
+        if !self.findings.is_empty() {
+            let mut table = Table::new(&["first seen", "severity", "count", "type", "title"]);
+            for finding in &self.findings {
+                table.row(&[
+                    &finding.service.event_first_seen.to_string(),
+                    &page::severity(finding.severity),
+                    &finding.service.count.to_string(),
+                    &finding.type_name,
+                    &finding.title,
+                ]);
+            }
+            writeln!(out, "{}", table.finish())?;
+        }
+        if !self.incidents.is_empty() {
+            let mut table = Table::new(&["first seen", "severity", "stages", "incident"]);
+            for incident in &self.incidents {
+                table.row(&[
+                    &incident.created_at.to_string(),
+                    &page::severity(incident.severity),
+                    &incident.stages.len().to_string(),
+                    &incident.title,
+                ]);
+            }
+            writeln!(out, "{}", table.finish())?;
+        }
+        let events: Vec<String> = self
+            .totals
+            .events
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(source, count)| format!("{count} of {source}"))
+            .collect();
+        let files = input.summaries.files + input.cloudtrail.files;
+        writeln!(
+            out,
+            "{} findings and {} incidents in {} events ({}) of {files} files; {} repeated, {} envelopes missing, {} faults",
+            self.findings.len(),
+            self.incidents.len(),
+            self.totals.events.values().sum::<u64>(),
+            events.join(", "),
+            input.repeated + input.chains.repeats,
+            input.chains.missing,
+            input.faults,
+        )
+    }
+}
+
+fn line(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
 }
