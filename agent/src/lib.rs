@@ -4,9 +4,16 @@
 pub mod capture;
 pub mod command;
 pub mod config;
+pub mod doctor;
 pub mod feeds;
 pub mod identity;
 pub mod net;
+pub mod outbox;
+pub mod run;
 pub mod ship;
 pub mod spool;
+pub mod standalone;
+pub mod state;
+pub mod status;
 pub mod tls;
+pub mod watch;

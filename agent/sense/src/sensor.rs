@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use picket_intel::IndicatorSet;
-use picket_wire::{Gap, Host, Summary, Window};
+use picket_wire::{Gap, Host, Net, Summary, Window};
 
 use crate::decode::Decoder;
 use crate::input::{FlowDelta, Frame, KernelHit, PacketCopy, StageCount};
@@ -93,6 +93,11 @@ impl Sensor {
     /// Matches against `set` from now on.
     pub fn set_indicators(&mut self, set: Arc<IndicatorSet>) {
         self.summariser.replace_set(set);
+    }
+
+    /// The host's own addresses from now on.
+    pub fn set_local(&mut self, local: Vec<Net>) {
+        self.summariser.replace_local(local);
     }
 
     /// Takes a captured frame: counts and decodes it.

@@ -3,8 +3,11 @@
 //!
 //! Exit codes: 0 success, 1 failure, 2 wrong usage (by clap), 78 a bad configuration.
 
+mod doctor;
 mod inspect;
 mod replay;
+mod run;
+mod status;
 
 use std::process::ExitCode;
 
@@ -16,10 +19,16 @@ const EXIT_CONFIG: u8 = 78;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Tells what this host can do and why not.
+    Doctor(doctor::Arguments),
     /// Decodes captures and prints what is in them.
     Inspect(inspect::Arguments),
     /// Replays captures (pcap, pcapng, also gzipped) into signed envelopes.
-    Replay(replay::Arguments),
+    Replay(Box<replay::Arguments>),
+    /// Watches this host and tells a collector.
+    Run(run::Arguments),
+    /// Tells how the running agent is.
+    Status(status::Arguments),
 }
 
 impl Command {
@@ -30,8 +39,11 @@ impl Command {
     /// It failed for the reason given; [`exit_code`] says how the process ends.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Doctor(arguments) => doctor::run(&arguments),
             Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Replay(arguments) => replay::run(&arguments),
+            Self::Run(arguments) => run::run(&arguments),
+            Self::Status(arguments) => status::run(&arguments),
         }
     }
 }

@@ -7,10 +7,10 @@
 //! ```
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 
@@ -142,14 +142,20 @@ impl Collector {
         Ok(answer.results)
     }
 
-    /// Connects and asks for nothing, to see whether the collector is there and who it says it is.
+    /// Connects and asks for nothing, to see whether the collector is there and is who it should
+    /// be. Returns its time, if it tells.
     ///
     /// # Errors
     /// [`PostError::Unreachable`].
-    pub async fn knock(&self) -> Result<StatusCode, PostError> {
+    pub async fn knock(&self) -> Result<Option<SystemTime>, PostError> {
         let request = self.client.get(self.envelopes.clone());
         let response = request.send().await.map_err(unreachable)?;
-        Ok(response.status())
+        let date = response
+            .headers()
+            .get(DATE)
+            .and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        Ok(date.map(|date| date.timestamp().into()))
     }
 }
 

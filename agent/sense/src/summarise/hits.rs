@@ -76,6 +76,10 @@ impl Hits {
         self.set = set;
     }
 
+    pub(crate) fn replace_local(&mut self, local: Vec<Net>) {
+        self.local = local;
+    }
+
     /// Matches both ends of a flow.
     pub(crate) fn on_flow(&mut self, sighting: &Sighting) -> Met {
         if self.set.is_empty() {

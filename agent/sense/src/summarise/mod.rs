@@ -18,7 +18,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_intel::IndicatorSet;
 use picket_wire::summary::SUMMARY_VERSION;
-use picket_wire::{Cut, Gap, Hit, Host, Opened, Summary, Transport, Window};
+use picket_wire::{Cut, Gap, Hit, Host, Net, Opened, Summary, Transport, Window};
 
 pub use counters::{Counters, Equation, Tally};
 pub use shrink::shrink;
@@ -89,6 +89,11 @@ impl Summariser {
 
     pub(crate) fn replace_set(&mut self, set: Arc<IndicatorSet>) {
         self.hits.replace_set(set);
+    }
+
+    pub(crate) fn replace_local(&mut self, local: Vec<Net>) {
+        self.hits.replace_local(local.clone());
+        self.host.local = local;
     }
 
     /// Counters since the start, up to date.

@@ -1,0 +1,134 @@
+//! `status`: how the running agent is.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::Format;
+use crate::config::Config;
+use crate::status::{Status, ask};
+
+/// Tells how the running agent is
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Configuration file of the agent, which says where it listens
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Socket of the agent, in place of the configured one
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = match &arguments.config {
+        Some(file) => Config::load(file)?,
+        None => Config::default(),
+    };
+    let status = ask(arguments.socket.as_ref().unwrap_or(&config.socket))?;
+    let text = match arguments.format {
+        Format::Jsonl => serde_json::to_string(&status).context("write status")? + "\n",
+        Format::Text => shown(&status),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("write status")
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The status for a person.
+fn shown(status: &Status) -> String {
+    let watch = &status.watch;
+    let packets = watch.packets;
+    let mut lines = vec![
+        ("agent", status.agent_id.clone()),
+        ("public key", status.public_key.clone()),
+        ("version", status.version.clone()),
+        ("uptime", format!("{} s", status.uptime_s)),
+        (
+            "capture",
+            format!("{} on {}", watch.rung, watch.interfaces.join(", ")),
+        ),
+        (
+            "packets",
+            format!(
+                "{} seen = {} in flows + {} no flow + {} lost + {} not told yet{}",
+                packets.seen,
+                packets.flow,
+                packets.not_flow,
+                packets.lost,
+                packets.unsettled,
+                if packets.equation_holds {
+                    ""
+                } else {
+                    "  (DOES NOT ADD UP)"
+                },
+            ),
+        ),
+    ];
+    for count in &watch.counters {
+        let apart = ["not_flow_", "lost_", "dropped_"];
+        if apart.iter().any(|begin| count.reason.starts_with(begin)) {
+            lines.push((
+                "",
+                format!("{} {}/{}", count.count, count.stage, count.reason),
+            ));
+        }
+    }
+    let indicators = &watch.indicators;
+    let kernel = match indicators.kernel.as_str() {
+        "yes" => String::new(),
+        why => format!(", not in the kernel: {why}"),
+    };
+    lines.push((
+        "indicators",
+        format!(
+            "{} on {} lists, version {}{kernel}",
+            indicators.count, indicators.lists, indicators.version
+        ),
+    ));
+    let (spool, dropped) = (status.spool, status.dropped);
+    let lost = dropped.full + dropped.old + dropped.damaged + dropped.unwritten;
+    lines.push((
+        "spool",
+        format!(
+            "{} envelopes, {} with hits, {} bytes; {lost} dropped",
+            spool.envelopes, spool.hits, spool.bytes
+        ),
+    ));
+    let ship = &status.ship;
+    let last = match ship.last_ack_s {
+        Some(at) => {
+            let ago = (crate::watch::now_ns() / 1_000_000_000).saturating_sub(at);
+            format!("last answer {ago} s ago")
+        }
+        None => "no answer yet".to_owned(),
+    };
+    let refused: u64 = ship.refused.values().sum();
+    lines.push((
+        "collector",
+        format!(
+            "{}; {} accepted, {refused} refused, {last}",
+            status.collector, ship.accepted
+        ),
+    ));
+    if let Some(trouble) = &ship.trouble {
+        lines.push(("trouble", trouble.clone()));
+    }
+    if !status.fresh {
+        lines.push((
+            "trouble",
+            "the watching thread does not answer; figures are old".to_owned(),
+        ));
+    }
+    lines
+        .iter()
+        .map(|(name, value)| format!("{name:12}{value}\n"))
+        .collect()
+}

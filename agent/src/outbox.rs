@@ -1,0 +1,164 @@
+//! Outbox: the thread that seals summaries and puts them into the spool, and tells the shipper.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use picket_wire::Summary;
+use tokio::sync::{Notify, mpsc};
+
+use crate::identity::Sealer;
+use crate::spool::{Dropped, Kind, Spool};
+use crate::state::StateFile;
+
+/// What the outbox and the shipper share.
+pub struct Shared {
+    spool: Mutex<Spool>,
+    /// Rung when something is put into the spool.
+    pub wake: Notify,
+    /// Whether hits have come since the shipper looked last.
+    pub hits: AtomicBool,
+    /// What was dropped on the way.
+    pub tallies: Arc<Tallies>,
+}
+
+impl Shared {
+    /// Shares `spool`.
+    pub fn new(spool: Spool) -> Arc<Self> {
+        let tallies = Arc::new(Tallies::default());
+        tallies.note(spool.dropped());
+        Arc::new(Self {
+            spool: Mutex::new(spool),
+            wake: Notify::new(),
+            hits: AtomicBool::new(false),
+            tallies,
+        })
+    }
+
+    /// The spool. Held for one write or read of the disk, never over a wait.
+    pub fn spool(&self) -> MutexGuard<'_, Spool> {
+        // A panic elsewhere leaves the spool as sound as a kill would.
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was dropped on the way since the start; may be read at any time without waiting.
+#[derive(Debug, Default)]
+pub struct Tallies {
+    full: AtomicU64,
+    old: AtomicU64,
+    damaged: AtomicU64,
+    unwritten: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Tallies {
+    /// Takes over what the spool says.
+    pub fn note(&self, dropped: Dropped) {
+        let Dropped {
+            full,
+            old,
+            damaged,
+            unwritten,
+        } = dropped;
+        for (tally, value) in [
+            (&self.full, full),
+            (&self.old, old),
+            (&self.damaged, damaged),
+            (&self.unwritten, unwritten),
+        ] {
+            tally.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an envelope that the collector will never take.
+    pub fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each with its name in counters.
+    pub fn read(&self) -> [(&'static str, u64); 5] {
+        [
+            ("dropped_full", &self.full),
+            ("dropped_old", &self.old),
+            ("dropped_damaged", &self.damaged),
+            ("dropped_unwritten", &self.unwritten),
+            ("dropped_refused", &self.refused),
+        ]
+        .map(|(name, tally)| (name, tally.load(Ordering::Relaxed)))
+    }
+}
+
+/// Seals summaries one after the other.
+pub struct Outbox {
+    /// The chain.
+    pub sealer: Sealer,
+    /// Where envelopes go.
+    pub shared: Arc<Shared>,
+    /// How far we are.
+    pub state: StateFile,
+}
+
+impl Outbox {
+    /// Keeps every summary that comes, until no more can come; then notes that the run ended in
+    /// order.
+    pub fn run(mut self, mut summaries: mpsc::Receiver<Summary>) {
+        let mut trouble = Trouble::default();
+        while let Some(summary) = summaries.blocking_recv() {
+            self.keep(summary, &mut trouble);
+        }
+        if let Err(error) = self.state.ended() {
+            tracing::error!(%error, "end of the run not noted; the next one will tell of a kill");
+        }
+    }
+
+    fn keep(&mut self, summary: Summary, trouble: &mut Trouble) {
+        let (immediate, end_ns) = (summary.immediate, summary.window.end_ns);
+        let now = SystemTime::now();
+        let since = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let signed_at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let envelope = self.sealer.seal(summary, signed_at_ms);
+        let kind = if immediate { Kind::Hit } else { Kind::Window };
+        let kept = {
+            let mut spool = self.shared.spool();
+            let kept = spool.push(&envelope, kind, now);
+            self.shared.tallies.note(spool.dropped());
+            kept
+        };
+        trouble.tell("envelope not written to the spool", &kept);
+        if immediate {
+            self.shared.hits.store(true, Ordering::Release);
+        } else if kept.is_ok() {
+            trouble.tell("state not written", &self.state.finished(end_ns));
+        }
+        self.shared.wake.notify_one();
+    }
+}
+
+/// Logs the first of a row of errors, and the end of the row.
+#[derive(Default)]
+struct Trouble {
+    /// What was told, with the error's text.
+    told: Option<(&'static str, String)>,
+}
+
+impl Trouble {
+    fn tell(&mut self, what: &'static str, outcome: &std::io::Result<()>) {
+        match outcome {
+            Err(error) => {
+                let text = (what, error.to_string());
+                if self.told.as_ref() != Some(&text) {
+                    tracing::error!(%error, "{what}");
+                    self.told = Some(text);
+                }
+            }
+            Ok(()) if self.told.as_ref().is_some_and(|(told, _)| *told == what) => {
+                tracing::info!("written again after: {what}");
+                self.told = None;
+            }
+            Ok(()) => {}
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Run: the service. A thread watches, a thread keeps what was seen, and the runtime ships it and
+//! tells the status. Stopping is a drain with a deadline.
+//!
+//! ```text
+//! watch (capture, sensor) ──summaries──→ outbox (seal, spool) ──wake──→ shipper ──→ collector
+//!    ↑ commands: indicators, report, stop                                  status socket
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use picket_wire::{Host, Summary};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::capture::ebpf::Options;
+use crate::config::Config;
+use crate::feeds::Feeds;
+use crate::identity::{Identity, Sealer, random_boot};
+use crate::outbox::{Outbox, Shared, Tallies};
+use crate::ship::{self, Collector, Shipper};
+use crate::spool::Spool;
+use crate::standalone;
+use crate::state::StateFile;
+use crate::status::{Desk, Facts, Socket};
+use crate::watch::{self, COMMANDS_WAITING_MAX, Command, Plan, SUMMARIES_WAITING_MAX};
+
+/// Time for the last window to reach the spool once we are told to stop.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);
+
+/// Time for what is in the spool to reach the collector then. What does not, waits for the next
+/// start.
+const LAST_SHIPPING_WAIT: Duration = Duration::from_secs(5);
+
+/// A watching thread and the ways to it.
+struct Watching {
+    commands: SyncSender<Command>,
+    thread: JoinHandle<anyhow::Result<()>>,
+    /// Rung when the thread ends.
+    ended: oneshot::Receiver<()>,
+    report: watch::Report,
+}
+
+/// Runs the service until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot start, or capture breaks off.
+pub fn service(config: &Config) -> anyhow::Result<()> {
+    config.check_shipping()?;
+    fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("make {}", config.state_dir.display()))?;
+    let _lock = lock(&config.state_dir)?;
+    let identity = Identity::load_or_create(&config.key_file())?;
+    let (agent, boot) = (identity.agent(), random_boot()?);
+    let url = config.collector.clone().unwrap_or_default();
+    let collector = Collector::new(&url, &config.ca_files)?;
+    let feeds = load_feeds(config)?;
+    let (state, before) = StateFile::begin(&config.state_dir, boot);
+    state
+        .write()
+        .with_context(|| format!("write to {}", config.state_dir.display()))?;
+    let shared = Shared::new(Spool::open(&config.spool_dir(), config.spool)?);
+    let runtime = runtime()?;
+    let _in_runtime = runtime.enter();
+    let socket = Socket::bind(&config.socket)?;
+
+    let public_key = identity.public_key_hex();
+    let plan = plan(config, before, &feeds);
+    let (summaries, kept) = mpsc::channel(SUMMARIES_WAITING_MAX);
+    let watching = start_watching(plan, summaries, Arc::clone(&shared.tallies))?;
+    let sealer = Sealer::new(agent, boot, identity);
+    let outbox = Outbox {
+        sealer,
+        shared: Arc::clone(&shared),
+        state,
+    };
+    let outbox = thread::Builder::new()
+        .name("outbox".into())
+        .spawn(move || outbox.run(kept))
+        .context("start the outbox thread")?;
+    tracing::info!(
+        agent_id = %agent, public_key, %boot, rung = watching.report.rung,
+        interfaces = ?watching.report.interfaces, collector = url, "watching"
+    );
+
+    let report = Arc::new(Mutex::new(ship::Report::default()));
+    let desk = Arc::new(Desk {
+        facts: Facts {
+            agent_id: agent.to_string(),
+            public_key,
+            boot_id: boot.to_string(),
+            collector: url,
+            since: Instant::now(),
+        },
+        commands: watching.commands.clone(),
+        last: Mutex::new(watching.report.clone()),
+        shared: Arc::clone(&shared),
+        ship: Arc::clone(&report),
+    });
+    let shipper = Shipper::new(collector, shared, report);
+    runtime.block_on(async {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let mut shipping = tokio::spawn(shipper.run(stopped));
+        let serving = tokio::spawn(socket.serve(desk));
+        let outcome = until_stopped(config, watching).await;
+        if timeout(DRAIN_WAIT, joined(outbox)).await.is_err() {
+            tracing::error!("the last window did not reach the spool in time");
+        }
+        stop.send_replace(true);
+        if timeout(LAST_SHIPPING_WAIT, &mut shipping).await.is_err() {
+            shipping.abort();
+            tracing::info!("not everything reached the collector; it waits for the next start");
+        }
+        serving.abort();
+        // Until the task is gone its socket is.
+        drop(serving.await);
+        outcome
+    })
+}
+
+/// Watches without a collector and prints hits until SIGTERM, SIGINT or the end of the output.
+///
+/// # Errors
+/// It cannot start, capture breaks off, or the output cannot be written.
+pub fn standalone(config: &Config) -> anyhow::Result<()> {
+    let feeds = load_feeds(config)?;
+    let runtime = runtime()?;
+    let (summaries, hits) = mpsc::channel(SUMMARIES_WAITING_MAX);
+    let watching = start_watching(plan(config, None, &feeds), summaries, Arc::default())?;
+    tracing::info!(
+        rung = watching.report.rung, interfaces = ?watching.report.interfaces, "watching"
+    );
+    let commands = watching.commands.clone();
+    let printing = thread::Builder::new()
+        .name("print".into())
+        .spawn(move || {
+            let outcome = standalone::run(hits, io::stdout().lock());
+            // Nobody reads any more: there is nothing left to watch for.
+            drop(commands.try_send(Command::Stop));
+            outcome
+        })
+        .context("start the printing thread")?;
+    runtime.block_on(until_stopped(config, watching))?;
+    match printing.join() {
+        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("write hits")
+        }
+        Ok(_) => Ok(()),
+        Err(_) => bail!("the printing thread broke off"),
+    }
+}
+
+/// One runtime on the main thread: it waits far more than it works.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().context("start the runtime")
+}
+
+/// Two agents with one state folder would fork the chain.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another agent runs in {}", folder.display()),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
+        }
+    }
+}
+
+fn load_feeds(config: &Config) -> anyhow::Result<Feeds> {
+    let feeds = Feeds::load_if(config.intel_dir.as_deref())?;
+    for complaint in feeds.complaints() {
+        tracing::warn!(complaint, "indicators");
+    }
+    Ok(feeds)
+}
+
+fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> Plan {
+    let hostname = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let hostname = hostname
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty());
+    let identity = config.identity.clone();
+    Plan {
+        host: Host {
+            instance: identity.instance,
+            account: identity.account,
+            region: identity.region,
+            hostname,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Host::default()
+        },
+        options: Options {
+            interfaces: config.interfaces.clone(),
+            default_route: config.default_route,
+            ..Options::default()
+        },
+        window: config.window(),
+        before,
+        set: Arc::clone(&feeds.set),
+    }
+}
+
+/// Starts the watching thread and waits until it captures.
+fn start_watching(
+    plan: Plan,
+    summaries: mpsc::Sender<Summary>,
+    tallies: Arc<Tallies>,
+) -> anyhow::Result<Watching> {
+    let (commands, told) = sync_channel(COMMANDS_WAITING_MAX);
+    let (started, starting) = oneshot::channel();
+    let (ending, ended) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || {
+            let outcome = watch::run(plan, &told, summaries, tallies, started);
+            let _ = ending.send(());
+            outcome
+        })
+        .context("start the watching thread")?;
+    let report = starting
+        .blocking_recv()
+        .context("the watching thread broke off")??;
+    Ok(Watching {
+        commands,
+        thread,
+        ended,
+        report,
+    })
+}
+
+/// Waits for a signal or the end of the watching thread, reloading indicators on SIGHUP. Then
+/// stops the thread; its last summaries are on their way when this returns.
+async fn until_stopped(config: &Config, watching: Watching) -> anyhow::Result<()> {
+    let Watching {
+        commands,
+        thread,
+        mut ended,
+        ..
+    } = watching;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut reload = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = &mut ended => break,
+            _ = reload.recv() => match load_feeds(config) {
+                Ok(feeds) => {
+                    let (count, version) = (feeds.set.len(), feeds.set.version());
+                    if commands.try_send(Command::Indicators(feeds.set)).is_ok() {
+                        tracing::info!(count, version, "indicators reloaded");
+                    } else {
+                        tracing::error!("indicators not reloaded: the watching thread is stuck");
+                    }
+                }
+                // The old ones stay in force.
+                Err(error) => tracing::error!(error = format!("{error:#}"), "indicators not reloaded"),
+            },
+        }
+    }
+    // Fails when it has ended already, or when it is stuck, and then so are we: the manager kills.
+    drop(commands.try_send(Command::Stop));
+    drop(commands);
+    joined(thread)
+        .await
+        .unwrap_or_else(|| Err(anyhow!("the watching thread broke off")))
+}
+
+/// The outcome of a thread, `None` if it panicked.
+async fn joined<T: Send + 'static>(thread: JoinHandle<T>) -> Option<T> {
+    let waiting = tokio::task::spawn_blocking(move || thread.join().ok());
+    waiting.await.ok().flatten()
+}

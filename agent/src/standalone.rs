@@ -1,0 +1,96 @@
+//! Without a collector: each hit as a line of JSON on the standard output.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use picket_sense::decode::Protocol;
+use picket_wire::{Hit, HitKind, Process, Side, Summary};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+/// A hit as it is printed. Times are seconds since the epoch.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: Box<RawValue>,
+    kind: &'static str,
+    indicator: &'a str,
+    category: &'a str,
+    list: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    proto: String,
+    src_ip: IpAddr,
+    src_port: u16,
+    dst_ip: IpAddr,
+    dst_port: u16,
+    /// Which end is the host: `src`, `dst`, `both` or `neither`.
+    local: &'static str,
+    indicators: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProcessLine<'a> {
+    pid: u32,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exe: Option<&'a str>,
+}
+
+/// Prints the hits of every summary that comes. Ends when no more can come or nobody reads.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn run(mut summaries: mpsc::Receiver<Summary>, mut out: impl Write) -> io::Result<()> {
+    while let Some(summary) = summaries.blocking_recv() {
+        for hit in &summary.hits {
+            serde_json::to_writer(&mut out, &Line::of(hit))?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+impl<'a> Line<'a> {
+    fn of(hit: &'a Hit) -> Self {
+        let process = |process: &'a Process| ProcessLine {
+            pid: process.pid,
+            name: &process.name,
+            exe: process.exe.as_deref(),
+        };
+        Self {
+            time: seconds(hit.time_ns),
+            kind: match hit.kind {
+                HitKind::Address => "address",
+                HitKind::Question => "dns",
+                HitKind::TlsName => "tls",
+            },
+            indicator: &hit.indicator,
+            category: &hit.category,
+            list: &hit.list,
+            name: hit.name.as_deref(),
+            proto: Protocol(hit.protocol).to_string(),
+            src_ip: hit.src,
+            src_port: hit.src_port,
+            dst_ip: hit.dst,
+            dst_port: hit.dst_port,
+            local: match hit.local {
+                Side::Neither => "neither",
+                Side::Client => "src",
+                Side::Server => "dst",
+                Side::Both => "both",
+            },
+            indicators: hit.version,
+            process: hit.process.as_ref().map(process),
+        }
+    }
+}
+
+/// A time as a JSON number with nine decimals, which no float would keep.
+fn seconds(ns: u64) -> Box<RawValue> {
+    let text = format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}

@@ -1,0 +1,332 @@
+//! Watch: the thread that captures live and thinks. It alone holds the capture and the sensor;
+//! others reach it by [`Command`]s and take its summaries from a bounded channel.
+//!
+//! When the channel is full, because the disk is slow, summaries stay in the sensor, which bounds
+//! and counts them. The thread never waits for anyone but the kernel.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use picket_intel::IndicatorSet;
+use picket_sense::input::StageCount;
+use picket_sense::{Clock, Sensor, SensorConfig};
+use picket_wire::{Gap, Host, Summary};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::capture::addresses;
+use crate::capture::ebpf::{EbpfCapture, Event, Options};
+use crate::outbox::Tallies;
+
+/// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Summaries that may wait for the thread that keeps them: windows for ten minutes, if it does not
+/// move.
+pub const SUMMARIES_WAITING_MAX: usize = 64;
+
+/// Commands that may wait.
+pub const COMMANDS_WAITING_MAX: usize = 8;
+
+/// What to watch, and in whose name.
+#[derive(Debug)]
+pub struct Plan {
+    /// Who speaks. `capture` and `local` are filled in.
+    pub host: Host,
+    /// What to capture.
+    pub options: Options,
+    /// Length of a window.
+    pub window: Duration,
+    /// What the run before left off at and why it ended, if there was one.
+    pub before: Option<(u64, String)>,
+    /// Indicators to match against.
+    pub set: Arc<IndicatorSet>,
+}
+
+/// What the thread can be told.
+#[derive(Debug)]
+pub enum Command {
+    /// Match against these from now on.
+    Indicators(Arc<IndicatorSet>),
+    /// Say how you are.
+    Report(oneshot::Sender<Report>),
+    /// Close the window and end.
+    Stop,
+}
+
+/// How the thread is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The rung of the capture ladder in use.
+    pub rung: String,
+    /// Interfaces watched.
+    pub interfaces: Vec<String>,
+    /// The loss equation of the kernel stage since the start.
+    pub packets: Packets,
+    /// Every counter since the start.
+    pub counters: Vec<Count>,
+    /// The indicators in use.
+    pub indicators: Indicators,
+}
+
+/// Packets seen = in flows + no flow + lost + not told yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Packets {
+    /// Packets that came in.
+    pub seen: u64,
+    /// Those that went into flows.
+    pub flow: u64,
+    /// Those that are no flow.
+    pub not_flow: u64,
+    /// Those that were lost.
+    pub lost: u64,
+    /// Those whose flow has not been read yet; falls to 0 when traffic pauses.
+    pub unsettled: u64,
+    /// Whether all are accounted for.
+    pub equation_holds: bool,
+}
+
+/// A counter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Where it was counted.
+    pub stage: String,
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// The indicators in use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Indicators {
+    /// Version of the set.
+    pub version: u64,
+    /// Values on lists.
+    pub count: u64,
+    /// Lists.
+    pub lists: u64,
+    /// Whether the kernel matches addresses against this set; if not, why.
+    pub kernel: String,
+}
+
+/// The thread's own things.
+struct Watch {
+    capture: EbpfCapture,
+    sensor: Sensor,
+    summaries: mpsc::Sender<Summary>,
+    tallies: Arc<Tallies>,
+    told: Vec<(&'static str, u64)>,
+    indicators: Indicators,
+}
+
+/// Captures until it is told to stop. `started` hears whether capture could begin.
+///
+/// # Errors
+/// Capture broke off.
+pub fn run(
+    plan: Plan,
+    commands: &Receiver<Command>,
+    summaries: mpsc::Sender<Summary>,
+    tallies: Arc<Tallies>,
+    started: oneshot::Sender<anyhow::Result<Report>>,
+) -> anyhow::Result<()> {
+    let mut watch = match Watch::begin(plan, summaries, tallies) {
+        Ok(watch) => watch,
+        Err(error) => {
+            // Whoever waits for the answer reports it; if nobody does, the process is ending.
+            drop(started.send(Err(error)));
+            return Ok(());
+        }
+    };
+    drop(started.send(Ok(watch.report())));
+    loop {
+        match commands.try_recv() {
+            Ok(Command::Indicators(set)) => watch.match_against(set),
+            Ok(Command::Report(answer)) => {
+                watch.gather();
+                drop(answer.send(watch.report()));
+            }
+            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return watch.end(),
+            Err(TryRecvError::Empty) => {}
+        }
+        let now = now_ns();
+        let wait = match watch.sensor.next_deadline() {
+            Some(deadline) if deadline > now => Duration::from_nanos(deadline - now),
+            _ => {
+                watch.close_window(now);
+                continue;
+            }
+        };
+        watch.take_events(wait.min(WAIT_MAX))?;
+        watch.pass_on();
+    }
+}
+
+impl Watch {
+    fn begin(
+        plan: Plan,
+        summaries: mpsc::Sender<Summary>,
+        tallies: Arc<Tallies>,
+    ) -> anyhow::Result<Self> {
+        let capture = EbpfCapture::open(plan.options).context("capture")?;
+        let to_ns = now_ns();
+        let local = addresses::of_host().context("read the host's addresses")?;
+        let capture_rung = capture.rung().name().to_owned();
+        let host = Host {
+            capture: capture_rung,
+            local,
+            ..plan.host
+        };
+        let mut config = SensorConfig::new(host, Clock::Caller);
+        config.window_ns = u64::try_from(plan.window.as_nanos()).unwrap_or(u64::MAX);
+        config.gap = plan.before.map(|(from_ns, why)| Gap {
+            from_ns,
+            to_ns,
+            why,
+        });
+        let mut watch = Self {
+            capture,
+            sensor: Sensor::new(config, Arc::default()),
+            summaries,
+            tallies,
+            told: Vec::new(),
+            indicators: Indicators::default(),
+        };
+        watch.sensor.on_tick(to_ns);
+        watch.match_against(plan.set);
+        Ok(watch)
+    }
+
+    /// Puts a set in force. If the kernel does not take its addresses, names are matched all the
+    /// same and the kernel goes on with the addresses it has.
+    fn match_against(&mut self, set: Arc<IndicatorSet>) {
+        let loaded = self.capture.load_set(set.address_nets(), set.version());
+        let kernel = match loaded {
+            Ok(_) => "yes".to_owned(),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(%error, "listed addresses not loaded into the kernel");
+                error
+            }
+        };
+        self.indicators = Indicators {
+            version: set.version(),
+            count: set.len() as u64,
+            lists: set.lists().len() as u64,
+            kernel,
+        };
+        self.sensor.set_indicators(set);
+    }
+
+    /// Waits for the kernel to tell something, and takes it.
+    fn take_events(&mut self, wait: Duration) -> anyhow::Result<()> {
+        let sensor = &mut self.sensor;
+        self.capture
+            .poll(wait, &mut |event| match event {
+                Event::Hit(hit) => sensor.on_kernel_hit(&hit),
+                Event::Flow(delta) => sensor.on_flow(&delta),
+                Event::Copy(copy) => sensor.on_copy(&copy),
+            })
+            .context("read from the kernel")?;
+        Ok(())
+    }
+
+    /// Reads what the kernel counted so far: flows first, so that every packet of a flow has been
+    /// counted as seen by the time that the counter is read.
+    fn gather(&mut self) {
+        let sensor = &mut self.sensor;
+        self.capture.scan(&mut |delta| sensor.on_flow(&delta));
+        for count in self.capture.counters() {
+            self.sensor.on_counts(&count);
+        }
+        for (at, (reason, total)) in self.tallies.read().into_iter().enumerate() {
+            let before = self.told.get(at).map_or(0, |(_, before)| *before);
+            if total > before {
+                let packets = total - before;
+                self.sensor.on_counts(&StageCount {
+                    stage: "spool",
+                    reason,
+                    packets,
+                    bytes: 0,
+                });
+            }
+        }
+        self.told = self.tallies.read().into();
+    }
+
+    fn close_window(&mut self, now_ns: u64) {
+        self.gather();
+        self.sensor.on_tick(now_ns);
+        self.pass_on();
+        if let Err(error) = self.capture.rescan() {
+            tracing::warn!(error = %anyhow::Error::new(error), "interfaces not looked for");
+        }
+        match addresses::of_host() {
+            Ok(local) => self.sensor.set_local(local),
+            Err(error) => tracing::warn!(%error, "addresses of the host not read"),
+        }
+    }
+
+    /// Passes summaries on while there is room for them.
+    fn pass_on(&mut self) {
+        while let Ok(room) = self.summaries.try_reserve() {
+            let Some(summary) = self.sensor.poll_output() else {
+                return;
+            };
+            room.send(summary);
+        }
+    }
+
+    /// Closes the open window, early as it is, and passes everything on.
+    fn end(mut self) -> anyhow::Result<()> {
+        self.take_events(Duration::ZERO)?;
+        self.gather();
+        self.sensor.finish(Some(now_ns()));
+        while let Some(summary) = self.sensor.poll_output() {
+            // Fails when nobody keeps summaries any more.
+            if self.summaries.blocking_send(summary).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Report {
+        let counters = self.sensor.counters();
+        let equation = counters.equation("kernel");
+        let counts = counters.totals().map(|counter| Count {
+            stage: counter.stage,
+            reason: counter.reason,
+            count: counter.count,
+        });
+        Report {
+            rung: self.capture.rung().name().to_owned(),
+            interfaces: self
+                .capture
+                .interfaces()
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+            packets: Packets {
+                seen: equation.seen.count,
+                flow: equation.flow.count,
+                not_flow: equation.not_flow.count,
+                lost: equation.lost.count,
+                unsettled: equation.unsettled.count,
+                equation_holds: equation.holds(),
+            },
+            counters: counts.collect(),
+            indicators: self.indicators.clone(),
+        }
+    }
+}
+
+/// The time, nanoseconds since the epoch.
+pub fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
