@@ -11,6 +11,8 @@
 //! durable, so that one which could not be stored is judged alike when it comes again.
 
 mod chain;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -83,20 +83,23 @@ impl Boots {
         self.runs.entry(link.boot).or_default().commit(link);
     }
 
-    /// Takes a stored link in. What is missing below the lowest is found out by
-    /// [`Boots::finish_restore`].
+    /// Takes a stored link in; whatever the order, [`Boots::finish_restore`] sees to the bounds.
     pub(super) fn restore(&mut self, link: &Link) {
-        self.commit(link);
+        self.runs.entry(link.boot).or_default().put(link);
     }
 
-    /// A run that comes back with fewer links than are kept has lost none: what is missing below
-    /// them never came. Of a full one it cannot be known, and the rest counts as seen.
+    /// A run that comes back with fewer links than are kept has lost none: what is missing among and
+    /// below them never came. Of a full one that cannot be known, and what lies below counts as seen.
     pub(super) fn finish_restore(&mut self) {
         for run in self.runs.values_mut() {
+            run.cut();
             if run.links.len() >= LINKS_MAX {
                 let lowest = run.links.first_key_value().map_or(0, |(&lowest, _)| lowest);
                 run.floor = run.floor.max(lowest);
             }
+        }
+        while self.runs.len() > BOOTS_MAX {
+            self.forget_oldest();
         }
     }
 
@@ -152,17 +155,27 @@ impl Run {
 
     /// Numbers from the floor on that have not come.
     fn missing(&self) -> u64 {
-        (self.next - self.floor).saturating_sub(self.links.len() as u64)
+        let numbers = self.next.saturating_sub(self.floor);
+        numbers.saturating_sub(self.links.len() as u64)
     }
 
     fn commit(&mut self, link: &Link) {
+        self.put(link);
+        self.cut();
+    }
+
+    fn put(&mut self, link: &Link) {
         self.links
             .insert(link.sequence, (link.digest, link.previous));
         self.next = self.next.max(link.sequence.saturating_add(1));
         self.signed_at_ms = self.signed_at_ms.max(link.signed_at_ms);
+    }
+
+    /// Lets the lowest links go that are too many; what is missing among them never comes any more.
+    fn cut(&mut self) {
         while self.links.len() > LINKS_MAX {
             if let Some((lowest, _)) = self.links.pop_first() {
-                self.floor = lowest + 1;
+                self.floor = lowest.saturating_add(1);
             }
         }
     }

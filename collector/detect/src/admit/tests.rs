@@ -1,0 +1,389 @@
+use picket_wire::{AgentId, BootId, Chain, Digest, Gap, Signer, Summary};
+use proptest::prelude::*;
+
+use super::{Admission, Admitted, KnownAgent, Refusal, Settings, Standing};
+use crate::event::SensorWord;
+use crate::limits::{BOOTS_MAX, LINKS_MAX};
+use crate::testing::{speaker, summary};
+
+const NOW: u64 = 1_700_000_000_000;
+const HOUR: u64 = 3_600_000;
+
+fn signer() -> Signer {
+    Signer::from_seed(&[7; 32])
+}
+
+fn known() -> KnownAgent {
+    let host = speaker();
+    let key = signer().public_key();
+    KnownAgent {
+        id: AgentId::of_key(&key.0),
+        key,
+        account: host.account,
+        region: host.region,
+        instance: host.instance,
+        revoked: false,
+    }
+}
+
+fn admission() -> Admission {
+    Admission::new([known()], Settings::default())
+}
+
+fn chain(boot: u8) -> Chain {
+    Chain::new(known().id, BootId([boot; 16]))
+}
+
+fn seal(chain: &mut Chain) -> Vec<u8> {
+    chain.seal(&summary(speaker()), NOW, &signer())
+}
+
+/// Envelopes 0..n of one run.
+fn run(boot: u8, n: usize) -> Vec<Vec<u8>> {
+    let mut chain = chain(boot);
+    (0..n).map(|_| seal(&mut chain)).collect()
+}
+
+fn admit(admission: &mut Admission, bytes: &[u8]) -> Result<Standing, Refusal> {
+    let admitted = admission.judge(bytes, NOW)?;
+    admission.commit(&admitted);
+    Ok(admitted.standing)
+}
+
+fn reason(judged: Result<Admitted, Refusal>) -> &'static str {
+    judged.map_or_else(|refusal| refusal.reason(), |_| "admitted")
+}
+
+#[test]
+fn a_chain_is_admitted_in_order() {
+    let mut admission = admission();
+    let run = run(1, 3);
+    assert_eq!(admit(&mut admission, &run[0]), Ok(Standing::First));
+    assert_eq!(admit(&mut admission, &run[1]), Ok(Standing::Next));
+    assert_eq!(admit(&mut admission, &run[2]), Ok(Standing::Next));
+    assert_eq!(admission.counters()["admitted"], 3);
+}
+
+#[test]
+fn each_refusal_has_its_own_reason_and_is_counted_and_leaves_no_trace() {
+    let good = run(1, 1).remove(0);
+    let mut tampered = good.clone();
+    let middle = tampered.len() / 2;
+    tampered[middle] ^= 1;
+    let by_stranger = chain(1).seal(&summary(speaker()), NOW, &Signer::from_seed(&[8; 32]));
+    let unknown =
+        Chain::new(AgentId([9; 16]), BootId([1; 16])).seal(&summary(speaker()), NOW, &signer());
+    let mut elsewhere = summary(speaker());
+    elsewhere.host.instance = "i-0ffffffffffffffff".into();
+    let wrong_host = chain(1).seal(&elsewhere, NOW, &signer());
+    let early = chain(1).seal(&summary(speaker()), NOW + HOUR, &signer());
+    let late = chain(1).seal(&summary(speaker()), NOW - 24 * 8 * HOUR, &signer());
+    let large = vec![0xd2; picket_wire::limits::ENVELOPE_BYTES_MAX + 1];
+    let rows: [(&str, &[u8]); 8] = [
+        ("tampered", &tampered),
+        ("tampered", &by_stranger),
+        ("unknown_key", &unknown),
+        ("wrong_host", &wrong_host),
+        ("clock", &early),
+        ("clock", &late),
+        ("malformed", b"{\"not\":\"an envelope\"}"),
+        ("too_large", &large),
+    ];
+    let mut admission = admission();
+    for (expected, bytes) in rows {
+        let before = admission.counters()[expected];
+        assert_eq!(reason(admission.judge(bytes, NOW)), expected);
+        assert_eq!(admission.counters()[expected], before + 1);
+    }
+    // None of them took a place: the chain begins as if nothing had been.
+    assert_eq!(admit(&mut admission, &good), Ok(Standing::First));
+    assert_eq!(reason(admission.judge(&good, NOW)), "replayed");
+}
+
+#[test]
+fn every_reason_is_counted_from_the_beginning() {
+    let counters = admission().counters();
+    assert_eq!(counters.len(), Refusal::REASONS.len() + 1);
+    assert!(Refusal::REASONS.is_sorted());
+}
+
+#[test]
+fn the_host_is_account_region_and_instance() {
+    let fields: [fn(&mut Summary); 3] = [
+        |s| s.host.account = "999999999999".into(),
+        |s| s.host.region = "us-east-1".into(),
+        |s| s.host.instance = "i-1".into(),
+    ];
+    for change in fields {
+        let mut other = summary(speaker());
+        change(&mut other);
+        let bytes = chain(1).seal(&other, NOW, &signer());
+        assert_eq!(reason(admission().judge(&bytes, NOW)), "wrong_host");
+    }
+}
+
+#[test]
+fn a_revoked_agent_and_the_development_key_are_refused() {
+    let good = run(1, 1).remove(0);
+    let mut admission = admission();
+    let revoked = KnownAgent {
+        revoked: true,
+        ..known()
+    };
+    admission.set_agent(revoked);
+    assert_eq!(reason(admission.judge(&good, NOW)), "revoked");
+    admission.set_agent(known());
+    assert_eq!(reason(admission.judge(&good, NOW)), "admitted");
+
+    let development = Signer::development();
+    let agent = KnownAgent {
+        key: development.public_key(),
+        ..known()
+    };
+    let mut admission = Admission::new([agent], Settings::default());
+    let bytes = chain(1).seal(&summary(speaker()), NOW, &development);
+    assert_eq!(reason(admission.judge(&bytes, NOW)), "development_key");
+}
+
+#[test]
+fn the_clock_may_be_five_minutes_fast_and_a_spool_seven_days_old() {
+    let check = |signed_at_ms, expected| {
+        let bytes = chain(1).seal(&summary(speaker()), signed_at_ms, &signer());
+        assert_eq!(reason(admission().judge(&bytes, NOW)), expected);
+    };
+    check(NOW + 5 * 60_000, "admitted");
+    check(NOW + 5 * 60_000 + 1, "clock");
+    check(NOW - 7 * 24 * HOUR, "admitted");
+    check(NOW - 7 * 24 * HOUR - 1, "clock");
+    check(u64::MAX, "clock");
+    check(0, "clock");
+}
+
+#[test]
+fn judging_alone_changes_nothing() {
+    let mut admission = admission();
+    let run = run(1, 2);
+    for _ in 0..3 {
+        let admitted = admission.judge(&run[0], NOW).unwrap();
+        assert_eq!(admitted.standing, Standing::First);
+    }
+    let gap = admission.judge(&run[1], NOW).unwrap();
+    assert_eq!(gap.standing, Standing::Gap { missing: 1 });
+    assert_eq!(admit(&mut admission, &run[0]), Ok(Standing::First));
+}
+
+#[test]
+fn a_gap_is_told_and_filled() {
+    let mut admission = admission();
+    let run = run(1, 5);
+    assert_eq!(admit(&mut admission, &run[0]), Ok(Standing::First));
+    let told = admission.judge(&run[3], NOW).unwrap();
+    assert_eq!(told.standing, Standing::Gap { missing: 2 });
+    let words: Vec<SensorWord> = told.sensor_events().into_iter().map(|e| e.word).collect();
+    let boot = BootId([1; 16]);
+    assert_eq!(words, [SensorWord::Missing { boot, envelopes: 2 }]);
+    admission.commit(&told);
+    assert_eq!(
+        admit(&mut admission, &run[2]),
+        Ok(Standing::Late { missing: 1 })
+    );
+    assert_eq!(
+        admit(&mut admission, &run[1]),
+        Ok(Standing::Late { missing: 0 })
+    );
+    assert_eq!(admit(&mut admission, &run[4]), Ok(Standing::Next));
+}
+
+#[test]
+fn what_the_agent_says_of_its_own_blindness_is_told() {
+    let mut blind = summary(speaker());
+    blind.gap = Some(Gap {
+        from_ns: 5,
+        to_ns: 9,
+        why: "killed".into(),
+    });
+    let bytes = chain(1).seal(&blind, NOW, &signer());
+    let events = admission().judge(&bytes, NOW).unwrap().sensor_events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].host.instance, speaker().instance);
+    assert!(matches!(&events[0].word, SensorWord::Blind { why, .. } if why == "killed"));
+}
+
+#[test]
+fn forks_are_told_from_repetitions() {
+    let fork = |bytes: &[u8], committed: &[Vec<u8>]| {
+        let mut admission = admission();
+        for bytes in committed {
+            admit(&mut admission, bytes).unwrap();
+        }
+        reason(admission.judge(bytes, NOW))
+    };
+    let run = run(1, 4);
+    let other = |chain: Chain| {
+        let mut chain = chain;
+        chain.seal(&summary(speaker()), NOW + 1, &signer())
+    };
+    let at = |sequence, previous| Chain {
+        sequence,
+        previous,
+        ..chain(1)
+    };
+    let second = other(at(1, Digest::of(&run[0])));
+    // Another of the same number; one that does not name the one before; one that is not named by
+    // the one after; a first that names something.
+    assert_eq!(fork(&second, &run[..2]), "fork");
+    assert_eq!(fork(&other(at(2, Digest([3; 32]))), &run[..2]), "fork");
+    assert_eq!(fork(&second, &[run[0].clone(), run[2].clone()]), "fork");
+    assert_eq!(fork(&other(at(0, Digest([3; 32]))), &[]), "fork");
+    // The real ones.
+    assert_eq!(fork(&run[1], &run[..2]), "replayed");
+    assert_eq!(fork(&run[2], &run[..2]), "admitted");
+    assert_eq!(fork(&run[1], &[run[0].clone(), run[2].clone()]), "admitted");
+}
+
+#[test]
+fn refusals_speak_of_a_sensor_only_where_they_name_one() {
+    let mut admission = admission();
+    let run = run(1, 2);
+    admit(&mut admission, &run[0]).unwrap();
+    let mut elsewhere = summary(speaker());
+    elsewhere.host.instance = "i-1".into();
+    let mut chain_on = Chain {
+        sequence: 1,
+        previous: Digest::of(&run[0]),
+        ..chain(1)
+    };
+    let wrong_host = chain_on.seal(&elsewhere, NOW, &signer());
+    let refusal = admission.judge(&wrong_host, NOW).unwrap_err();
+    let event = admission.sensor_event(&refusal, NOW).unwrap();
+    assert_eq!(event.host.instance, speaker().instance);
+    assert_eq!(
+        event.word,
+        SensorWord::Refused {
+            reason: "wrong_host"
+        }
+    );
+    for bytes in [&run[0][..], b"junk"] {
+        let refusal = admission.judge(bytes, NOW).unwrap_err();
+        assert_eq!(admission.sensor_event(&refusal, NOW), None);
+    }
+}
+
+#[test]
+fn two_runs_of_one_agent_go_on_side_by_side() {
+    let mut admission = admission();
+    let (old, new) = (run(1, 3), run(2, 2));
+    assert_eq!(admit(&mut admission, &old[0]), Ok(Standing::First));
+    assert_eq!(admit(&mut admission, &new[0]), Ok(Standing::First));
+    assert_eq!(admit(&mut admission, &old[1]), Ok(Standing::Next));
+    assert_eq!(admit(&mut admission, &new[1]), Ok(Standing::Next));
+    assert_eq!(admit(&mut admission, &old[2]), Ok(Standing::Next));
+}
+
+#[test]
+fn a_run_that_was_forgotten_does_not_come_again() {
+    let mut admission = admission();
+    let boots = BOOTS_MAX as u8 + 3;
+    let mut first = Vec::new();
+    for boot in 0..boots {
+        let bytes = chain(boot).seal(&summary(speaker()), NOW + u64::from(boot), &signer());
+        assert_eq!(admit(&mut admission, &bytes), Ok(Standing::First));
+        first.push(bytes);
+    }
+    for bytes in &first {
+        assert_eq!(reason(admission.judge(bytes, NOW)), "replayed");
+    }
+    let fresh = chain(boots).seal(&summary(speaker()), NOW + HOUR / 60, &signer());
+    assert_eq!(reason(admission.judge(&fresh, NOW)), "admitted");
+}
+
+#[test]
+fn links_are_bounded_and_what_is_below_them_counts_as_seen() {
+    let mut boots = super::chain::Boots::default();
+    let link = |sequence| super::Link {
+        agent: known().id,
+        boot: BootId([1; 16]),
+        sequence,
+        digest: Digest([sequence as u8; 32]),
+        previous: Digest::default(),
+        signed_at_ms: NOW,
+    };
+    let header = |sequence| picket_wire::Header {
+        agent: known().id,
+        boot: BootId([1; 16]),
+        sequence,
+        previous: Digest::default(),
+        signed_at_ms: NOW,
+    };
+    for sequence in 0..LINKS_MAX as u64 * 2 {
+        boots.commit(&link(sequence));
+    }
+    let place = |sequence| boots.place(&header(sequence), &Digest([0xee; 32]));
+    assert_eq!(place(0), super::Place::Seen);
+    assert_eq!(place(LINKS_MAX as u64 - 1), super::Place::Seen);
+    assert_eq!(place(LINKS_MAX as u64), super::Place::Forks);
+    boots.commit(&link(u64::MAX));
+    boots.commit(&link(u64::MAX));
+    assert_eq!(place_of(&boots, u64::MAX), super::Place::Forks);
+
+    fn place_of(boots: &super::chain::Boots, sequence: u64) -> super::Place {
+        let header = picket_wire::Header {
+            agent: AgentId::default(),
+            boot: BootId([1; 16]),
+            sequence,
+            previous: Digest::default(),
+            signed_at_ms: NOW,
+        };
+        boots.place(&header, &Digest([0xee; 32]))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// In whatever order and however often, each envelope is admitted once, and in the end none is
+    /// missing; a restart in the middle makes no difference.
+    #[test]
+    fn each_envelope_is_admitted_once(
+        order in prop::collection::vec(0usize..12, 0..40),
+        restart_at in 0usize..40,
+    ) {
+        let run = run(1, 12);
+        let mut admission = admission();
+        let mut links = Vec::new();
+        let all = order.iter().copied().chain(0..12).enumerate();
+        let mut last = None;
+        for (step, at) in all {
+            if step == restart_at {
+                admission = self::admission();
+                admission.restore(links.iter().rev().copied());
+            }
+            match admission.judge(&run[at], NOW) {
+                Ok(admitted) => {
+                    admission.commit(&admitted);
+                    links.push(admitted.link());
+                    last = Some(admitted.standing);
+                }
+                Err(refusal) => prop_assert_eq!(refusal.reason(), "replayed"),
+            }
+        }
+        prop_assert_eq!(links.len(), 12);
+        let complete = matches!(last, Some(Standing::Next | Standing::First | Standing::Late { missing: 0 }));
+        prop_assert!(complete, "{:?}", last);
+    }
+
+    /// A change of any byte is refused, whatever it does.
+    #[test]
+    fn no_changed_byte_is_admitted(at in any::<prop::sample::Index>(), by in 1u8..) {
+        let mut bytes = run(1, 1).remove(0);
+        let at = at.index(bytes.len());
+        bytes[at] ^= by;
+        prop_assert!(admission().judge(&bytes, NOW).is_err());
+    }
+
+    /// Any bytes are judged.
+    #[test]
+    fn any_bytes_are_judged(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        prop_assert!(admission().judge(&bytes, NOW).is_err());
+    }
+}

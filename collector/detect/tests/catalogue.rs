@@ -1,0 +1,114 @@
+//! What is documented about findings and settings is what the code has.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use picket_detect::analyzer::catalogue;
+use picket_detect::finding::Origin;
+use picket_detect::settings::Settings;
+
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/findings.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The types in the first column of the first table, with the severity that stands first.
+fn documented(page: &str) -> BTreeSet<(String, String)> {
+    let own = page.split("\n# ").next().unwrap();
+    own.lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|row| {
+            let mut columns = row.split('|');
+            let name = columns.next().unwrap().trim().trim_end_matches('`');
+            let severity = columns.next().unwrap().trim();
+            let first = severity.split(';').next().unwrap();
+            (name.to_owned(), first.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn names_of_our_own_are_documented_and_no_others() {
+    let own: BTreeSet<(String, String)> = catalogue()
+        .flat_map(|(_, types)| types)
+        .filter(|kind| kind.origin == Origin::Picket)
+        .map(|kind| (kind.name.to_owned(), format!("{:.1}", kind.severity)))
+        .collect();
+    assert!(!own.is_empty());
+    assert_eq!(documented(&page()), own);
+}
+
+#[test]
+fn names_follow_the_grammar() {
+    for (id, types) in catalogue() {
+        assert!(!types.is_empty(), "{id} reports nothing");
+        for kind in types {
+            let name = kind.name;
+            let (purpose, rest) = name.split_once(':').unwrap();
+            let (resource, family) = rest.split_once('/').unwrap();
+            let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric());
+            assert!(is_word(purpose), "{name}");
+            assert!(["EC2", "IAMUser"].contains(&resource), "{name}");
+            assert!(!family.is_empty(), "{name}");
+            assert!((1.0..=10.0).contains(&kind.severity), "{name}");
+        }
+    }
+}
+
+/// The names that GuardDuty has, where its catalogue is at hand.
+#[test]
+fn names_of_guardduty_are_in_its_catalogue() {
+    let shared = std::env::var_os("PICKET_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        Into::into,
+    );
+    let path = shared.join("guardduty-findings.tsv");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        println!("skipped: no {}", path.display());
+        return;
+    };
+    let known: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.split('\t').next())
+        .collect();
+    for kind in catalogue().flat_map(|(_, types)| types) {
+        let theirs = kind.origin == Origin::GuardDuty;
+        assert_eq!(known.contains(kind.name), theirs, "{}", kind.name);
+    }
+}
+
+#[test]
+fn detections_are_sorted_by_id_and_each_has_its_table_of_settings() {
+    let ids: Vec<&str> = catalogue().map(|(id, _)| id).collect();
+    assert!(ids.is_sorted());
+    let settings = serde_json::to_value(Settings::default()).unwrap();
+    let tables: Vec<&str> = settings["detections"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(tables, ids);
+}
+
+#[test]
+fn settings_are_strict_and_go_through_toml() {
+    let text = toml::to_string(&Settings::default()).unwrap();
+    assert_eq!(
+        toml::from_str::<Settings>(&text).unwrap(),
+        Settings::default()
+    );
+    assert_eq!(toml::from_str::<Settings>("").unwrap(), Settings::default());
+    let changed = "[detections.port_scan]\nports_min = 99\n";
+    let settings: Settings = toml::from_str(changed).unwrap();
+    assert_ne!(settings, Settings::default());
+    for wrong in [
+        "[detections.port_scan]\nport_min = 99\n",
+        "[detections.portscan]\n",
+        "[correlations.instance_story]\nhours = 1\n",
+        "[accounts]\nours = []\n",
+    ] {
+        let error = toml::from_str::<Settings>(wrong).unwrap_err().to_string();
+        assert!(error.contains("unknown field"), "{wrong}: {error}");
+    }
+}
