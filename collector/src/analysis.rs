@@ -315,7 +315,7 @@ impl Analysis {
         let time_ns = event.time_ns().min(now_ns);
         let newest = analyst.newest_ns.entry(source).or_default();
         *newest = time_ns.max(*newest);
-        let watermark = newest.saturating_sub(lateness_ns(source));
+        let watermark = newest.saturating_sub(source.lateness_ns());
         analyst.analyzer.on_event(event);
         analyst.analyzer.advance(source, watermark);
     }
@@ -378,15 +378,6 @@ impl Analysis {
         if written.put_out > 0 {
             self.bell.notify_waiters();
         }
-    }
-}
-
-/// How late an event of a source may come and still meet its windows.
-fn lateness_ns(source: SourceKind) -> u64 {
-    const SECOND: u64 = 1_000_000_000;
-    match source {
-        SourceKind::Agent | SourceKind::Sensor => 30 * SECOND,
-        SourceKind::Cloudtrail => 30 * 60 * SECOND,
     }
 }
 
