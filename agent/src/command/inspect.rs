@@ -1,7 +1,7 @@
 //! `inspect`: decodes captures and prints every record, flow and total.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use picket_sense::decode::dns::AnswerData;
@@ -66,7 +66,7 @@ fn inspect(captures: &[PathBuf], printer: &mut Printer<impl Write>) -> ExitCode 
 }
 
 fn inspect_one(
-    capture: &PathBuf,
+    capture: &Path,
     inspector: &mut Inspector,
     printer: &mut Printer<impl Write>,
 ) -> Result<(), CaptureError> {

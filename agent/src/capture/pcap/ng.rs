@@ -85,7 +85,7 @@ impl Reader {
             let [_, _, _, _, length @ ..] = head;
             return self.section(source, length).map(|()| Next::Skipped);
         }
-        if length < FRAME_BYTES || length % 4 != 0 {
+        if length < FRAME_BYTES || !length.is_multiple_of(4) {
             return Err(Fault::BlockLength { kind, length });
         }
         let body = length - FRAME_BYTES;
@@ -125,7 +125,7 @@ impl Reader {
             (other, _) => return Err(Fault::ByteOrder(other)),
         };
         let length = self.order.u32(length);
-        if length < 28 || length % 4 != 0 {
+        if length < 28 || !length.is_multiple_of(4) {
             return Err(Fault::BlockLength {
                 kind: SECTION,
                 length,
