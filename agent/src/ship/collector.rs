@@ -35,6 +35,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 pub struct Collector {
     client: Client,
     envelopes: Url,
+    health: Url,
 }
 
 /// What the collector says of one envelope.
@@ -100,7 +101,12 @@ impl Collector {
             .user_agent(concat!("picket-agent/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("set up the HTTP client")?;
-        Ok(Self { client, envelopes })
+        let health = envelopes.join("health").context("collector address")?;
+        Ok(Self {
+            client,
+            envelopes,
+            health,
+        })
     }
 
     /// Posts a batch and returns what is said of each envelope.
@@ -148,7 +154,7 @@ impl Collector {
     /// # Errors
     /// [`PostError::Unreachable`].
     pub async fn knock(&self) -> Result<Option<SystemTime>, PostError> {
-        let request = self.client.get(self.envelopes.clone());
+        let request = self.client.get(self.health.clone());
         let response = request.send().await.map_err(unreachable)?;
         let date = response
             .headers()

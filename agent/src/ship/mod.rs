@@ -15,7 +15,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use collector::{Collector, PostError, Status, Verdict};
 
@@ -102,9 +102,11 @@ impl Shipper {
             match self.ship(&batch).await {
                 Outcome::Moved => self.pause = PAUSE_MIN,
                 Outcome::Stuck => {
+                    let failed = Instant::now();
                     let pause = jittered(self.pause);
                     self.pause = (self.pause * 2).min(PAUSE_MAX);
                     self.rest(pause, &mut stop).await;
+                    sleep_until(failed + TRY_GAP).await;
                 }
                 // What the collector asks for holds for hits too.
                 Outcome::Busy(pause) => sleep(jittered(pause).max(pause)).await,
@@ -137,14 +139,10 @@ impl Shipper {
             }
             drop(stop.changed().await);
         };
-        let begin = tokio::time::Instant::now();
         tokio::select! {
-            () = sleep(pause) => return,
+            () = sleep(pause) => {}
             () = until_hit => {}
             () = stopped => {}
-        }
-        if pause > TRY_GAP {
-            tokio::time::sleep_until(begin + TRY_GAP).await;
         }
     }
 

@@ -1,0 +1,338 @@
+//! From the spool to a collector over real TLS.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod collector;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use collector::{Authority, Collector as TestCollector, Reply};
+use picket_agent::identity::{Identity, Sealer};
+use picket_agent::outbox::{Outbox, Shared};
+use picket_agent::ship::{Collector, PostError, Report, Shipper};
+use picket_agent::spool::{Depth, Spool, SpoolConfig};
+use picket_agent::state::StateFile;
+use picket_sense::{Clock, Sensor, SensorConfig};
+use picket_wire::{AgentId, BootId, Host, Summary};
+use tokio::sync::mpsc;
+
+/// A spool, the thread that fills it and a shipper that empties it.
+struct Bench {
+    shared: Arc<Shared>,
+    report: Arc<Mutex<Report>>,
+    summaries: Option<mpsc::Sender<Summary>>,
+    stop: tokio::sync::watch::Sender<bool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Bench {
+    fn new(folder: &Path, url: &str, authority: &Authority, boot: u8) -> Self {
+        let spool = Spool::open(&folder.join("spool"), SpoolConfig::default()).unwrap();
+        let shared = Shared::new(spool);
+        let report = Arc::new(Mutex::new(Report::default()));
+        let boot = BootId([boot; 16]);
+        let outbox = Outbox {
+            sealer: Sealer::new(AgentId([1; 16]), boot, Identity::development()),
+            shared: Arc::clone(&shared),
+            state: StateFile::begin(folder, boot).0,
+        };
+        let (summaries, kept) = mpsc::channel(64);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let collector = Collector::new(url, &[authority.file()]).unwrap();
+        let shipper = Shipper::new(collector, Arc::clone(&shared), Arc::clone(&report));
+        let shipping = move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(shipper.run(stopped));
+        };
+        let threads = vec![
+            thread::spawn(move || outbox.run(kept)),
+            thread::spawn(shipping),
+        ];
+        Self {
+            shared,
+            report,
+            summaries: Some(summaries),
+            stop,
+            threads,
+        }
+    }
+
+    fn put(&self, summary: Summary) {
+        self.summaries
+            .as_ref()
+            .unwrap()
+            .blocking_send(summary)
+            .unwrap();
+    }
+
+    fn depth(&self) -> Depth {
+        self.shared.spool().depth()
+    }
+
+    /// Waits for the spool to be so deep.
+    #[track_caller]
+    fn wait_for_depth(&self, envelopes: u64) {
+        wait_until("the spool", || self.depth().envelopes == envelopes);
+    }
+
+    /// Ends the thread that fills the spool, and the shipper once the spool is empty.
+    fn finish(mut self) -> Report {
+        self.summaries = None;
+        self.threads.remove(0).join().unwrap();
+        self.stop.send_replace(true);
+        self.threads.remove(0).join().unwrap();
+        let report = self.report.lock().unwrap();
+        report.clone()
+    }
+}
+
+#[track_caller]
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < limit, "{what} did not come");
+        thread::yield_now();
+    }
+}
+
+fn window(n: u64) -> Summary {
+    let mut sensor = Sensor::new(
+        SensorConfig::new(Host::default(), Clock::Caller),
+        Arc::default(),
+    );
+    sensor.on_tick(n * SensorConfig::WINDOW_NS);
+    sensor.finish(None);
+    sensor.poll_output().unwrap()
+}
+
+fn hit(n: u64) -> Summary {
+    Summary {
+        immediate: true,
+        ..window(n)
+    }
+}
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+#[test]
+fn a_hit_overtakes_windows_and_goes_at_once() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    let bench = Bench::new(folder.path(), &server.url(), &authority, 1);
+    // The first connection is made before the clock runs.
+    bench.put(hit(0));
+    server.wait_for("the first", |all| all.len() == 1);
+    let mut took = Vec::new();
+    for n in 1..=20 {
+        let begin = Instant::now();
+        bench.put(hit(n));
+        let arrived = server.wait_for("a hit", |all| all.len() as u64 == n + 1);
+        took.push(arrived[usize::try_from(n).unwrap()].at - begin);
+    }
+    took.sort();
+    println!(
+        "hit to collector: median {:?}, longest {:?}",
+        took[10], took[19]
+    );
+    for n in 0..3 {
+        bench.put(window(n));
+    }
+    bench.put(hit(99));
+    let all = server.wait_for("windows", |all| all.len() == 25);
+    bench.wait_for_depth(0);
+    let report = bench.finish();
+    assert_eq!(
+        (report.accepted, report.duplicate, report.trouble),
+        (25, 0, None)
+    );
+    assert!(report.last_ack_s.is_some());
+    let mut sequences: Vec<u64> = all.iter().map(|one| one.header.sequence).collect();
+    sequences.sort_unstable();
+    assert_eq!(sequences, (0..25).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_lost_while_the_collector_is_away() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    let (url, address) = (server.url(), server.address.to_string());
+    let bench = Bench::new(folder.path(), &url, &authority, 1);
+    bench.put(hit(0));
+    server.wait_for("the first", |all| all.len() == 1);
+    bench.wait_for_depth(0);
+    drop(server);
+    for n in 0..100 {
+        bench.put(if n % 10 == 0 { hit(n) } else { window(n) });
+    }
+    bench.wait_for_depth(100);
+    wait_until("trouble", || bench.report.lock().unwrap().trouble.is_some());
+    let server = TestCollector::start(&authority, &address, None);
+    let all = server.wait_for("everything", |all| all.len() == 100);
+    // Ten hits first, if the first post after the outage had not begun before.
+    let first_window = all.iter().position(|one| !one.summary.immediate).unwrap();
+    assert_eq!(first_window, 10, "hits go first");
+    let mut sequences: Vec<u64> = all.iter().map(|one| one.header.sequence).collect();
+    sequences.sort_unstable();
+    assert_eq!(sequences, (1..101).collect::<Vec<_>>());
+    bench.wait_for_depth(0);
+    assert_eq!(bench.finish().trouble, None);
+}
+
+#[test]
+fn what_an_earlier_run_left_is_shipped_by_the_next() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    // Nobody listens at port 1.
+    let bench = Bench::new(folder.path(), "https://127.0.0.1:1", &authority, 1);
+    for n in 0..3 {
+        bench.put(window(n));
+    }
+    bench.wait_for_depth(3);
+    // As after a kill: nothing is finished, only the files are there.
+    std::mem::forget(bench);
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    let bench = Bench::new(folder.path(), &server.url(), &authority, 2);
+    bench.put(hit(9));
+    let all = server.wait_for("both runs", |all| all.len() == 4);
+    let of = |boot: u8| {
+        all.iter()
+            .filter(|one| one.header.boot == BootId([boot; 16]))
+            .count()
+    };
+    assert_eq!((of(1), of(2)), (3, 1));
+    bench.wait_for_depth(0);
+    bench.finish();
+}
+
+#[test]
+fn refusals_for_good_are_dropped_and_others_kept() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    let known = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let now_known = Arc::clone(&known);
+    server.answer(move |header| match header.sequence {
+        0 => Reply::Refuse("malformed"),
+        1 if !now_known.load(std::sync::atomic::Ordering::Relaxed) => Reply::Refuse("unknown_key"),
+        _ => Reply::Accept,
+    });
+    let bench = Bench::new(folder.path(), &server.url(), &authority, 1);
+    for n in 0..3 {
+        bench.put(hit(n));
+    }
+    server.wait_for("the third", |all| all.len() == 1);
+    bench.wait_for_depth(1);
+    wait_until("the refusal", || {
+        let report = bench.report.lock().unwrap();
+        report.refused.get("malformed") == Some(&1)
+            && report
+                .refused
+                .get("unknown_key")
+                .is_some_and(|times| *times > 1)
+    });
+    let trouble = bench.report.lock().unwrap().trouble.clone();
+    assert!(trouble.unwrap().contains("unknown_key"));
+    let dropped = bench.shared.tallies.read();
+    assert!(dropped.contains(&("dropped_refused", 1)), "{dropped:?}");
+    known.store(true, std::sync::atomic::Ordering::Relaxed);
+    server.wait_for("the second", |all| {
+        all.iter().any(|one| one.header.sequence == 1)
+    });
+    bench.wait_for_depth(0);
+    bench.finish();
+}
+
+#[test]
+fn an_envelope_nobody_answered_for_is_sent_again() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    let mut times = 0;
+    server.answer(move |_| {
+        times += 1;
+        match times {
+            1 => Reply::Silence,
+            2 => Reply::Status(500),
+            _ => Reply::Accept,
+        }
+    });
+    let bench = Bench::new(folder.path(), &server.url(), &authority, 1);
+    bench.put(hit(0));
+    server.wait_for("the envelope", |all| all.len() == 1);
+    bench.wait_for_depth(0);
+    assert_eq!(bench.finish().accepted, 1);
+}
+
+#[test]
+fn a_pause_that_the_collector_asks_for_is_kept() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    let mut busy = true;
+    server.answer(move |_| match std::mem::take(&mut busy) {
+        true => Reply::Busy(1),
+        false => Reply::Accept,
+    });
+    let bench = Bench::new(folder.path(), &server.url(), &authority, 1);
+    bench.put(hit(0));
+    server.wait_for_requests(1);
+    bench.put(hit(1));
+    server.wait_for("both", |all| all.len() == 2);
+    let requests = server.requests();
+    let pause = requests[1] - requests[0];
+    assert!(
+        pause >= Duration::from_millis(990),
+        "came back after {pause:?}"
+    );
+    bench.wait_for_depth(0);
+    bench.finish();
+}
+
+#[test]
+fn only_the_pinned_authority_and_tls_1_3_will_do() {
+    let (authority, other) = (Authority::new(), Authority::named("another"));
+    let post = |url: &str, pinned: &[&Authority]| {
+        let files: Vec<_> = pinned.iter().map(|authority| authority.file()).collect();
+        let collector = Collector::new(url, &files).unwrap();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        let identity = Identity::development();
+        let mut sealer = Sealer::new(AgentId([1; 16]), BootId([1; 16]), identity);
+        runtime.block_on(collector.post(&[sealer.seal(window(1), 1)]))
+    };
+    let told = |outcome: Result<Vec<_>, PostError>| match outcome {
+        Ok(_) => "taken".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    assert_eq!(told(post(&server.url(), &[&authority])), "taken");
+    assert_eq!(
+        told(post(&server.url(), &[&other, &authority])),
+        "taken",
+        "two pins"
+    );
+    let refused = told(post(&server.url(), &[&other]));
+    assert!(refused.contains("UnknownIssuer"), "{refused}");
+    let old = TestCollector::start_with(&authority, ANY_PORT, None, &rustls::version::TLS12);
+    let refused = told(post(&old.url(), &[&authority]));
+    assert!(refused.to_lowercase().contains("protocol"), "{refused}");
+    let elsewhere = server.url().replace("127.0.0.1", "127.0.0.2");
+    let refused = told(post(&elsewhere, &[&authority]));
+    assert!(!refused.contains("taken"), "{refused}");
+}
+
+#[test]
+fn the_collectors_time_is_asked() {
+    let authority = Authority::new();
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    let collector = Collector::new(&server.url(), &[authority.file()]).unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let date = runtime.block_on(collector.knock()).unwrap();
+    assert_eq!(
+        date,
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+    );
+}
