@@ -352,6 +352,8 @@ fn dns_over_tcp_many_in_a_segment_and_one_over_many() {
     assert_eq!(dns(&stream.chunks(41).collect::<Vec<_>>()), 3);
     assert_eq!(dns(&[&stream[..stream.len() - 1]]), 2);
     assert_eq!(dns(&[b"\0\x05hello"]), 0);
+    // From the middle of a message on, up to a segment that starts one.
+    assert_eq!(dns(&[b"some part of a zone", &stream]), 3);
 }
 
 #[test]

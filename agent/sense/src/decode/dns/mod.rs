@@ -255,11 +255,15 @@ impl StreamProtocol for OverTcp {
             Some(Service::Dns | Service::Llmnr) => {}
             _ => return Claim::No,
         }
-        let mut bytes = Bytes::new(view.bytes);
-        match (bytes.u16(), bytes.is_empty()) {
-            (None, _) => Claim::Unsure,
-            (Some(length), _) if length < 12 => Claim::No,
-            (Some(_), _) => Claim::Yes,
+        // A stream may be met in its middle, so the header has to make sense.
+        match view.bytes.first_chunk::<6>() {
+            None => Claim::Unsure,
+            Some(&[0, 0..12, ..]) => Claim::No,
+            Some(&[_, _, _, _, high, low]) => {
+                // OPCODE 3 is not given; bit Z must be zero (RFC 1035 4.1.1, RFC 2535 6.1).
+                let known = matches!(high >> 3 & 0x0f, 0..=2 | 4..=6) && low & 0x40 == 0;
+                if known { Claim::Yes } else { Claim::No }
+            }
         }
     }
 
