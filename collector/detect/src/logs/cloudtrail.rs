@@ -499,7 +499,7 @@ mod tests {
         }
         let cut = ApiCall::parse(&FULL.as_bytes()[..300], 0).unwrap_err();
         assert!(
-            matches!(cut, ApiCallError::NotJson { line: 4, .. }),
+            matches!(cut, ApiCallError::NotJson { line: 5, .. }),
             "{cut}"
         );
     }

@@ -66,6 +66,12 @@ pub enum SplitError {
         /// Where it stands.
         byte: u64,
     },
+    /// A string or a bracket follows something that asks for none: a quote or a comma is lost.
+    #[error("string or bracket out of place, at byte {byte}")]
+    Misplaced {
+        /// Where it stands.
+        byte: u64,
+    },
     /// Something other than an object, a list or a string.
     #[error("not JSON")]
     NotJson,
@@ -464,6 +470,10 @@ impl Splitter {
             Scan::Mismatch => {
                 let byte = self.base + self.at as u64;
                 self.fault(place, SplitError::Mismatch { byte })
+            }
+            Scan::Misplaced => {
+                let byte = self.base + self.at as u64;
+                self.fault(place, SplitError::Misplaced { byte })
             }
             Scan::Control => {
                 let byte = self.base + self.at as u64;

@@ -49,6 +49,7 @@ pub(super) enum Scan {
     TooDeep,
     Mismatch,
     Control,
+    Misplaced,
 }
 
 impl Object {
@@ -102,7 +103,12 @@ impl Object {
                 return Scan::More;
             };
             match byte {
-                b'"' => self.string = Some(*at + 1 - self.start),
+                b'"' => {
+                    if !self.may_begin(buffer, *at) {
+                        return Scan::Misplaced;
+                    }
+                    self.string = Some(*at + 1 - self.start);
+                }
                 b'\n' => *line += 1,
                 b'{' | b'[' => {
                     if self.depth == 1 && self.next == Role::Wrapper && !self.event {
@@ -110,6 +116,9 @@ impl Object {
                     }
                     if self.depth == EVENT_DEPTH_MAX {
                         return Scan::TooDeep;
+                    }
+                    if self.depth > 0 && !self.may_begin(buffer, *at) {
+                        return Scan::Misplaced;
                     }
                     self.depth += 1;
                     self.kinds = self.kinds << 1 | u128::from(byte == b'{');
@@ -137,6 +146,17 @@ impl Object {
             }
             *at += 1;
         }
+    }
+
+    /// Says whether a string or bracket may stand at `at`, going by what is shown before it. Catches
+    /// a lost quote or comma where it stands, before the next event is taken for a part of this one.
+    fn may_begin(&self, buffer: &[u8], at: usize) -> bool {
+        // The bytes of what is not kept may be gone.
+        self.keep == Keep::Nothing
+            || buffer[self.start..at]
+                .iter()
+                .rfind(|byte| !byte.is_ascii_whitespace())
+                .is_some_and(|byte| matches!(byte, b'{' | b'[' | b',' | b':'))
     }
 
     /// A string on the first level has ended: a name, or a value.

@@ -243,7 +243,7 @@ fn goes_on_behind_a_fault() {
         (
             "line cut between members",
             format!("{one}\n{}\n{three}\n", cut(22)),
-            "ends in the middle",
+            "string or bracket out of place, at byte 217",
         ),
         (
             "line with a brace too many",
@@ -441,5 +441,47 @@ fn any_bytes_are_taken() {
             out
         };
         assert_eq!(run(3), run(1_000), "round {round}");
+    }
+}
+
+/// One byte changed anywhere in the middle event may cost that event, never its neighbours.
+#[test]
+fn a_changed_byte_costs_at_most_its_event() {
+    let (one, two, three) = (event(1), event(2), event(3));
+    for (name, before, after) in [
+        ("lines", format!("{one}\n"), format!("\n{three}\n")),
+        (
+            "records",
+            format!(r#"{{"Records":[{one},"#),
+            format!(",{three}]}}"),
+        ),
+    ] {
+        for at in 0..two.len() {
+            for byte in *b"\0\n\"\\{}[],:x" {
+                let mut middle = two.clone().into_bytes();
+                middle[at] = byte;
+                let bytes = [before.as_bytes(), &middle, after.as_bytes()].concat();
+                let mut splitter = Splitter::default();
+                splitter.push(&bytes);
+                splitter.end();
+                let (mut found, mut pieces) = (Vec::new(), 0);
+                while let Some(piece) = splitter.next_piece() {
+                    pieces += 1;
+                    if let Piece::Event(event) = piece {
+                        found.push(event.json.to_vec());
+                    }
+                }
+                let mutated = String::from_utf8_lossy(&middle);
+                assert!(
+                    found.contains(&one.clone().into_bytes()),
+                    "{name}: {mutated}"
+                );
+                assert!(
+                    found.contains(&three.clone().into_bytes()),
+                    "{name}: {mutated}"
+                );
+                assert!(pieces <= 6, "{name}: {mutated}");
+            }
+        }
     }
 }
