@@ -5,9 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::detections::Occurrence;
 use crate::finding::{Finding, Picket, Service, finding_id, partition};
-use crate::limits::{
-    ARCHIVED_MAX, EVIDENCE_FIRST_MAX, EVIDENCE_MAX, FINDING_DAYS_MAX, FINDINGS_MAX,
-};
+use crate::limits::{ARCHIVED_MAX, EVIDENCE_ALWAYS, EVIDENCE_MAX, FINDING_DAYS_MAX, FINDINGS_MAX};
 use crate::time::Time;
 
 /// The open findings.
@@ -285,9 +283,8 @@ fn add(
     }
     for evidence in occurrence.evidence {
         let before = picket.evidence.len();
-        // Past the common bound a finding still keeps its very first events.
-        let full = *evidence_kept >= EVIDENCE_MAX && before >= EVIDENCE_FIRST_MAX / 10;
-        if full {
+        let grows = before >= EVIDENCE_ALWAYS && !picket.evidence.is_full();
+        if grows && *evidence_kept >= EVIDENCE_MAX {
             picket.evidence_left_out += 1;
             counters.evidence_left_out += 1;
             continue;
@@ -298,5 +295,131 @@ fn add(
         if after == before {
             picket.evidence_left_out += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::finding::{Action, Evidence, FindingType, Resource, Role, SensorEvidence};
+
+    const KIND: FindingType = FindingType::picket("Test:EC2/Ledger", 5.0);
+
+    fn occurrence(actor: &str, at: u64, severity: f64, evidence: usize) -> Occurrence {
+        Occurrence {
+            kind: &KIND,
+            rule: "test",
+            severity,
+            confidence: 0.5,
+            account: "111122223333".into(),
+            region: "eu-west-1".into(),
+            subject: "i-1".into(),
+            actor: actor.into(),
+            resource: Resource::instance("i-1".into(), None),
+            role: Role::Actor,
+            count: 1,
+            first_ns: at,
+            last_ns: at,
+            action: Action::Sensor {},
+            additional_info: BTreeMap::new(),
+            evidence: (0..evidence)
+                .map(|n| {
+                    Evidence::Sensor(SensorEvidence {
+                        time: Time(at),
+                        agent: String::new(),
+                        what: format!("{at}.{n}"),
+                    })
+                })
+                .collect(),
+            mitre: &[],
+            title: format!("at {at}"),
+            description: String::new(),
+            why: String::new(),
+            first_look: &[],
+        }
+    }
+
+    #[test]
+    fn the_worst_and_then_the_latest_occurrence_speaks() {
+        let check = |steps: &[(u64, f64)], title: &str, severity: f64| {
+            let mut ledger = Ledger::default();
+            for &(at, severity) in steps {
+                ledger.take(occurrence("a", at, severity, 1)).unwrap();
+            }
+            let finding = ledger.poll().unwrap();
+            assert_eq!((&*finding.title, finding.severity), (title, severity));
+            assert_eq!(ledger.poll(), None);
+        };
+        check(&[(1, 5.0), (2, 5.0)], "at 2", 5.0);
+        check(&[(2, 5.0), (1, 5.0)], "at 2", 5.0);
+        check(&[(1, 8.0), (2, 5.0)], "at 1", 8.0);
+        check(&[(1, 5.0), (2, 8.0)], "at 2", 8.0);
+    }
+
+    #[test]
+    fn counts_by_day_and_remembers_the_first_and_last() {
+        const DAY: u64 = 86_400 * 1_000_000_000;
+        let mut ledger = Ledger::default();
+        for at in [3 * DAY, DAY, DAY + 1, 2 * DAY] {
+            ledger.take(occurrence("a", at, 5.0, 1)).unwrap();
+        }
+        let finding = ledger.poll().unwrap();
+        assert_eq!(finding.service.count, 4);
+        assert_eq!(finding.service.event_first_seen, Time(DAY));
+        assert_eq!(finding.service.event_last_seen, Time(3 * DAY));
+        let days: Vec<u64> = finding.picket.days.values().copied().collect();
+        assert_eq!(days, [2, 1, 1]);
+    }
+
+    #[test]
+    fn what_only_adds_opens_nothing() {
+        let mut ledger = Ledger::default();
+        let more = |at| Occurrence {
+            count: 0,
+            ..occurrence("a", at, 5.0, 1)
+        };
+        assert!(ledger.take(more(1)).is_none());
+        ledger.take(occurrence("a", 2, 5.0, 1)).unwrap();
+        assert!(ledger.take(more(3)).is_some());
+        let finding = ledger.poll().unwrap();
+        assert_eq!((finding.count(), finding.picket.evidence.len()), (1, 2));
+    }
+
+    #[test]
+    fn findings_that_leave_are_told_first_and_counted() {
+        let mut ledger = Ledger::default();
+        let all = FINDINGS_MAX + FINDINGS_MAX / 8;
+        for at in 0..all {
+            let actor = at.to_string();
+            ledger.take(occurrence(&actor, at as u64, 5.0, 1)).unwrap();
+            assert!(ledger.open.len() <= FINDINGS_MAX);
+        }
+        let told = std::iter::from_fn(|| ledger.poll()).count();
+        assert_eq!(told, all);
+        let evicted = ledger.counters.findings_evicted;
+        assert_eq!(evicted as usize + ledger.open.len(), all);
+        assert_eq!(ledger.evidence, ledger.open.len());
+    }
+
+    #[test]
+    fn evidence_is_bounded_over_all_findings() {
+        let mut ledger = Ledger::default();
+        let mut pushed = 0;
+        for at in 0..3_000u64 {
+            ledger
+                .take(occurrence(&at.to_string(), at, 5.0, 120))
+                .unwrap();
+            pushed += 120;
+        }
+        assert!(ledger.evidence <= EVIDENCE_MAX + 3_000 * EVIDENCE_ALWAYS);
+        let left_out = ledger.counters.evidence_left_out as usize;
+        assert_eq!(ledger.evidence + left_out, pushed);
+        let shortest = ledger
+            .open
+            .values()
+            .map(|e| e.finding.picket.evidence.len());
+        assert_eq!(shortest.min(), Some(EVIDENCE_ALWAYS));
     }
 }

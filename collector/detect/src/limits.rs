@@ -16,9 +16,13 @@ pub const EVIDENCE_LAST_MAX: usize = 100;
 /// person looks at tens of them, a program at the finding's count.
 pub const EVIDENCE_DISTINCT_MAX: usize = 200;
 
-/// Events kept as evidence by all open findings together: about 100 MB at 400 bytes each. A finding
-/// that is over its first events goes on with the last ones in exchange.
+/// Events kept as evidence by all open findings together: about 100 MB at 400 bytes each. Beyond it a
+/// finding takes in its first [`EVIDENCE_ALWAYS`] events, and exchanges its last ones if it has them.
 pub const EVIDENCE_MAX: usize = 250_000;
+
+/// Events that every finding keeps, however many others there are. Chosen by hand: what a person reads
+/// before deciding.
+pub const EVIDENCE_ALWAYS: usize = 10;
 
 /// Days a finding counts its occurrences by. A year and a month, twice what anyone keeps findings.
 pub const FINDING_DAYS_MAX: usize = 400;

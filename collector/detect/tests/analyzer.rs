@@ -1,4 +1,8 @@
 //! The analyzer as its callers use it: deterministic, bounded, and going on after a restart.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 use picket_detect::event::{Event, SourceKind};
 use picket_detect::logs::cloudtrail::ApiCall;

@@ -1,4 +1,8 @@
 //! What is documented about findings and settings is what the code has.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -2,10 +2,11 @@
 //! Reads: calls of CloudTrail and S3; which bucket each trail writes to, as earlier calls told.
 //! Fires: at once, on success and on attempts that were denied or named a trail that is not there.
 //! Evidence: the call. Severity: high when the record stops, medium when it is narrowed; an attempt
-//! one band lower, a malformed one low. GuardDuty has all of them low; we do not, since whoever does
-//! this hides what comes next.
+//! one band lower, a malformed one low; so is the end of a trail that the same principal's
+//! infrastructure code made. GuardDuty has all of them low; we do not, since whoever does this hides
+//! what comes next.
 //! Innocent look-alikes: selectors that widen, updates that keep what is recorded, the deletion of
-//! other buckets. ATT&CK T1562.008.
+//! other buckets, plans that are undone. ATT&CK T1562.008.
 //! First look: whether a change was announced; what else this principal did in the hour before and
 //! what it did since; whether the record runs again.
 //! Actor key: the trail, event store or bucket.
@@ -35,6 +36,10 @@ pub struct Settings {
     pub stop_attempt_severity: f64,
     /// Severity of an attempt to narrow it, and of a call that could not have worked: 2.0, low.
     pub other_attempt_severity: f64,
+    /// Severity when infrastructure code deletes a trail, or the bucket of one, that the same
+    /// principal's infrastructure code made: 2.0, low. A user agent can be forged; having made the
+    /// trail cannot.
+    pub undone_severity: f64,
 }
 
 impl Default for Settings {
@@ -44,6 +49,7 @@ impl Default for Settings {
             narrowed_severity: 5.0,
             stop_attempt_severity: 5.0,
             other_attempt_severity: 2.0,
+            undone_severity: 2.0,
         }
     }
 }
@@ -75,13 +81,16 @@ impl Detection for CloudtrailLogging {
         let Some(blow) = blow(call, &context.history.trails) else {
             return;
         };
+        let trails = &context.history.trails;
         let outcome = Outcome::of(call);
-        out.push(occurrence(
-            call,
-            &blow,
-            severity(blow.harm, outcome, settings),
-            outcome,
-        ));
+        let is_undone = call.event_name.starts_with("Delete")
+            && trails.is_own_plan(call, blow.trail.as_deref().unwrap_or(&blow.target));
+        let severity = if is_undone {
+            settings.undone_severity
+        } else {
+            severity(blow.harm, outcome, settings)
+        };
+        out.push(occurrence(call, &blow, severity, outcome));
     }
 }
 
@@ -91,6 +100,8 @@ struct Blow {
     harm: Harm,
     /// The trail, event store or bucket.
     target: String,
+    /// The trail that writes to it, if it is a bucket.
+    trail: Option<String>,
     /// What was done to it, in words.
     what: String,
 }
@@ -143,6 +154,7 @@ fn blow(call: &ApiCall, trails: &Trails) -> Option<Blow> {
             Some(Blow {
                 harm: Harm::Stops,
                 target: bucket.to_owned(),
+                trail: Some(trail.to_owned()),
                 what: format!("deleted the bucket of trail {}", quote(trail)),
             })
         }
@@ -155,12 +167,14 @@ fn blow_at_trail(call: &ApiCall, trails: &Trails) -> Option<Blow> {
         Some(Blow {
             harm: Harm::Stops,
             target: target(call),
+            trail: None,
             what: what.to_owned(),
         })
     };
     let narrows = |what: String| Blow {
         harm: Harm::Narrows,
         target: target(call),
+        trail: None,
         what,
     };
     match &*call.event_name {
@@ -544,6 +558,42 @@ mod tests {
         };
         check_all(vec![trail(), moved("elsewhere")], Some(5.0));
         check_all(vec![trail(), moved("logs")], None);
+    }
+
+    #[test]
+    fn a_plan_that_its_maker_undoes() {
+        let by = |event: Event, agent: &str| {
+            let Event::Api(mut call) = event else {
+                return event;
+            };
+            call.user_agent = Some(agent.into());
+            Event::Api(call)
+        };
+        let make = || {
+            call(
+                "CreateTrail",
+                r#"{"name":"main","s3BucketName":"logs"}"#,
+                "",
+            )
+        };
+        let delete = || call("DeleteTrail", r#"{"name":"main"}"#, "");
+        let bucket = || call("DeleteBucket", r#"{"bucketName":"logs"}"#, "");
+        let terraform = "APN/1.0 HashiCorp/1.0 Terraform/1.1.2";
+        let check = |made_by, ended: Event, ended_by, expected| {
+            check_all(
+                vec![by(make(), made_by), by(ended, ended_by)],
+                Some(expected),
+            );
+        };
+        check(terraform, delete(), terraform, 2.0);
+        check(terraform, bucket(), terraform, 2.0);
+        // Ended by hand, or made by hand, or only stopped.
+        check(terraform, delete(), "aws-cli/2", 7.0);
+        check("aws-cli/2", delete(), terraform, 7.0);
+        check(terraform, bucket(), "aws-cli/2", 7.0);
+        let stop = call("StopLogging", r#"{"name":"main"}"#, "");
+        check(terraform, stop, terraform, 7.0);
+        check_all(vec![by(delete(), terraform)], Some(7.0));
     }
 
     #[test]

@@ -219,15 +219,6 @@ pub struct EvidenceLog {
     subjects: BTreeSet<String>,
 }
 
-/// What became of a piece of evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    /// It is kept and nothing else went.
-    Grown,
-    /// It is kept and an older one went.
-    Replaced,
-}
-
 impl EvidenceLog {
     /// How many events are kept.
     pub fn len(&self) -> usize {
@@ -245,23 +236,24 @@ impl EvidenceLog {
         self.first.iter().chain(&self.distinct).chain(last)
     }
 
+    /// Says whether another event takes the place of one, unless that is kept for its subject.
+    pub(crate) fn is_full(&self) -> bool {
+        self.last.len() >= EVIDENCE_LAST_MAX
+    }
+
     /// Takes an event in, which becomes the last one.
-    pub(crate) fn push(&mut self, evidence: Evidence) -> Kept {
+    pub(crate) fn push(&mut self, evidence: Evidence) {
         let fresh = self.note_subject(&evidence);
         if self.first.len() < EVIDENCE_FIRST_MAX {
             self.first.push(evidence);
-            return Kept::Grown;
+            return;
         }
         self.last.push_back((evidence, fresh));
-        if self.last.len() <= EVIDENCE_LAST_MAX {
-            return Kept::Grown;
-        }
-        match self.last.pop_front() {
-            Some((oldest, true)) if self.distinct.len() < EVIDENCE_DISTINCT_MAX => {
-                self.distinct.push(oldest);
-                Kept::Grown
-            }
-            _ => Kept::Replaced,
+        if self.last.len() > EVIDENCE_LAST_MAX
+            && let Some((oldest, true)) = self.last.pop_front()
+            && self.distinct.len() < EVIDENCE_DISTINCT_MAX
+        {
+            self.distinct.push(oldest);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which bucket each trail writes to, as far as calls have told.
+//! Which bucket each trail writes to and whose infrastructure code made it, as far as calls have told.
 
 use super::table::Table;
 use crate::limits::TRAILS_MAX;
@@ -7,11 +7,22 @@ use crate::logs::cloudtrail::ApiCall;
 /// Buckets of trails.
 #[derive(Debug)]
 pub(crate) struct Trails {
-    /// Bucket by (account, region, trail name).
-    bucket: Table<(String, String, String), String>,
+    /// By (account, region, trail name).
+    trails: Table<(String, String, String), Trail>,
     /// Trail names by (account, bucket).
     writers: Table<(String, String), Vec<String>>,
 }
+
+/// What is known of a trail.
+#[derive(Debug, Default)]
+struct Trail {
+    bucket: String,
+    /// The principal whose infrastructure code made it.
+    maker: Option<String>,
+}
+
+/// Programs that make and unmake what a plan says, as they call themselves in user agents.
+const PLANNERS: [&str; 4] = ["CloudFormation", "OpenTofu", "Pulumi", "Terraform"];
 
 /// Trails remembered for one bucket: one that collects for an organisation has many, and one is
 /// enough to know what it is.
@@ -20,7 +31,7 @@ const WRITERS_MAX: usize = 8;
 impl Default for Trails {
     fn default() -> Self {
         Self {
-            bucket: Table::new(TRAILS_MAX),
+            trails: Table::new(TRAILS_MAX),
             writers: Table::new(TRAILS_MAX),
         }
     }
@@ -47,7 +58,12 @@ impl Trails {
         let trail = short(trail).to_owned();
         let region = call.region.as_deref().unwrap_or_default().to_owned();
         let key = (account.clone(), region, trail.clone());
-        *self.bucket.write(key, call.event_time_ns) = bucket.to_owned();
+        let known = self.trails.write(key, call.event_time_ns);
+        bucket.clone_into(&mut known.bucket);
+        if &*call.event_name == "CreateTrail" {
+            let maker = call.identity.actor().filter(|_| is_planned(call));
+            known.maker = maker.map(str::to_owned);
+        }
         let writers = self
             .writers
             .write((account, bucket.to_owned()), call.event_time_ns);
@@ -58,12 +74,26 @@ impl Trails {
 
     /// The bucket that a trail was last known to write to.
     pub(crate) fn bucket(&self, account: &str, region: &str, trail: &str) -> Option<&str> {
+        Some(&self.of(account, region, trail)?.bucket)
+    }
+
+    /// Says whether the caller's infrastructure code made the trail, and now calls again.
+    pub(crate) fn is_own_plan(&self, call: &ApiCall, trail: &str) -> bool {
+        let account = call.account().unwrap_or_default();
+        let region = call.region.as_deref().unwrap_or_default();
+        let maker = self
+            .of(account, region, trail)
+            .and_then(|trail| trail.maker.as_deref());
+        maker.is_some() && maker == call.identity.actor() && is_planned(call)
+    }
+
+    fn of(&self, account: &str, region: &str, trail: &str) -> Option<&Trail> {
         let key = (
             account.to_owned(),
             region.to_owned(),
             short(trail).to_owned(),
         );
-        self.bucket.get(&key).map(String::as_str)
+        self.trails.get(&key)
     }
 
     /// A trail that is known to write to a bucket.
@@ -73,9 +103,16 @@ impl Trails {
     }
 
     pub(crate) fn turned_away(&self) -> [(&'static str, u64); 1] {
-        let evicted = self.bucket.evicted() + self.writers.evicted();
+        let evicted = self.trails.evicted() + self.writers.evicted();
         [("trails_evicted", evicted)]
     }
+}
+
+/// Says whether a program that carries out a plan made the call. Anybody may say so of himself.
+fn is_planned(call: &ApiCall) -> bool {
+    let agent = call.user_agent.as_deref().unwrap_or_default();
+    PLANNERS.iter().any(|planner| agent.contains(planner))
+        || call.source_ip.as_deref() == Some("cloudformation.amazonaws.com")
 }
 
 /// A trail's name, of its name or ARN.
