@@ -342,6 +342,7 @@ mod tests {
         check_refused("[tls]\ncert_file = 'a'", "tls.key_file");
         check_refused("[tls]\nkey_file = 'a'", "tls.cert_file");
         check_refused("[tls]\nnames = []", "tls.names");
+        check_refused("[tls]\nnames = ['a', 'no name']", "tls.names[1]");
         check_refused("[ingest]\nbody_bytes_max = 0", "ingest.body_bytes_max");
         check_refused("[accounts]\nown = ['12']", "accounts.own[0]");
         check_refused("[[agents]]\nid = 'xy'", "id = 'xy'");

@@ -17,7 +17,7 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::Deserialize;
 
 use crate::config::BadValue;
@@ -61,8 +61,18 @@ impl Settings {
                 "tls.names",
                 "must not be empty without tls.cert_file",
             )),
-            _ => Ok(()),
+            _ => self.check_names(),
         }
+    }
+
+    fn check_names(&self) -> Result<(), BadValue> {
+        for (at, name) in self.names.iter().enumerate() {
+            if ServerName::try_from(name.as_str()).is_err() {
+                let why = format!("{name:?} is neither a host name nor an address");
+                return Err(BadValue::new(format!("tls.names[{at}]"), why));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,18 @@
+//! The collector as a process: real sockets, real TLS, a real database, killed for real.
+//!
+//! Each test runs a collector of its own on ports and folders of its own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails by panicking, in its helpers too"
+)]
+
+mod admission;
+mod alerts;
+mod configuration;
+mod durability;
+mod logs;
+mod operator;
+mod overload;
+mod receiver;
+mod rig;
