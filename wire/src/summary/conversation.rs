@@ -94,10 +94,10 @@ pub struct Conversation {
     /// Bytes, server to client.
     #[n(14)]
     pub bytes_in: u64,
-    /// TCP flags seen from the client, OR-ed.
+    /// TCP flags seen from the client on its flows since they began, OR-ed.
     #[n(15)]
     pub flags_out: u8,
-    /// TCP flags seen from the server, OR-ed.
+    /// TCP flags seen from the server, alike.
     #[n(16)]
     pub flags_in: u8,
     /// First packet in the window.
@@ -106,7 +106,7 @@ pub struct Conversation {
     /// Last packet in the window.
     #[n(18)]
     pub last_ns: u64,
-    /// Server name of the first TLS ClientHello in the window.
+    /// Server name of the earliest TLS ClientHello of its flows, which may lie in a window before.
     #[n(19)]
     pub tls_name: Option<String>,
     /// JA4 of that ClientHello.

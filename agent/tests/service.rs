@@ -1,0 +1,374 @@
+//! `picket-agent run` as a service manager runs it: on real interfaces in a network namespace of its
+//! own, against a collector over real TLS.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod collector;
+#[allow(dead_code, reason = "each test uses its part")]
+mod kernel;
+#[path = "kernel/link.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
+mod link;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use collector::{Arrived, Authority, Collector};
+use kernel::in_namespace;
+use link::{OURS, Peer, THEIRS, send, socket};
+use picket_wire::Signer;
+use serde_json::Value;
+
+const SEED: [u8; 32] = [7; 32];
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Service {
+    folder: tempfile::TempDir,
+}
+
+impl Service {
+    /// Lays out a configuration that watches `interface`, with windows of a second.
+    fn new(interface: &str, collector: &Collector, authority: &Authority) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Self { folder };
+        fs::create_dir(service.path("intel")).unwrap();
+        let key = service.path("agent.key");
+        fs::write(&key, SEED).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let place = service.folder.path().display();
+        let config = format!(
+            "collector = '{}'\nca_files = ['{}']\ninterfaces = ['{interface}']\nwindow_s = 1\n\
+             intel_dir = '{place}/intel'\nstate_dir = '{place}/state'\nkey_file = '{place}/agent.key'\n\
+             socket = '{place}/agent.sock'\n\
+             [identity]\ninstance = 'i-1'\naccount = '123456789012'\nregion = 'eu-west-1'\n",
+            collector.url(),
+            authority.file().display(),
+        );
+        fs::write(service.path("agent.toml"), config).unwrap();
+        service
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn list(&self, name: &str, text: &str) {
+        fs::write(self.path("intel").join(name), text).unwrap();
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picket-agent"));
+        command
+            .arg(name)
+            .arg("--config")
+            .arg(self.path("agent.toml"));
+        command
+    }
+
+    fn status(&self) -> Option<Value> {
+        let output = self
+            .command("status")
+            .args(["--format", "jsonl"])
+            .output()
+            .unwrap();
+        output
+            .status
+            .success()
+            .then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    /// Waits for a status that is as wanted.
+    #[track_caller]
+    fn wait_for(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let status = self.status();
+            if let Some(status) = status.clone().filter(&done) {
+                return status;
+            }
+            assert!(Instant::now() < until, "{what} did not come: {status:?}");
+            thread::yield_now();
+        }
+    }
+
+    /// Starts it and waits until it watches.
+    fn start(&self) -> Running {
+        let child = self
+            .command("run")
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        self.wait_for("a status", |_| true);
+        Running(child)
+    }
+}
+
+/// A process that is killed if a test fails.
+struct Running(Child);
+
+impl Running {
+    fn signal(&self, signal: i32) {
+        // SAFETY: the call takes numbers; the process is ours and not waited for yet.
+        let answer = unsafe { libc::kill(self.0.id().cast_signed(), signal) };
+        assert_eq!(answer, 0);
+    }
+
+    fn stop(mut self) -> Option<i32> {
+        self.signal(libc::SIGTERM);
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn hits(all: &[Arrived]) -> Vec<(String, Duration)> {
+    let hits = all
+        .iter()
+        .filter(|one| one.summary.immediate)
+        .flat_map(|one| {
+            one.summary
+                .hits
+                .iter()
+                .map(|hit| (hit.indicator.clone(), Duration::from_nanos(hit.time_ns)))
+        });
+    hits.collect()
+}
+
+fn windows(all: &[Arrived]) -> impl Iterator<Item = &Arrived> {
+    all.iter().filter(|one| !one.summary.immediate)
+}
+
+fn counted(all: &[Arrived], begins: &[&str]) -> u64 {
+    let counters = windows(all).flat_map(|one| &one.summary.counters);
+    let kernel = counters.filter(|counter| counter.stage == "kernel");
+    kernel
+        .filter(|c| begins.iter().any(|b| c.reason.starts_with(b)))
+        .map(|c| c.count)
+        .sum()
+}
+
+#[test]
+fn a_service_from_its_first_start_to_a_kill() {
+    in_namespace(|| {
+        let authority = Authority::new();
+        let key = Signer::from_seed(&SEED).public_key();
+        let collector = Collector::start(&authority, "127.0.0.1:0", Some(key));
+        let peer = Peer::connect("pk-s0", "pk-s1");
+        let service = Service::new("pk-s0", &collector, &authority);
+        service.list("c2-ips.txt", &format!("{THEIRS}:4444\n"));
+
+        // A hit is told while its window is open.
+        let running = service.start();
+        let ours = socket(OURS);
+        let mut took = Vec::new();
+        for n in 1..=10 {
+            let from = socket(OURS);
+            let begin = Instant::now();
+            send(&from, format!("{THEIRS}:4444").parse().unwrap(), 10, 1);
+            let all = collector.wait_for("a hit", |all| hits(all).len() == n);
+            let arrived = all.iter().rfind(|one| one.summary.immediate).unwrap().at;
+            took.push(arrived.duration_since(begin));
+        }
+        took.sort();
+        println!(
+            "packet to collector: median {:?}, longest {:?}",
+            took[5], took[9]
+        );
+        send(&ours, format!("{THEIRS}:53").parse().unwrap(), 10, 100);
+        let status = service.wait_for("packets", |status| {
+            let packets = &status["packets"];
+            packets["flow"].as_u64() >= Some(110) && packets["unsettled"] == 0
+        });
+        assert_eq!(status["packets"]["equation_holds"], true, "{status}");
+        assert_eq!(status["indicators"]["count"], 1);
+        assert_eq!(status["interfaces"], serde_json::json!(["pk-s0"]));
+        let public_key: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(status["public_key"], public_key.as_str());
+
+        // A second one would fork the chain.
+        let second = service.command("run").output().unwrap();
+        assert_eq!(second.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&second.stderr).contains("another agent runs"));
+
+        // A list that comes later.
+        service.list("custom-ips.txt", &format!("{THEIRS}\n"));
+        running.signal(libc::SIGHUP);
+        service.wait_for("the list", |status| status["indicators"]["count"] == 2);
+        send(
+            &socket(OURS),
+            format!("{THEIRS}:80").parse().unwrap(),
+            10,
+            1,
+        );
+        collector.wait_for("the listed address", |all| {
+            hits(all).iter().any(|(indicator, _)| indicator == THEIRS)
+        });
+
+        // In order: the open window arrives, and every packet is accounted for.
+        assert_eq!(running.stop(), Some(0));
+        assert!(!service.path("agent.sock").exists());
+        let first = collector.accepted();
+        let seen = counted(&first, &["seen"]);
+        assert_eq!(seen, counted(&first, &["flow", "not_flow_", "lost_"]));
+        assert!(seen >= 111, "{seen}");
+        for window in windows(&first) {
+            let one = std::slice::from_ref(window);
+            assert_eq!(
+                counted(one, &["seen"]),
+                counted(one, &["flow", "not_flow_", "lost_"])
+            );
+            assert_eq!(
+                window.summary.host.capture,
+                status["rung"].as_str().unwrap()
+            );
+            assert!(
+                window
+                    .summary
+                    .host
+                    .local
+                    .iter()
+                    .any(|net| net.address.to_string() == OURS)
+            );
+        }
+        let told: u64 = windows(&first)
+            .flat_map(|one| &one.summary.conversations)
+            .filter(|c| c.server_port == 53)
+            .map(|c| c.packets_out)
+            .sum();
+        assert_eq!(told, 100);
+        assert!(
+            first.iter().all(|one| one.summary.gap.is_none()),
+            "the very first run"
+        );
+
+        // The next run tells of the time between, and of a kill.
+        let gap = |why: &str| {
+            let running = service.start();
+            let all = collector.wait_for("a gap", |all| {
+                all.iter()
+                    .any(|one| one.summary.gap.as_ref().is_some_and(|gap| gap.why == why))
+            });
+            let with_gap = all
+                .iter()
+                .find(|one| one.summary.gap.as_ref().is_some_and(|gap| gap.why == why));
+            (running, with_gap.unwrap().clone())
+        };
+        let (mut running, after_stop) = gap("stopped");
+        let ended = windows(&first)
+            .map(|one| one.summary.window.end_ns)
+            .max()
+            .unwrap();
+        let told = after_stop.summary.gap.unwrap();
+        assert_eq!(told.from_ns, ended);
+        assert!(told.to_ns > ended);
+        let at = windows(&collector.accepted()).count();
+        collector.wait_for("another window", |all| windows(all).count() > at + 1);
+        running.0.kill().unwrap();
+        running.0.wait().unwrap();
+        drop(running);
+        let (running, after_kill) = gap("killed");
+        assert!(after_kill.summary.gap.unwrap().from_ns > told.to_ns);
+        assert_eq!(running.stop(), Some(0));
+        drop(peer);
+    });
+}
+
+#[test]
+fn without_a_collector_hits_are_lines() {
+    in_namespace(|| {
+        let authority = Authority::new();
+        let collector = Collector::start(&authority, "127.0.0.1:0", None);
+        let peer = Peer::connect("pk-a0", "pk-a1");
+        let service = Service::new("pk-a0", &collector, &authority);
+        service.list("mining-ips.txt", &format!("{THEIRS}\n"));
+        let mut command = service.command("run");
+        command
+            .arg("--standalone")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let mut log = BufReader::new(running.0.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("watching") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+        }
+        send(
+            &socket(OURS),
+            format!("{THEIRS}:3333").parse().unwrap(),
+            10,
+            1,
+        );
+        let mut out = BufReader::new(running.0.stdout.take().unwrap());
+        line.clear();
+        out.read_line(&mut line).unwrap();
+        let hit: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&hit["kind"], &hit["category"]),
+            (&"address".into(), &"mining".into())
+        );
+        assert_eq!(
+            (&hit["dst_ip"], &hit["dst_port"]),
+            (&THEIRS.into(), &3333.into())
+        );
+        assert_eq!(
+            (&hit["proto"], &hit["local"]),
+            (&"udp".into(), &"src".into())
+        );
+        assert!(hit["time"].as_f64().unwrap() > 1.7e9);
+        assert_eq!(running.stop(), Some(0));
+        assert!(!service.path("state").exists(), "it keeps nothing");
+        drop(peer);
+    });
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_picket-agent"));
+    command.args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_bad_configuration_is_named() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let mut check = |text: &str, code: i32, says: &[&str]| {
+        file.as_file_mut().set_len(0).unwrap();
+        fs::File::create(file.path())
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        let output = run(&["run", "--config", file.path().to_str().unwrap()]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{text}: {told}");
+        for word in says {
+            assert!(told.contains(word), "{text}: {told}");
+        }
+    };
+    let name = "configuration";
+    check("windows_s = 1", 78, &[name, "windows_s"]);
+    check("[spool]\nbytes_max = 'x'", 78, &[name, "spool.bytes_max"]);
+    check("", 78, &["collector", "missing"]);
+    let missing = run(&["run", "--config", "/nonexistent/agent.toml"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent/agent.toml"));
+    assert_eq!(run(&["run"]).status.code(), Some(2));
+}
+
+#[test]
+fn nobody_to_ask_is_said() {
+    let output = run(&["status", "--socket", "/nonexistent/agent.sock"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains("is it running?") && told.contains("/nonexistent/agent.sock"),
+        "{told}"
+    );
+}
