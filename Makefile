@@ -65,7 +65,6 @@ test-system:
 	@$(STAGE) system "system tests" $(TEST) $(call tests_in,tests)
 
 demo: setup build ## plays an intrusion against a real agent and collector, and shows the findings
-	@scripts/rights --needed
 	@$(RUN) picket-lab -- demo
 
 lab: setup build ## the demo's network, left standing for your own experiments
