@@ -63,9 +63,8 @@ impl<'a> Report<'a> {
     }
 
     fn say(&mut self, file: &Path, place: Option<Place>, why: &dyn Display) {
-        // Names of files may hold anything; `{:?}`-escapes only what a terminal must not get.
-        let file = file.to_string_lossy();
-        let file = file.escape_debug();
+        let file = shown(&file.to_string_lossy());
+        let why = shown(&why.to_string());
         // A closed stderr leaves nobody to tell; the exit code still says it.
         let _ = match place {
             Some(Place { byte, line: 0 }) => writeln!(self.out, "{file}: byte {byte}: {why}"),
@@ -74,5 +73,41 @@ impl<'a> Report<'a> {
             }
             None => writeln!(self.out, "{file}: {why}"),
         };
+    }
+}
+
+/// Names of files and words about their content may hold anything: what a terminal must not get
+/// becomes an escape.
+fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_text_only() {
+        let mut told = Vec::new();
+        let mut report = Report::new(&mut told);
+        let place = Place { byte: 4, line: 2 };
+        report.fault(
+            Path::new("a\u{1b}[2J.json"),
+            Some(place),
+            "grüße\nand \u{7}",
+        );
+        report.notice(Path::new("b"), None, "fine");
+        assert_eq!(report.faults(), 1);
+        let told = String::from_utf8(told).unwrap();
+        let expected = "a\\u{1b}[2J.json: line 2, byte 4: grüße\\nand \\u{7}\nb: fine\n";
+        assert_eq!(told, expected);
     }
 }
