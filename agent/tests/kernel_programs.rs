@@ -2,33 +2,33 @@
 //! with the reason where it cannot run.
 
 #[path = "../../ebpf/programs/src/golden.rs"]
-#[allow(
+#[expect(
     dead_code,
     reason = "shared with the host tests of the kernel programs"
 )]
 mod golden;
 mod kernel;
+#[path = "kernel/run.rs"]
+mod run;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use picket_agent::capture::ebpf::{CaptureError, SetError, Sizes};
+use picket_agent::capture::ebpf::Sizes;
 use picket_sense::input::Way;
 
 use golden::{Expected, Golden, IPV4, IPV6, ethernet, ipv4, rows, tcp, udp};
-use kernel::{Totals, in_namespace, open, program, run, run_with, small};
+use kernel::{Totals, in_namespace, open, small};
+use run::{frame_to, run, run_as, v4};
 
 const WAYS: [Way; 2] = [Way::Out, Way::In];
 
-fn v4(octets: [u8; 4]) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(octets))
-}
-
-/// A frame from 10.0.0.1 to any address.
-fn frame_to(remote: u32, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = ethernet(0x0800, &ipv4(protocol, payload));
-    frame[30..34].copy_from_slice(&remote.to_be_bytes());
-    frame
+/// The name of the program for frames with an Ethernet header.
+fn program(way: Way) -> &'static str {
+    match way {
+        Way::Out => "ether_out",
+        Way::In => "ether_in",
+    }
 }
 
 fn check_golden(row: &Golden, frame: &[u8], program: &str, way: Way, totals: &Totals) {
@@ -52,10 +52,8 @@ fn check_golden(row: &Golden, frame: &[u8], program: &str, way: Way, totals: &To
                 Way::Out => (from, to, protocol),
                 Way::In => (to, from, protocol),
             };
-            let flow = totals
-                .flows
-                .get(&key)
-                .unwrap_or_else(|| panic!("{name}: {totals:?}"));
+            assert!(totals.flows.contains_key(&key), "{name}: {totals:?}");
+            let flow = &totals.flows[&key];
             let (packets, bytes, other) = match way {
                 Way::Out => (flow.packets_out, flow.bytes_out, flow.packets_in),
                 Way::In => (flow.packets_in, flow.bytes_in, flow.packets_out),
@@ -154,7 +152,7 @@ fn segments_count_as_the_packets_they_become() {
         let frame = ethernet(0x0800, &ipv4(6, &tcp((51_000, 443), 0x18, &payload)));
         for gso in [Some((4, 500)), Some((0, 500))] {
             let mut totals = Totals::default();
-            run_with(&mut capture, "ether_out", &frame, 1, gso);
+            run_as(&mut capture, "ether_out", &frame, gso);
             totals.gather(&mut capture);
             // With the count left to be computed, it is computed of what the frame has.
             let packets = if gso == Some((4, 500)) {
@@ -265,203 +263,6 @@ fn a_full_ring_is_counted_and_hides_no_hit() {
         );
         totals.gather(&mut capture);
         assert!(totals.flows.keys().any(|key| key.0.1 == 1500));
-        totals.assert_equation();
-    });
-}
-
-#[test]
-fn a_listed_address_is_told_once_in_each_version() {
-    in_namespace(|| {
-        let mut capture = open(&["lo"], small());
-        let mut totals = Totals::default();
-        let frame = frame_to(0xcb00_7163, 6, &tcp((51_000, 443), 0x02, &[]));
-        let one = |text: &str, prefix| (text.parse::<IpAddr>().expect("an address"), prefix);
-
-        run(&mut capture, "ether_out", &frame);
-        totals.gather(&mut capture);
-        assert!(totals.hits.is_empty(), "nothing is loaded");
-
-        // The flow is known already: loading matches it again.
-        capture
-            .load_set([one("203.0.113.99", 32)].into_iter(), 41)
-            .expect("load");
-        for _ in 0..3 {
-            run(&mut capture, "ether_out", &frame);
-        }
-        totals.gather(&mut capture);
-        assert_eq!(totals.hits.len(), 1, "{:?}", totals.hits);
-        let hit = totals.hits[0];
-        assert_eq!(hit.remote, (v4([203, 0, 113, 99]), 443));
-        assert_eq!(hit.local, (v4([10, 0, 0, 1]), 51_000));
-        assert_eq!(
-            (hit.protocol, hit.way, hit.set_version, hit.ifindex),
-            (6, Way::Out, 41, 1)
-        );
-
-        for (version, network, prefix, found) in [
-            (42, "203.0.113.98", 32, false),
-            (43, "203.0.113.96", 29, true),
-            (44, "203.0.0.0", 16, true),
-            (45, "10.0.0.1", 32, true),
-            (46, "::ffff:203.0.113.0", 120, true),
-            (47, "2001:db8::", 32, false),
-        ] {
-            totals.hits.clear();
-            capture
-                .load_set([one(network, prefix)].into_iter(), version)
-                .expect("load");
-            run(&mut capture, "ether_out", &frame);
-            run(&mut capture, "ether_out", &frame);
-            totals.gather(&mut capture);
-            let versions: Vec<u64> = totals.hits.iter().map(|hit| hit.set_version).collect();
-            assert_eq!(
-                versions,
-                if found { vec![version] } else { vec![] },
-                "{network}/{prefix}"
-            );
-        }
-
-        // The same for an IPv6 flow that comes in.
-        totals.hits.clear();
-        let inward = ethernet(0x86dd, &golden::ipv6(17, &udp((7, 9), &[])));
-        for (version, network, prefix, found) in [
-            (48, "2001:db8::1", 128, true),
-            (49, "2001:db8:1::", 48, false),
-            (50, "2001:db8::", 126, true),
-        ] {
-            totals.hits.clear();
-            capture
-                .load_set([one(network, prefix)].into_iter(), version)
-                .expect("load");
-            run(&mut capture, "ether_in", &inward);
-            totals.gather(&mut capture);
-            assert_eq!(totals.hits.len(), usize::from(found), "{network}/{prefix}");
-        }
-    });
-}
-
-#[test]
-fn ten_thousand_addresses_are_found_and_their_neighbours_are_not() {
-    in_namespace(|| {
-        let mut capture = open(
-            &["lo"],
-            Sizes {
-                slots_per_cpu: 4,
-                ..small()
-            },
-        );
-        // Odd addresses of 40 networks: each has an unlisted neighbour in the same /24.
-        let listed = |n: u32| 0x5000_0001 + (n / 128) * 0x0001_0100 + (n % 128) * 2;
-        let size = capture
-            .load_set(
-                (0..10_000).map(|n| (IpAddr::V4(Ipv4Addr::from_bits(listed(n))), 32)),
-                1,
-            )
-            .expect("load");
-        assert_eq!((size.addresses, size.widened), (10_000, 0));
-        let mut totals = Totals::default();
-        for n in 0..10_000 {
-            for address in [listed(n), listed(n) + 1] {
-                run(
-                    &mut capture,
-                    "ether_out",
-                    &frame_to(address, 17, &udp((1, 2), &[])),
-                );
-            }
-            if n % 500 == 0 {
-                totals.gather(&mut capture);
-            }
-        }
-        totals.gather(&mut capture);
-        let mut found: Vec<u32> = totals
-            .hits
-            .iter()
-            .map(|hit| match hit.remote.0 {
-                IpAddr::V4(address) => address.to_bits(),
-                IpAddr::V6(_) => 0,
-            })
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        let mut expected: Vec<u32> = (0..10_000).map(listed).collect();
-        expected.sort_unstable();
-        assert_eq!(found.len(), expected.len());
-        assert_eq!(found, expected);
-    });
-}
-
-#[test]
-fn a_set_that_does_not_fit_leaves_the_old_one_in_force() {
-    in_namespace(|| {
-        let mut capture = open(
-            &["lo"],
-            Sizes {
-                addresses_max: 10,
-                ..small()
-            },
-        );
-        let many =
-            |count: u32| (0..count).map(|n| (IpAddr::V4(Ipv4Addr::from_bits(0x0900_0001 + n)), 32));
-        capture.load_set(many(10), 1).expect("load");
-        let error = capture.load_set(many(11), 2).expect_err("too many");
-        assert!(matches!(
-            error,
-            CaptureError::Set(SetError::TooManyAddresses { max: 10 })
-        ));
-        run(
-            &mut capture,
-            "ether_out",
-            &frame_to(0x0900_0001, 17, &udp((1, 2), &[])),
-        );
-        let mut totals = Totals::default();
-        totals.gather(&mut capture);
-        assert_eq!(
-            totals
-                .hits
-                .iter()
-                .map(|hit| hit.set_version)
-                .collect::<Vec<_>>(),
-            [1]
-        );
-    });
-}
-
-#[test]
-fn a_hit_that_finds_its_ring_full_is_told_with_a_later_packet() {
-    in_namespace(|| {
-        let mut capture = open(
-            &["lo"],
-            Sizes {
-                hit_ring_bytes: 4096,
-                ..small()
-            },
-        );
-        capture
-            .load_set([(v4([203, 0, 113, 0]), 24)].into_iter(), 1)
-            .expect("load");
-        let mut totals = Totals::default();
-        let pass = |capture: &mut _| {
-            for port in 0..100u16 {
-                run(
-                    capture,
-                    "ether_out",
-                    &frame_to(0xcb00_7163, 17, &udp((1000 + port, 9), &[])),
-                );
-            }
-        };
-        pass(&mut capture);
-        totals.gather(&mut capture);
-        // A hit takes 64 bytes and 8 of the ring's own.
-        let room = 4096 / (64 + 8);
-        assert_eq!(totals.count("ring", "hit_sent").0, room);
-        assert_eq!(totals.count("ring", "hit_failed_full").0, 100 - room);
-        pass(&mut capture);
-        totals.gather(&mut capture);
-        let mut ports: Vec<u16> = totals.hits.iter().map(|hit| hit.local.1).collect();
-        ports.sort_unstable();
-        // A flow that lost its slot to another and came back is told again.
-        ports.dedup();
-        assert_eq!(ports, (1000..1100).collect::<Vec<u16>>());
         totals.assert_equation();
     });
 }

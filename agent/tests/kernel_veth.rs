@@ -1,15 +1,12 @@
 //! The kernel side on real packets, over a pair of interfaces between two namespaces. Needs root; skips
 //! with the reason where it cannot run.
 
-#[allow(
-    dead_code,
-    reason = "shared with the tests that run programs on frames"
-)]
 mod kernel;
+#[path = "kernel/link.rs"]
+mod link;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +17,8 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use picket_agent::capture::ebpf::{EbpfCapture, Options, Rung, Sizes};
 use picket_sense::input::Way;
 
-use kernel::link::{OURS, Peer, THEIRS, command, send, send_tcp, socket};
 use kernel::{Totals, in_namespace, open, small, stay_on_cpu};
+use link::{OURS, Peer, THEIRS, command, gather_until, send, send_barely_linear, send_tcp, socket};
 
 fn open_by(rung: Rung, interface: &str, sizes: Sizes) -> EbpfCapture {
     EbpfCapture::open(Options {
@@ -66,7 +63,7 @@ fn every_packet_is_counted_by_either_rung() {
             peer.run(move || send(&theirs, back, 10, 7));
 
             let mut totals = Totals::default();
-            totals.gather_until(&mut capture, |totals| {
+            gather_until(&mut totals, &mut capture, |totals| {
                 totals.flows.values().any(|flow| flow.packets_in == 7)
             });
             assert_eq!(udp_out(&totals), expected, "{rung:?}");
@@ -161,7 +158,7 @@ fn segmented_packets_count_as_on_the_wire() {
         let (ours, theirs) = send_tcp(&peer, BYTES);
         let mut totals = Totals::default();
         let key = ((ours.ip(), ours.port()), (theirs.ip(), theirs.port()), 6);
-        totals.gather_until(&mut capture, |totals| {
+        gather_until(&mut totals, &mut capture, |totals| {
             totals
                 .flows
                 .get(&key)
@@ -209,7 +206,7 @@ fn headers_outside_the_linear_part_are_read() {
         let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], &[8, 0], &ip, &udp].concat();
         send_barely_linear("pk-a", &frame);
         let mut totals = Totals::default();
-        totals.gather_until(&mut capture, |totals| {
+        gather_until(&mut totals, &mut capture, |totals| {
             totals.count("ring", "copy_sent").0 > 0
         });
         assert_eq!(
@@ -220,51 +217,6 @@ fn headers_outside_the_linear_part_are_read() {
         assert_eq!(totals.copies[0].wire_bytes, u32::from(total));
         totals.assert_equation();
     });
-}
-
-/// Sends a frame of which the kernel puts 14 bytes into the linear part of its buffer.
-fn send_barely_linear(interface: &str, frame: &[u8]) {
-    const SOL_PACKET: i32 = 263;
-    /// `PACKET_VNET_HDR` of include/uapi/linux/if_packet.h.
-    const VNET_HEADER: i32 = 15;
-    let name = std::ffi::CString::new(interface).expect("a name");
-    // SAFETY: plain calls on a descriptor that is ours; every pointer goes to a value of the
-    // size that is given with it and outlives the call.
-    unsafe {
-        let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
-        assert!(socket >= 0, "{}", std::io::Error::last_os_error());
-        let socket = OwnedFd::from_raw_fd(socket);
-        let on = 1i32;
-        let answer = libc::setsockopt(
-            socket.as_raw_fd(),
-            SOL_PACKET,
-            VNET_HEADER,
-            (&raw const on).cast(),
-            4,
-        );
-        assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
-        let mut to: libc::sockaddr_ll = std::mem::zeroed();
-        to.sll_family = libc::AF_PACKET as u16;
-        to.sll_protocol = 0x0800u16.to_be();
-        to.sll_ifindex = libc::if_nametoindex(name.as_ptr()).cast_signed();
-        // struct virtio_net_hdr: flags, GSO type, bytes of header, ….
-        let header = [0, 0, 14, 0, 0, 0, 0, 0, 0, 0];
-        let message = [&header[..], frame].concat();
-        let sent = libc::sendto(
-            socket.as_raw_fd(),
-            message.as_ptr().cast(),
-            message.len(),
-            0,
-            (&raw const to).cast(),
-            size_of::<libc::sockaddr_ll>() as u32,
-        );
-        assert_eq!(
-            sent,
-            message.len() as isize,
-            "{}",
-            std::io::Error::last_os_error()
-        );
-    }
 }
 
 #[test]
@@ -355,7 +307,7 @@ fn programs_of_others_stay_and_go_on_counting() {
             }
             send(&ours, to, 10, 5);
             let mut totals = Totals::default();
-            totals.gather_until(&mut capture, |totals| totals.in_flows().0 >= 5);
+            gather_until(&mut totals, &mut capture, |totals| totals.in_flows().0 >= 5);
             drop(capture);
             assert_eq!(attached("pk-a", TcAttachType::Egress), before);
             send(&ours, to, 10, 5);
@@ -402,7 +354,7 @@ fn an_agent_that_is_killed_leaves_no_program_and_none_counts_twice() {
             );
             send(&ours, to, 10, 5);
             let mut totals = Totals::default();
-            totals.gather_until(&mut capture, |totals| totals.in_flows().0 >= 5);
+            gather_until(&mut totals, &mut capture, |totals| totals.in_flows().0 >= 5);
             assert_eq!(
                 udp_out(&totals)
                     .values()
@@ -459,7 +411,8 @@ fn interfaces_that_come_and_go_are_followed() {
     in_namespace(|| {
         let _peer = Peer::connect("pk-a", "pk-b");
         command("ip link add pk-c type veth peer name pk-d");
-        let mut capture = open(&["pk-a", "pk-c"], small());
+        // Named twice, watched once.
+        let mut capture = open(&["pk-a", "pk-c", "pk-a"], small());
         let names = |capture: &EbpfCapture| -> Vec<String> {
             capture
                 .interfaces()

@@ -2,11 +2,15 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::leave_namespace;
+use picket_agent::capture::ebpf::EbpfCapture;
+
+use crate::kernel::{Totals, leave_namespace};
 
 /// The other end of the wire: a thread in a namespace of its own, which works on request.
 pub(crate) struct Peer {
@@ -116,4 +120,66 @@ pub(crate) fn send_tcp(peer: &Peer, bytes: usize) -> (SocketAddr, SocketAddr) {
     drop(stream);
     assert_eq!(served.join().expect("served"), bytes as u64);
     (ours, address)
+}
+
+/// Gathers until `done` or ten seconds are over.
+pub(crate) fn gather_until(
+    totals: &mut Totals,
+    capture: &mut EbpfCapture,
+    done: impl Fn(&Totals) -> bool,
+) {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        totals.gather(capture);
+        if done(totals) {
+            return;
+        }
+        assert!(Instant::now() < until, "nothing came: {totals:?}");
+        totals.poll(capture, Duration::from_millis(10));
+    }
+}
+
+/// Sends a frame of which the kernel puts 14 bytes into the linear part of its buffer.
+pub(crate) fn send_barely_linear(interface: &str, frame: &[u8]) {
+    const SOL_PACKET: i32 = 263;
+    /// `PACKET_VNET_HDR` of include/uapi/linux/if_packet.h.
+    const VNET_HEADER: i32 = 15;
+    let name = std::ffi::CString::new(interface).expect("a name");
+    // SAFETY: plain calls on a descriptor that is ours; every pointer goes to a value of the
+    // size that is given with it and outlives the call.
+    unsafe {
+        let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
+        assert!(socket >= 0, "{}", std::io::Error::last_os_error());
+        let socket = OwnedFd::from_raw_fd(socket);
+        let on = 1i32;
+        let answer = libc::setsockopt(
+            socket.as_raw_fd(),
+            SOL_PACKET,
+            VNET_HEADER,
+            (&raw const on).cast(),
+            4,
+        );
+        assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+        let mut to: libc::sockaddr_ll = std::mem::zeroed();
+        to.sll_family = libc::AF_PACKET as u16;
+        to.sll_protocol = 0x0800u16.to_be();
+        to.sll_ifindex = libc::if_nametoindex(name.as_ptr()).cast_signed();
+        // struct virtio_net_hdr: flags, GSO type, bytes of header, ….
+        let header = [0, 0, 14, 0, 0, 0, 0, 0, 0, 0];
+        let message = [&header[..], frame].concat();
+        let sent = libc::sendto(
+            socket.as_raw_fd(),
+            message.as_ptr().cast(),
+            message.len(),
+            0,
+            (&raw const to).cast(),
+            size_of::<libc::sockaddr_ll>() as u32,
+        );
+        assert_eq!(
+            sent,
+            message.len() as isize,
+            "{}",
+            std::io::Error::last_os_error()
+        );
+    }
 }

@@ -1,13 +1,10 @@
 //! What the kernel tests share: a network namespace of one's own, and sums of what came up.
 
-pub(crate) mod link;
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::resume_unwind;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use aya::programs::{TestRun as _, TestRunOptions};
 use picket_agent::capture::ebpf::{EbpfCapture, Event, Options, Sizes, probe};
 use picket_sense::input::{FlowDelta, KernelHit, Way};
 
@@ -46,13 +43,20 @@ pub(crate) fn leave_namespace() {
     assert_eq!(answer, 0, "unshare: {}", std::io::Error::last_os_error());
 }
 
-/// Keeps the calling thread on one CPU: slots belong to CPUs.
-pub(crate) fn stay_on_cpu(cpu: usize) {
-    // SAFETY: cpu_set_t is a bit set, for which zeros are valid; the call reads it.
+/// Keeps the calling thread on one CPU, the `nth` of those it may use: slots belong to CPUs.
+pub(crate) fn stay_on_cpu(nth: usize) {
+    const BYTES: usize = size_of::<libc::cpu_set_t>();
+    // SAFETY: cpu_set_t is a bit set, for which zeros are valid; the calls read and write one
+    // each, and the numbers asked for are below its size.
     let answer = unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(0, BYTES, &raw mut allowed);
+        let cpus: Vec<usize> = (0..BYTES * 8)
+            .filter(|cpu| libc::CPU_ISSET(*cpu, &allowed))
+            .collect();
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+        libc::CPU_SET(cpus[nth % cpus.len()], &mut set);
+        libc::sched_setaffinity(0, BYTES, &raw const set)
     };
     assert_eq!(
         answer,
@@ -84,51 +88,6 @@ pub(crate) fn open(interfaces: &[&str], sizes: Sizes) -> EbpfCapture {
         rung: None,
     })
     .expect("open the capture")
-}
-
-/// The name of the program for frames with an Ethernet header.
-pub(crate) fn program(way: Way) -> &'static str {
-    match way {
-        Way::Out => "ether_out",
-        Way::In => "ether_in",
-    }
-}
-
-/// Runs a program on a frame.
-pub(crate) fn run(capture: &mut EbpfCapture, program: &str, frame: &[u8]) {
-    run_with(capture, program, frame, 1, None);
-}
-
-/// Runs a program on a frame many times, and as a GSO packet of segments of a size.
-pub(crate) fn run_with(
-    capture: &mut EbpfCapture,
-    program: &str,
-    frame: &[u8],
-    times: u32,
-    gso: Option<(u32, u32)>,
-) {
-    /// Places in `struct __sk_buff` (include/uapi/linux/bpf.h).
-    const GSO_SEGS: usize = 164;
-    const GSO_SIZE: usize = 176;
-    let mut context = [0u8; 192];
-    if let Some((segments, bytes)) = gso {
-        context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&segments.to_ne_bytes());
-        context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&bytes.to_ne_bytes());
-    }
-    let mut options = TestRunOptions::new();
-    options.data_in = Some(frame);
-    options.ctx_in = Some(&context);
-    options.repeat = times;
-    let result = capture
-        .program(program)
-        .expect("load")
-        .test_run(options)
-        .expect("run");
-    assert_eq!(
-        result.return_value.cast_signed(),
-        -1,
-        "the packet must go on"
-    );
 }
 
 /// A flow: local, remote, protocol.
@@ -195,19 +154,6 @@ impl Totals {
             let sum = self.counts.entry((count.stage, count.reason)).or_default();
             sum.0 += count.packets;
             sum.1 += count.bytes;
-        }
-    }
-
-    /// Gathers until `done` or ten seconds are over.
-    pub(crate) fn gather_until(&mut self, capture: &mut EbpfCapture, done: impl Fn(&Self) -> bool) {
-        let until = Instant::now() + Duration::from_secs(10);
-        loop {
-            self.gather(capture);
-            if done(self) {
-                return;
-            }
-            assert!(Instant::now() < until, "nothing came: {self:?}");
-            self.poll(capture, Duration::from_millis(10));
         }
     }
 

@@ -151,6 +151,8 @@ pub struct EbpfCapture {
     rung: Rung,
     // Before the object, so that the links go first.
     attached: Vec<Attached>,
+    /// Interfaces that could not be watched and of which a warning was given.
+    refused: BTreeSet<String>,
     slots: Mapped,
     counters: Mapped,
     config: Mapped,
@@ -193,6 +195,7 @@ impl EbpfCapture {
         let mut capture = Self {
             rung,
             attached: Vec::new(),
+            refused: BTreeSet::new(),
             slots: map(&slots, "SLOTS", sizes.slot_bytes(), Access::Read)?,
             counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
             config: map(&config, "CONFIG", size_of::<AddressConfig>(), Access::Write)?,
@@ -207,7 +210,8 @@ impl EbpfCapture {
             _arrays: [slots, counters, config],
             options: Options { sizes, ..options },
         };
-        for name in capture.options.interfaces.clone() {
+        let named: BTreeSet<String> = capture.options.interfaces.iter().cloned().collect();
+        for name in named {
             let attached = attach::attach(&mut capture.ebpf, rung, &name)?;
             capture.attached.push(attached);
         }
@@ -223,7 +227,7 @@ impl EbpfCapture {
     ///
     /// # Errors
     ///
-    /// When the routes cannot be read. An interface that cannot be watched is only warned of.
+    /// When the routes cannot be read. An interface that cannot be watched is only warned of, once.
     pub fn rescan(&mut self) -> Result<(), CaptureError> {
         self.attached
             .retain(|one| interfaces::index(&one.name) == one.index);
@@ -235,13 +239,19 @@ impl EbpfCapture {
                     .map_err(|source| CaptureError::System { asked, source })?,
             );
         }
+        self.refused
+            .retain(|name| wanted.contains(name) && interfaces::index(name) != 0);
         for name in wanted {
             if self.attached.iter().any(|one| one.name == name) || interfaces::index(&name) == 0 {
                 continue;
             }
             match attach::attach(&mut self.ebpf, self.rung, &name) {
                 Ok(attached) => self.attached.push(attached),
-                Err(error) => tracing::warn!(interface = %name, %error, "interface not watched"),
+                Err(error) => {
+                    if self.refused.insert(name.clone()) {
+                        tracing::warn!(interface = %name, %error, "interface not watched");
+                    }
+                }
             }
         }
         Ok(())
