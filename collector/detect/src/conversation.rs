@@ -25,11 +25,16 @@ pub(crate) fn is_answered(conversation: &Conversation) -> bool {
 }
 
 /// Says whether the client asked and the server did not take part: it refused or was silent.
+///
+/// Of TCP the opening packet must have been seen, so that stray answers to somebody else's forged
+/// questions are not taken for questions; or a packet with none of SYN, ACK and RST, which no stack
+/// sends and scanners do. A client that acknowledges was answered, seen or not.
 pub(crate) fn is_unanswered(conversation: &Conversation) -> bool {
     let asked = if conversation.protocol == TCP {
-        // The opening packet itself, so that stray answers to somebody else's forged questions are
-        // not taken for questions.
-        conversation.opened == Opened::Seen && conversation.attempts > 0
+        let flags = conversation.flags_out;
+        let opens = conversation.opened == Opened::Seen && conversation.attempts > 0;
+        let is_odd = flags & (FLAG_SYN | FLAG_ACK | FLAG_RST) == 0 && conversation.packets_out > 0;
+        opens && flags & FLAG_ACK == 0 || is_odd
     } else {
         conversation.opened != Opened::Unknown && conversation.packets_out > 0
     };
@@ -78,15 +83,15 @@ pub(crate) fn is_own(speaker: &Speaker, address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{conversation, mirror, speaker};
+    use crate::testing::{conversation, mirror, speaker, unanswered};
 
     #[test]
     fn answers_are_told_from_refusals_and_silence() {
-        let check = |accepted, flags_in, packets_in, answered, unanswered| {
-            let mut c = conversation("10.0.0.1", "192.0.2.1", 80);
+        let check = |accepted, flags_in, packets_in, is_one, is_other| {
+            let mut c = unanswered("10.0.0.1", "192.0.2.1", 80);
             (c.accepted, c.flags_in, c.packets_in) = (accepted, flags_in, packets_in);
             let got = (is_answered(&c), is_unanswered(&c));
-            assert_eq!(got, (answered, unanswered), "{accepted} {flags_in:#x}");
+            assert_eq!(got, (is_one, is_other), "{accepted} {flags_in:#x}");
         };
         check(1, FLAG_SYN | FLAG_ACK, 1, true, false);
         check(1, FLAG_SYN | FLAG_ACK | FLAG_RST, 2, true, false);
@@ -98,11 +103,34 @@ mod tests {
 
     #[test]
     fn stray_answers_are_no_questions() {
-        let mut c = conversation("10.0.0.1", "192.0.2.1", 80);
-        (c.attempts, c.accepted, c.flags_in) = (0, 0, FLAG_RST | FLAG_ACK);
+        let mut c = unanswered("10.0.0.1", "192.0.2.1", 80);
+        (c.attempts, c.flags_out, c.flags_in) = (0, FLAG_SYN | FLAG_ACK, FLAG_RST);
         assert!(!is_unanswered(&c));
         c.attempts = 1;
         c.opened = Opened::Guessed;
+        assert!(!is_unanswered(&c));
+    }
+
+    #[test]
+    fn packets_that_no_stack_sends_are_questions() {
+        let check = |flags, expected| {
+            let mut c = unanswered("10.0.0.1", "192.0.2.1", 80);
+            (c.attempts, c.opened, c.flags_out) = (0, Opened::Guessed, flags);
+            assert_eq!(is_unanswered(&c), expected, "{flags:#x}");
+        };
+        check(0, true);
+        check(0x01, true);
+        check(0x29, true);
+        check(FLAG_ACK, false);
+        check(FLAG_RST, false);
+        check(FLAG_SYN | FLAG_ACK, false);
+    }
+
+    #[test]
+    fn a_client_that_acknowledges_was_answered_out_of_sight() {
+        let mut c = unanswered("10.0.0.1", "192.0.2.1", 80);
+        assert!(is_unanswered(&c));
+        c.flags_out |= FLAG_ACK;
         assert!(!is_unanswered(&c));
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::detections::Occurrence;
-use crate::finding::{Finding, Picket, Service, finding_id, partition};
+use crate::finding::{Finding, Picket, Service, ThreatEvidence, finding_id, partition};
 use crate::limits::{ARCHIVED_MAX, EVIDENCE_ALWAYS, EVIDENCE_MAX, FINDING_DAYS_MAX, FINDINGS_MAX};
 use crate::time::Time;
 
@@ -216,6 +216,7 @@ fn opened(id: String, occurrence: &Occurrence) -> Finding {
             event_last_seen: Time(occurrence.last_ns),
             resource_role: occurrence.role,
             user_feedback: None,
+            evidence: ThreatEvidence::of(&occurrence.additional_info),
             additional_info: occurrence.additional_info.clone(),
         },
         severity: occurrence.severity,

@@ -89,8 +89,46 @@ pub struct Service {
     /// A person's word on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_feedback: Option<Feedback>,
-    /// The list and category that matched, the sensor that saw it, and the like.
+    /// The list that matched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<ThreatEvidence>,
+    /// The same as text, the sensor that saw it, and the like.
     pub additional_info: BTreeMap<String, String>,
+}
+
+/// GuardDuty's `service.evidence`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThreatEvidence {
+    /// The lists.
+    pub threat_intelligence_details: Vec<ThreatIntelligence>,
+}
+
+/// A list that matched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThreatIntelligence {
+    /// Its name.
+    pub threat_list_name: String,
+    /// What it says the entry is.
+    pub threat_names: Vec<String>,
+}
+
+impl ThreatEvidence {
+    /// Reads the list off `additionalInfo`, if one matched.
+    pub(crate) fn of(additional_info: &BTreeMap<String, String>) -> Option<Self> {
+        let list = additional_info.get("threatListName")?;
+        Some(Self {
+            threat_intelligence_details: vec![ThreatIntelligence {
+                threat_list_name: list.clone(),
+                threat_names: additional_info
+                    .get("threatName")
+                    .into_iter()
+                    .cloned()
+                    .collect(),
+            }],
+        })
+    }
 }
 
 /// The part the resource played.
