@@ -2,10 +2,6 @@
 //! with the reason where it cannot run.
 
 #[path = "../../ebpf/programs/src/golden.rs"]
-#[expect(
-    dead_code,
-    reason = "shared with the host tests of the kernel programs"
-)]
 mod golden;
 mod kernel;
 #[path = "kernel/run.rs"]
