@@ -8,6 +8,10 @@ use hashbrown::HashMap;
 
 use crate::limits::{NAME_KEEP_NS, NAME_KEEP_NS_MAX, NAMES_MAX};
 
+/// How far a flow's stamp may lie before the time of a copy that passed earlier: the kernel stamps
+/// flows by its coarse clock, which stands still between two ticks, 10 ms at the slowest (100 Hz).
+const STAMP_COARSE_NS: u64 = 10_000_000;
+
 struct Known {
     name: Arc<str>,
     from_ns: u64,
@@ -55,7 +59,8 @@ impl Names {
         (first_ns, last_ns): (u64, u64),
     ) -> Option<Arc<str>> {
         let known = self.known.get_mut(&(client, address))?;
-        if known.until_ns < first_ns || known.from_ns > last_ns {
+        let after_answer = last_ns.saturating_add(STAMP_COARSE_NS) >= known.from_ns;
+        if known.until_ns < first_ns || !after_answer {
             return None;
         }
         known.until_ns = known.until_ns.max(last_ns.saturating_add(NAME_KEEP_NS));
@@ -87,6 +92,10 @@ mod tests {
         assert!(find(1, 101 * S), "soon after");
         assert!(!find(2, 101 * S), "another client did not ask");
         assert!(!find(1, 99 * S), "it was not known before");
+        assert!(
+            find(1, 100 * S - 4_000_000),
+            "a tick of the flow's clock earlier"
+        );
         assert!(find(1, 3_700 * S), "until its time is over");
         assert!(find(1, 3_900 * S), "a name in use is kept on");
         assert!(!find(1, 9_000 * S), "but not for ever");
