@@ -72,25 +72,35 @@ impl Recording {
     }
 }
 
-/// Puts `frames` on `interface` as if the namespace sent them, in order and at once.
-///
-/// # Errors
-/// When the interface cannot be tapped or refuses a frame.
-pub fn inject<'a>(
-    namespace: &Namespace,
-    interface: &str,
-    frames: impl IntoIterator<Item = &'a [u8]> + Send,
-) -> Result<()> {
-    namespace.run(|| {
-        let (mut sender, _) = open(interface)?;
-        for frame in frames {
-            sender
-                .send_to(frame, None)
-                .context("the tap is full")?
-                .with_context(|| format!("send a frame on {interface}"))?;
-        }
-        Ok(())
-    })?
+/// Puts frames on an interface as if the namespace sent them.
+pub struct Injector {
+    interface: String,
+    sender: Box<dyn DataLinkSender>,
+}
+
+impl Injector {
+    /// Opens the interface.
+    ///
+    /// # Errors
+    /// When it cannot be tapped.
+    pub fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let (sender, _) = namespace.run(|| open(interface))??;
+        Ok(Self {
+            interface: interface.to_owned(),
+            sender,
+        })
+    }
+
+    /// Sends one frame; it is on the wire when this returns.
+    ///
+    /// # Errors
+    /// When the interface refuses it.
+    pub fn send(&mut self, frame: &[u8]) -> Result<()> {
+        self.sender
+            .send_to(frame, None)
+            .context("the tap is full")?
+            .with_context(|| format!("send a frame on {}", self.interface))
+    }
 }
 
 /// Must be called on a thread inside the namespace.

@@ -130,7 +130,10 @@ impl Lab {
             internet.ip(&format!("address add {address}/24 dev {VPC_INTERFACE}"))?;
         }
         instance.ip(&format!("address add {INSTANCE}/24 dev {SCENE_INTERFACE}"))?;
-        if wire != Wire::Silent {
+        if wire == Wire::Silent {
+            // The instance has the address, and its kernel no reason to announce it on the wire.
+            instance.ip(&format!("address add {INSTANCE_V6}/128 dev lo"))?;
+        } else {
             for address in [Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1), RESOLVER_V6] {
                 internet.ip(&format!(
                     "address add {address}/64 dev {VPC_INTERFACE} nodad"

@@ -73,9 +73,10 @@ impl Alert {
             &resource["accessKeyDetails"]["userName"],
             &resource["resourceType"],
         ];
-        ways.into_iter()
-            .find_map(Value::as_str)
-            .unwrap_or("(nobody)")
+        let name = ways.into_iter().find_map(Value::as_str);
+        let name = name.unwrap_or("(nobody)");
+        // Root has no name but the end of its ARN.
+        name.rsplit_once(':').map_or(name, |(_, end)| end)
     }
 
     /// What the resource had to do with: a name, a peer and its port, an API call and its caller.

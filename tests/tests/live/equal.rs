@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use picket_tests::lab::tap;
+use picket_tests::lab::tap::Injector;
 use picket_tests::lab::topology::{SCENE_INTERFACE, VPC_INTERFACE, is_instance};
 use picket_tests::lab::{Wire, wait_until};
 use picket_tests::product::rig::skips;
@@ -47,13 +47,15 @@ fn replay_equals_live() {
     })
     .unwrap();
     let drawn = sketch::sketch(&scenario, start);
-    for batch in drawn.chunk_by(|one, next| leaves(one) == leaves(next)) {
-        let frames = batch.iter().map(|timed| timed.frame.as_slice());
-        if leaves(&batch[0]) {
-            tap::inject(&rig.lab.instance, SCENE_INTERFACE, frames).unwrap();
+    let mut instance = Injector::open(&rig.lab.instance, SCENE_INTERFACE).unwrap();
+    let mut internet = Injector::open(&rig.lab.internet, VPC_INTERFACE).unwrap();
+    for timed in &drawn {
+        let end = if leaves(timed) {
+            &mut instance
         } else {
-            tap::inject(&rig.lab.internet, VPC_INTERFACE, frames).unwrap();
-        }
+            &mut internet
+        };
+        end.send(&timed.frame).unwrap();
     }
     let injected = SystemTime::now();
     let windows = |at: Duration| at.as_nanos() / WINDOW.as_nanos();
@@ -75,10 +77,25 @@ fn replay_equals_live() {
     let replayed = Story::of(replayed.iter().map(|one| &one.summary));
 
     assert_eq!(usize::try_from(replayed.packets()).unwrap(), drawn.len());
-    assert_eq!(live.conversations.len(), replayed.conversations.len());
-    for (live, replayed) in live.conversations.iter().zip(&replayed.conversations) {
-        assert_eq!(live, replayed);
+    let differences: Vec<String> = [
+        differ(&live.conversations, &replayed.conversations),
+        differ(&live.questions, &replayed.questions),
+        differ(&live.hits, &replayed.hits),
+    ]
+    .concat();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// What stands in one list and not in the other.
+fn differ<T: PartialEq + std::fmt::Debug>(live: &[T], replayed: &[T]) -> Vec<String> {
+    let only = |side: &str, these: &[T], others: &[T]| -> Vec<String> {
+        let alone = these.iter().filter(|one| !others.contains(one));
+        alone.map(|one| format!("only {side}: {one:?}")).collect()
+    };
+    let mut differences = only("live", live, replayed);
+    differences.extend(only("replayed", replayed, live));
+    if live.len() != replayed.len() {
+        differences.push(format!("{} live, {} replayed", live.len(), replayed.len()));
     }
-    assert_eq!(live.questions, replayed.questions);
-    assert_eq!(live.hits, replayed.hits);
+    differences
 }

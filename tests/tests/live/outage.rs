@@ -1,6 +1,6 @@
 //! What breaks, breaks without loss, or says what was lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use picket_tests::product::rig::skips;
 use picket_tests::product::story::{Opened, Story};
 use picket_tests::scene::pcap::Timed;
 use picket_tests::scene::{Scenario, Step, play};
-use picket_wire::{Digest, HitKind};
+use picket_wire::{Cut, Digest, HitKind};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -90,6 +90,55 @@ fn assert_chained(told: &[Opened]) {
     }
 }
 
+/// Ports of the instance from which `port` was called, and how often.
+fn openings(frames: &[Timed], port: u16) -> BTreeMap<u16, usize> {
+    const SYN_ALONE: u8 = 0x02;
+
+    let mut openings = BTreeMap::new();
+    for Timed { frame, .. } in frames {
+        let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        let is_tcp = frame.len() >= 54 && frame[12..14] == [8, 0] && frame[23] == 6;
+        if is_tcp && word(36) == port && frame[47] == SYN_ALONE {
+            *openings.entry(word(34)).or_default() += 1;
+        }
+    }
+    openings
+}
+
+/// What was left out of summaries or lost on the way to them.
+fn cuts(told: &[Opened]) -> String {
+    let mut lost: Vec<String> = Vec::new();
+    for summary in told.iter().map(|one| &one.summary) {
+        if summary.cut != Cut::default() {
+            lost.push(format!("{:?}", summary.cut));
+        }
+        let counters = summary.counters.iter();
+        let bad = counters.filter(|one| one.count > 0 && one.reason.contains("lost"));
+        lost.extend(bad.map(|one| format!("{} {} {}", one.stage, one.reason, one.count)));
+    }
+    lost.join(", ")
+}
+
+/// The time of each hit to port 4444 is that of its flow's first packet on the wire, as a clock of
+/// user space saw it.
+fn assert_times_are_the_wires(told: &[Opened], frames: &[Timed]) {
+    /// The tap wakes up after the packet; a busy machine makes it wait. Kernel time that was
+    /// converted wrongly is off by the time since boot, or by leap seconds.
+    const APART_MAX: Duration = Duration::from_millis(500);
+
+    let hits = told.iter().flat_map(|one| &one.summary.hits);
+    for hit in hits.filter(|hit| hit.kind == HitKind::Address && hit.dst_port == 4444) {
+        let at = Duration::from_nanos(hit.time_ns);
+        let port = hit.src_port.to_be_bytes();
+        let first = frames
+            .iter()
+            .find(|timed| timed.frame.get(34..36) == Some(&port));
+        let seen = first.unwrap().at;
+        let apart = seen.abs_diff(at);
+        assert!(apart < APART_MAX, "hit at {at:?}, on the wire at {seen:?}");
+    }
+}
+
 #[test]
 fn collector_killed() {
     if skips() {
@@ -112,12 +161,18 @@ fn collector_killed() {
     let frames = recording.end().unwrap();
     assert_eq!(told_with_port(&story, 4444), with_port(&frames, 4444));
     let hits = hits_to(&story, 4444);
-    assert_eq!(hits.len(), calls, "a hit for each call");
-    assert_eq!(
-        hits.iter().collect::<BTreeSet<_>>().len(),
-        calls,
-        "each once"
-    );
+    // A port that was used again may make one flow of two calls, never more hits than calls.
+    let opened = openings(&frames, 4444);
+    for (port, calls) in &opened {
+        let found = hits.iter().filter(|hit| *hit == port).count();
+        assert!(
+            (1..=*calls).contains(&found),
+            "{found} hits for {calls} calls from port {port}, {}",
+            cuts(&told)
+        );
+    }
+    assert!(hits.len() <= calls);
+    assert_times_are_the_wires(&told, &frames);
 }
 
 #[test]
@@ -210,7 +265,7 @@ fn loss_equation() {
     rig.play(&scenario).unwrap();
     rig.until_judged(SystemTime::now(), LIMIT).unwrap();
     let told = rig.told().unwrap();
-    let mut counted = std::collections::BTreeMap::new();
+    let mut counted = BTreeMap::new();
     let counters = told.iter().flat_map(|one| &one.summary.counters);
     for counter in counters.filter(|counter| counter.stage == "kernel") {
         *counted.entry(counter.reason.clone()).or_insert(0) += counter.count;

@@ -89,7 +89,7 @@ fn play(
         await_findings(&intrusion.expected, END_LIMIT, watch, delivered, interrupt)?;
     }
     if let Some(expected) = &intrusion.expected.incident {
-        show::incident(&rig.incident(expected, END_LIMIT)?);
+        show::incident(&rig.incident(expected, END_LIMIT)?, &watch.states);
     }
     // Once more with a deadline that has passed: it names what is missing.
     watch.until_complete(&intrusion.expected, Duration::ZERO, |alert| {

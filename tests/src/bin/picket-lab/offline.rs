@@ -64,7 +64,7 @@ pub(crate) fn run(intrusion: &Scenario, lacking: &[String]) -> Result<ExitCode> 
         .collect();
     if let Some(wanted) = &expected.incident {
         match analysis.incidents.iter().find(|one| wanted.is(one)) {
-            Some(found) => show::incident(found),
+            Some(found) => show::incident(found, &analysis.findings),
             None => missing.push("the incident".to_owned()),
         }
     }

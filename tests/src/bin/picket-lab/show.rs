@@ -43,27 +43,45 @@ fn after(alert: &Alert, delivered: Option<SystemTime>) -> String {
     }
 }
 
-/// Prints an incident with its stages.
-pub(crate) fn incident(incident: &Value) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+/// Prints an incident with its stages; `findings` are those that it may name by their id.
+pub(crate) fn incident(incident: &Value, findings: &[Value]) {
+    println!("\nincident: {}", text(&incident["title"]));
     println!(
-        "\nincident {}: {}",
-        text(&incident["id"]),
-        text(&incident["title"])
+        "  severity {}, id {}",
+        incident["severity"],
+        text(&incident["id"])
     );
-    println!("  severity {}", incident["severity"]);
     for stage in incident["stages"].as_array().into_iter().flatten() {
-        let what = [&stage["event"], &stage["finding"]]
-            .into_iter()
-            .find(|one| !one.is_null())
-            .map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned))
-            .unwrap_or_default();
-        println!(
-            "  {:<28} {:<20} {what}",
-            text(&stage["time"]),
-            text(&stage["tactic"])
-        );
+        // To the second: CloudTrail knows no more.
+        let time = text(&stage["time"]).get(..19).unwrap_or_default();
+        let what = match stage["finding"].as_str() {
+            Some(id) => finding(id, findings),
+            None => event(&stage["event"]),
+        };
+        println!("  {time}  {:<20} {what}", text(&stage["tactic"]));
     }
+}
+
+fn finding(id: &str, findings: &[Value]) -> String {
+    let known = findings.iter().find(|finding| finding["id"] == id);
+    known.map_or_else(
+        || format!("finding {id}"),
+        |one| text(&one["type"]).to_owned(),
+    )
+}
+
+fn event(event: &Value) -> String {
+    let by = text(&event["principal"]);
+    let by = by.rsplit_once(':').map_or(by, |(_, name)| name);
+    format!(
+        "{} by {by} from {}",
+        text(&event["event_name"]),
+        text(&event["source_ip"])
+    )
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// Prints how long it took from packet to alert.
