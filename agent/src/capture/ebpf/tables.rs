@@ -163,7 +163,8 @@ impl Image {
 }
 
 /// Buckets for as many addresses: two thirds full at most, so that two choices all but always
-/// find room ("measured": a million random addresses, none widened; see the test below).
+/// find room (measured: of a million random addresses none was widened; the test below does it with
+/// a tenth).
 pub(super) fn buckets_for(addresses: u32) -> u32 {
     let needed = (u64::from(addresses) * 3).div_ceil(2 * BUCKET_ENTRIES as u64);
     // A half is at least the largest page of any Linux, so that it can be mapped by itself.
