@@ -68,8 +68,10 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("write to {}", config.state_dir.display()))?;
     let shared = Shared::new(Spool::open(&config.spool_dir(), config.spool)?);
     let runtime = runtime()?;
-    let _in_runtime = runtime.enter();
-    let socket = Socket::bind(&config.socket)?;
+    let socket = {
+        let _in_runtime = runtime.enter();
+        Socket::bind(&config.socket)?
+    };
 
     let public_key = identity.public_key_hex();
     let plan = plan(config, before, &feeds);
@@ -105,13 +107,15 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         ship: Arc::clone(&report),
     });
     let shipper = Shipper::new(collector, shared, report);
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut shipping = tokio::spawn(shipper.run(stopped));
         let serving = tokio::spawn(socket.serve(desk));
-        let outcome = until_stopped(config, watching).await;
-        if timeout(DRAIN_WAIT, joined(outbox)).await.is_err() {
-            tracing::error!("the last window did not reach the spool in time");
+        let mut outcome = until_stopped(config, watching).await;
+        match timeout(DRAIN_WAIT, joined(outbox)).await {
+            Ok(Some(())) => {}
+            Ok(None) => outcome = outcome.and(Err(anyhow!("the outbox thread broke off"))),
+            Err(_) => tracing::error!("the last window did not reach the spool in time"),
         }
         stop.send_replace(true);
         if timeout(LAST_SHIPPING_WAIT, &mut shipping).await.is_err() {
@@ -122,7 +126,10 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         // Until the task is gone its socket is.
         drop(serving.await);
         outcome
-    })
+    });
+    // A thread that did not end in time holds nobody up.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Watches without a collector and prints hits until SIGTERM, SIGINT or the end of the output.

@@ -162,6 +162,10 @@ pub fn run(
         };
         watch.take_events(wait.min(WAIT_MAX))?;
         watch.pass_on();
+        if watch.summaries.is_closed() {
+            // Nobody takes summaries any more; whoever did says why.
+            return Ok(());
+        }
     }
 }
 

@@ -70,6 +70,10 @@ pub const FLOW_IDLE_NS: u64 = 300_000_000_000;
 /// Conversations in one summary; the contract is 10,000.
 pub const CONVERSATIONS_PER_SUMMARY_MAX: usize = 16_384;
 
+/// Conversations held while a window is open, so that the busiest can be kept: four times as many,
+/// some 20 MB when full.
+pub const CONVERSATIONS_FOLDED_MAX: usize = 65_536;
+
 /// Grouped questions in one summary; the contract is 2,000 names.
 pub const QUESTIONS_PER_SUMMARY_MAX: usize = 16_384;
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use bench::*;
 use picket_sense::input::{FlowDelta, KernelHit, LinkType, PacketCopy, StageCount, Way};
-use picket_sense::limits::CONVERSATIONS_PER_SUMMARY_MAX;
+use picket_sense::limits::{CONVERSATIONS_FOLDED_MAX, CONVERSATIONS_PER_SUMMARY_MAX};
 use picket_sense::summarise::shrink;
 use picket_sense::{Clock, SensorConfig};
 use picket_wire::{HitKind, Opened, Side, Summary, Transport};
@@ -365,18 +365,66 @@ fn every_packet_is_accounted_for_and_what_is_cut_is_counted() {
     assert_eq!(first.conversations.len(), CONVERSATIONS_PER_SUMMARY_MAX);
     assert_eq!(
         (first.cut.conversations, first.cut.packets, first.cut.bytes),
-        (1_000, 1_000, 40_000)
+        (1_050, 1_050, 42_000)
     );
     assert!(
         first.conversations.iter().any(|c| c.packets_out == 2),
         "the busiest stay"
     );
-    assert_eq!(counter(first, "flow", "lost_table_full"), 50);
+    assert_eq!(counter(first, "flow", "folded_early"), flows as u64);
     assert_eq!(counter(first, "decode", "lost_truncated"), 2);
     assert_eq!(counter(first, "decode", "not_flow_icmp_error"), 1);
     // What a summary holds fits an envelope, and opens again.
     let bytes = first.to_bytes();
     assert_eq!(&Summary::from_bytes(&bytes).unwrap(), first);
+}
+
+#[test]
+fn a_flood_takes_no_room_from_what_comes_after_it() {
+    let mut config = SensorConfig::new(host(), Clock::Packets);
+    config.flows_max = 1_000;
+    let mut bench = Bench::with(config, &["192.0.2.66"]);
+    let flood = CONVERSATIONS_FOLDED_MAX as u32 + 2_500;
+    let server = at(66, 443);
+    bench.frame(T0, &tcp(at(1, 40_000), server, SYN, 0, b""));
+    for n in 0..flood {
+        let source = SocketAddrV4::new(Ipv4Addr::from_bits(0x0a00_0000 + n), 80);
+        bench.frame(T0, &tcp(source, at(1, 80), SYN, 0, b""));
+    }
+    // A flow that was folded early goes on, and does not tell its hit again.
+    bench.frame(T0 + S, &tcp(at(1, 40_000), server, ACK, 1, b""));
+    bench.frame(T0 + 10 * S, &tcp(at(1, 40_001), at(2, 443), SYN, 0, b""));
+    bench.frame(T0 + 20 * S, &tcp(at(1, 40_001), at(2, 443), ACK, 1, b""));
+    let summaries = bench.finish();
+    equation_holds(&summaries, "decode");
+    let hits: usize = summaries.iter().map(|summary| summary.hits.len()).sum();
+    assert_eq!(hits, 1);
+    let windows: Vec<&Summary> = summaries.iter().filter(|s| !s.immediate).collect();
+    assert_eq!(counter(windows[0], "flow", "lost_table_full"), 0);
+    assert_eq!(
+        windows[0].cut.packets,
+        u64::from(flood) + 2 - told(windows[0])
+    );
+    let one = windows[0]
+        .conversations
+        .iter()
+        .find(|c| c.server == ip(66))
+        .unwrap();
+    assert_eq!(
+        (one.packets_out, one.opened),
+        (2, Opened::Seen),
+        "the busiest stay"
+    );
+    let after = &windows[2].conversations;
+    assert_eq!((after.len(), after[0].opened), (1, Opened::Seen));
+}
+
+fn told(summary: &Summary) -> u64 {
+    let packets = summary
+        .conversations
+        .iter()
+        .map(|c| c.packets_out + c.packets_in);
+    packets.sum()
 }
 
 fn live() -> Bench {
@@ -573,12 +621,6 @@ fn a_summary_that_is_too_large_shrinks_and_says_by_how_much() {
         .into_iter()
         .rfind(|summary| !summary.immediate)
         .unwrap();
-    let told = |s: &Summary| {
-        s.conversations
-            .iter()
-            .map(|c| c.packets_out + c.packets_in)
-            .sum::<u64>()
-    };
     let (packets, questions) = (told(&summary), summary.questions.len());
     assert!(shrink(&mut summary));
     assert!(

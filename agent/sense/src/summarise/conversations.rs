@@ -1,14 +1,16 @@
 //! Flows of a window, folded over the client's ports into conversations.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use picket_wire::{Conversation, Cut, Net, Opened, Side};
 
 use crate::decode::{Protocol, tcp_flag};
 use crate::flow::{Direction, Flow, Side as End};
-use crate::limits::CONVERSATIONS_PER_SUMMARY_MAX;
+use crate::limits::{CONVERSATIONS_FOLDED_MAX, CONVERSATIONS_PER_SUMMARY_MAX};
 
 /// Which ends are the host's own, `client` being the first.
 pub(crate) fn local_side(local: &[Net], client: IpAddr, server: IpAddr) -> Side {
@@ -24,9 +26,10 @@ pub(crate) fn local_side(local: &[Net], client: IpAddr, server: IpAddr) -> Side 
 type Key = (IpAddr, IpAddr, u16, u8);
 
 /// The conversations of one window, taking shape.
-pub(crate) struct Conversations<'a> {
-    local: &'a [Net],
+#[derive(Default)]
+pub(crate) struct Conversations {
     folded: HashMap<Key, Folding, RandomState>,
+    cut: Cut,
 }
 
 struct Folding {
@@ -42,24 +45,23 @@ pub(crate) struct Hello {
     pub(crate) ja4: String,
 }
 
-impl<'a> Conversations<'a> {
-    pub(crate) fn new(local: &'a [Net]) -> Self {
-        Self {
-            local,
-            folded: HashMap::default(),
-        }
-    }
-
+impl Conversations {
     /// Adds what a flow had in the window.
-    pub(crate) fn add(&mut self, flow: &Flow, hello: Option<&Hello>) {
-        let one = self.of_flow(flow);
+    pub(crate) fn add(&mut self, local: &[Net], flow: &Flow, hello: Option<&Hello>) {
+        let one = of_flow(flow);
         let key = (one.client, one.server, one.server_port, one.protocol);
+        let full = self.folded.len() >= CONVERSATIONS_FOLDED_MAX;
         let folding = match self.folded.entry(key) {
-            hashbrown::hash_map::Entry::Vacant(vacant) => vacant.insert(Folding {
-                conversation: one,
-                hello_ns: u64::MAX,
-            }),
-            hashbrown::hash_map::Entry::Occupied(occupied) => {
+            Entry::Vacant(_) if full => return leave_out(&mut self.cut, &one),
+            Entry::Vacant(vacant) => {
+                let local = local_side(local, one.client, one.server);
+                let conversation = Conversation { local, ..one };
+                vacant.insert(Folding {
+                    conversation,
+                    hello_ns: u64::MAX,
+                })
+            }
+            Entry::Occupied(occupied) => {
                 let folding = occupied.into_mut();
                 merge(&mut folding.conversation, &one);
                 folding
@@ -72,86 +74,87 @@ impl<'a> Conversations<'a> {
         }
     }
 
-    fn of_flow(&self, flow: &Flow) -> Conversation {
-        // Where nothing tells, the ends stand in address order, which is that of the key.
-        let (client, opened) = match flow.direction {
-            Direction::Opened => (flow.opener, Opened::Seen),
-            Direction::Guessed => (flow.opener, Opened::Guessed),
-            Direction::Unknown => (End::Low, Opened::Unknown),
-        };
-        let server = client.other();
-        let (here, there) = (flow.key.end(client), flow.key.end(server));
-        let (out, back) = (flow.sent(client), flow.sent(server));
-        let before = (flow.flags_before(client), flow.flags_before(server));
-        let protocol = flow.key.protocol();
-        // The id of an echo is no port.
-        let port = |port| if protocol.has_ports() { port } else { 0 };
-        let first = |flag, now: u8, before: u8| u32::from(now & !before & flag != 0);
-        let tcp = protocol == Protocol::TCP;
-        Conversation {
-            client: here.addr,
-            server: there.addr,
-            server_port: port(there.port),
-            client_port: port(here.port),
-            protocol: protocol.0,
-            opened,
-            local: local_side(self.local, here.addr, there.addr),
-            flows: 1,
-            attempts: if tcp {
-                first(tcp_flag::SYN, out.tcp_flags, before.0)
-            } else {
-                0
-            },
-            accepted: if tcp {
-                first(tcp_flag::SYN, back.tcp_flags, before.1)
-            } else {
-                0
-            },
-            refused: if tcp {
-                first(tcp_flag::RST, back.tcp_flags, before.1)
-            } else {
-                0
-            },
-            packets_out: out.packets,
-            packets_in: back.packets,
-            bytes_out: out.bytes,
-            bytes_in: back.bytes,
-            flags_out: out.tcp_flags | before.0,
-            flags_in: back.tcp_flags | before.1,
-            first_ns: flow.first_ns,
-            last_ns: flow.last_ns,
-            tls_name: None,
-            ja4: None,
-            dns_name: None,
-            process: None,
-        }
-    }
-
-    /// Cuts to what a summary may hold and puts the rest in order. The conversations with most
-    /// packets stay, ties going to those that began first.
-    pub(crate) fn finish(self, cut: &mut Cut) -> Vec<Conversation> {
-        let mut all: Vec<Conversation> = self
-            .folded
+    /// Cuts to what a summary may hold, puts the rest in order, and starts anew. The conversations
+    /// with most packets stay, ties going to those that began first.
+    pub(crate) fn take(&mut self) -> (Vec<Conversation>, Cut) {
+        let mut cut = std::mem::take(&mut self.cut);
+        let folded = std::mem::take(&mut self.folded);
+        let mut all: Vec<Conversation> = folded
             .into_values()
             .map(|folding| folding.conversation)
             .collect();
         let key = |c: &Conversation| (c.client, c.server, c.server_port, c.protocol);
         if all.len() > CONVERSATIONS_PER_SUMMARY_MAX {
             all.sort_unstable_by_key(|c| {
-                (
-                    std::cmp::Reverse(c.packets_out + c.packets_in),
-                    c.first_ns,
-                    key(c),
-                )
+                (Reverse(c.packets_out + c.packets_in), c.first_ns, key(c))
             });
-            for left_out in all.drain(CONVERSATIONS_PER_SUMMARY_MAX..) {
-                cut.conversations += 1;
-                cut.packets += left_out.packets_out + left_out.packets_in;
-                cut.bytes += left_out.bytes_out + left_out.bytes_in;
-            }
+            let left_out = all.drain(CONVERSATIONS_PER_SUMMARY_MAX..);
+            left_out.for_each(|one| leave_out(&mut cut, &one));
         }
         all.sort_unstable_by_key(key);
-        all
+        (all, cut)
+    }
+}
+
+fn leave_out(cut: &mut Cut, one: &Conversation) {
+    cut.conversations += 1;
+    cut.packets += one.packets_out + one.packets_in;
+    cut.bytes += one.bytes_out + one.bytes_in;
+}
+
+/// A conversation of one flow; which end is the host's own is left open.
+fn of_flow(flow: &Flow) -> Conversation {
+    // Where nothing tells, the ends stand in address order, which is that of the key.
+    let (client, opened) = match flow.direction {
+        Direction::Opened => (flow.opener, Opened::Seen),
+        Direction::Guessed => (flow.opener, Opened::Guessed),
+        Direction::Unknown => (End::Low, Opened::Unknown),
+    };
+    let server = client.other();
+    let (here, there) = (flow.key.end(client), flow.key.end(server));
+    let (out, back) = (flow.sent(client), flow.sent(server));
+    let before = (flow.flags_before(client), flow.flags_before(server));
+    let protocol = flow.key.protocol();
+    // The id of an echo is no port.
+    let port = |port| if protocol.has_ports() { port } else { 0 };
+    let first = |flag, now: u8, before: u8| u32::from(now & !before & flag != 0);
+    let tcp = protocol == Protocol::TCP;
+    Conversation {
+        client: here.addr,
+        server: there.addr,
+        server_port: port(there.port),
+        client_port: port(here.port),
+        protocol: protocol.0,
+        opened,
+        local: Side::Neither,
+        flows: 1,
+        attempts: if tcp {
+            first(tcp_flag::SYN, out.tcp_flags, before.0)
+        } else {
+            0
+        },
+        accepted: if tcp {
+            first(tcp_flag::SYN, back.tcp_flags, before.1)
+        } else {
+            0
+        },
+        refused: if tcp {
+            first(tcp_flag::RST, back.tcp_flags, before.1)
+        } else {
+            0
+        },
+        packets_out: out.packets,
+        packets_in: back.packets,
+        bytes_out: out.bytes,
+        bytes_in: back.bytes,
+        flags_out: out.tcp_flags | before.0,
+        flags_in: back.tcp_flags | before.1,
+        first_ns: flow.first_ns,
+        last_ns: flow.last_ns,
+        tls_name: None,
+        ja4: None,
+        dns_name: None,
+        process: None,
     }
 }
 

@@ -45,6 +45,8 @@ const DNS_PORT: u16 = 53;
 pub(crate) struct Summariser {
     host: Host,
     flows: FlowTable,
+    flows_max: usize,
+    conversations: Conversations,
     hellos: HashMap<FlowKey, Hello, RandomState>,
     questions: Questions,
     names: Names,
@@ -76,6 +78,8 @@ impl Summariser {
         Self {
             host,
             flows: FlowTable::new(flows_max),
+            flows_max,
+            conversations: Conversations::default(),
             hellos: HashMap::default(),
             questions: Questions::default(),
             names: Names::default(),
@@ -147,20 +151,17 @@ impl Summariser {
         let wire_bytes = u64::from(packet.wire_bytes);
         self.frames.seen.add(1, wire_bytes);
         self.frames.flow.add(1, wire_bytes);
-        let flows_before = self.flows.len();
         let ip_bytes = u64::from(packet.ip_bytes);
         self.frames.offered.add(1, ip_bytes);
-        let new = match self.flows.record(packet) {
-            Ok(_) => {
-                self.frames.recorded.add(1, ip_bytes);
-                self.flows.len() > flows_before
-            }
-            Err(_) => {
-                self.counters.add("flow", "lost_table_full", 1, ip_bytes);
-                // Whether it is new is not known, and a hit must not be missed.
-                true
-            }
-        };
+        let flows_before = self.flows.len();
+        let recorded = self.flows.record(packet).is_ok();
+        // In a full table whether it is new is not known, and a hit must not be missed.
+        let new = !recorded || self.flows.len() > flows_before;
+        if recorded || self.make_room().record(packet).is_ok() {
+            self.frames.recorded.add(1, ip_bytes);
+        } else {
+            self.counters.add("flow", "lost_table_full", 1, ip_bytes);
+        }
         if new {
             let Packet {
                 ts_ns,
@@ -184,10 +185,32 @@ impl Summariser {
         let bytes = delta.bytes_out.saturating_add(delta.bytes_in);
         self.counters.add(KERNEL, "flow", packets, bytes);
         self.frames.offered.add(packets, bytes);
-        match self.flows.add_delta(delta) {
-            Ok(_) => self.frames.recorded.add(packets, bytes),
-            Err(_) => self.counters.add("flow", "lost_table_full", packets, bytes),
+        let recorded = self.flows.add_delta(delta).is_ok();
+        if recorded || self.make_room().add_delta(delta).is_ok() {
+            self.frames.recorded.add(packets, bytes);
+        } else {
+            self.counters.add("flow", "lost_table_full", packets, bytes);
         }
+    }
+
+    /// Empties a full flow table into the conversations of the window. A flow that goes on counts
+    /// in them once more, and who opened it may have to be guessed.
+    fn make_room(&mut self) -> &mut FlowTable {
+        self.counters
+            .add("flow", "folded_early", self.flows.len() as u64, 0);
+        self.fold(u64::MAX);
+        &mut self.flows
+    }
+
+    /// Folds what the flows had since the last time into the conversations of the window, and
+    /// forgets flows that were idle since `keep_from_ns`.
+    fn fold(&mut self, keep_from_ns: u64) {
+        let local = &self.host.local;
+        self.flows.close_window(keep_from_ns, |flow| {
+            self.conversations
+                .add(local, flow, self.hellos.get(&flow.key));
+            self.hits.keep(&flow.key, flow.last_ns);
+        });
     }
 
     /// Takes what the kernel's tables matched, and names the indicator.
@@ -382,15 +405,13 @@ impl Summariser {
             Keep::Flows => window.start_ns.saturating_sub(FLOW_IDLE_NS),
             Keep::Nothing => u64::MAX,
         };
-        let mut cut = Cut::default();
-        let mut conversations = Conversations::new(&self.host.local);
-        self.flows.close_window(keep_from_ns, |flow| {
-            conversations.add(flow, self.hellos.get(&flow.key));
-            self.hits.keep(&flow.key, flow.last_ns);
-        });
+        // A table that is nearly full begins the next window empty: a flood must not hold the
+        // room of what comes after it.
+        let crowded = self.flows.len() > self.flows_max / 4 * 3;
+        self.fold(if crowded { u64::MAX } else { keep_from_ns });
         self.hellos
             .retain(|key, hello| hello.ts_ns >= keep_from_ns || self.flows.find(key).is_some());
-        let mut conversations = conversations.finish(&mut cut);
+        let (mut conversations, mut cut) = self.conversations.take();
         let asked = self.questions.asked_over_udp();
         for one in &mut conversations {
             let dns = one.server_port == DNS_PORT && one.protocol == Protocol::UDP.0;
