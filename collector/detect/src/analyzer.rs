@@ -12,6 +12,7 @@ use crate::finding::{Finding, FindingType};
 use crate::history::History;
 use crate::incident::Incident;
 use crate::ledger::{Ledger, Taken};
+use crate::logs::ApiCall;
 use crate::settings::Settings;
 
 /// Something the caller should store, print or send on.
@@ -80,6 +81,27 @@ impl Analyzer {
         }
     }
 
+    /// Says whether a call should be kept for [`Analyzer::remember`] for longer than its time: there
+    /// are few such calls, and findings long after are explained by them.
+    pub fn is_memorable(call: &ApiCall) -> bool {
+        call.succeeded()
+            && matches!(
+                (&*call.event_source, &*call.event_name),
+                ("ec2.amazonaws.com", "RunInstances" | "TerminateInstances")
+                    | ("cloudtrail.amazonaws.com", "CreateTrail" | "UpdateTrail")
+            )
+    }
+
+    /// Takes in, after a restart, an event that was analysed before: detections and correlations
+    /// know what they knew, and nothing is reported or counted. Call it before
+    /// [`Analyzer::restore`].
+    pub fn remember(&mut self, event: &Event) {
+        let mut occurrences = std::mem::take(&mut self.occurrences);
+        self.look(event, &mut occurrences);
+        occurrences.clear();
+        self.occurrences = occurrences;
+    }
+
     /// Takes back what was stored, after a restart: the same issues go on counting under the same
     /// ids, and incidents keep their stages. Call it before the first event.
     #[expect(
@@ -124,26 +146,11 @@ impl Analyzer {
         let source = event.source();
         let flow = self.flows.entry(source).or_default();
         flow.events += 1;
-        let watermark = flow.watermark_ns;
-        if event.time_ns() < watermark {
+        if event.time_ns() < flow.watermark_ns {
             flow.late += 1;
         }
-        self.history.note(&event, watermark);
         let mut occurrences = std::mem::take(&mut self.occurrences);
-        let mut context = Context {
-            settings: &self.settings,
-            intel: &self.intel,
-            history: &mut self.history,
-        };
-        for detection in detections::ALL {
-            if detection.reads() == source {
-                detection.evaluate(&event, &mut context, &mut occurrences);
-            }
-        }
-        self.history.learn(&event);
-        for correlation in &mut self.correlations {
-            correlation.observe(&event);
-        }
+        self.look(&event, &mut occurrences);
         for occurrence in occurrences.drain(..) {
             let Some((taken, finding)) = self.ledger.take(occurrence) else {
                 continue;
@@ -158,6 +165,27 @@ impl Analyzer {
         }
         self.occurrences = occurrences;
         self.link();
+    }
+
+    /// Shows an event to everyone.
+    fn look(&mut self, event: &Event, occurrences: &mut Vec<Occurrence>) {
+        let source = event.source();
+        let watermark = self.flows.entry(source).or_default().watermark_ns;
+        self.history.note(event, watermark);
+        let mut context = Context {
+            settings: &self.settings,
+            intel: &self.intel,
+            history: &mut self.history,
+        };
+        for detection in detections::ALL {
+            if detection.reads() == source {
+                detection.evaluate(event, &mut context, occurrences);
+            }
+        }
+        self.history.learn(event);
+        for correlation in &mut self.correlations {
+            correlation.observe(event);
+        }
     }
 
     /// Says that a source has nothing older than `watermark_ns` any more. What depends on older

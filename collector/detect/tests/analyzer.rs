@@ -265,6 +265,28 @@ proptest! {
     }
 
     #[test]
+    fn a_restart_that_remembers_changes_nothing(
+        steps in prop::collection::vec(step(), 0..80),
+        cut in 0..80usize,
+    ) {
+        let (before, after) = steps.split_at(cut.min(steps.len()));
+        let mut whole = analyzer();
+        steps.iter().for_each(|step| whole.on_event(event(step)));
+
+        let mut first = analyzer();
+        before.iter().for_each(|step| first.on_event(event(step)));
+        let mut told = outputs(&mut first);
+        let (findings, incidents) = settled(told.clone());
+        let mut second = analyzer();
+        before.iter().for_each(|step| second.remember(&event(step)));
+        prop_assert_eq!(outputs(&mut second), []);
+        second.restore(findings, incidents);
+        after.iter().for_each(|step| second.on_event(event(step)));
+        told.extend(outputs(&mut second));
+        prop_assert_eq!(settled(told), settled(outputs(&mut whole)));
+    }
+
+    #[test]
     fn findings_go_through_json(steps in prop::collection::vec(step(), 0..40)) {
         let mut analyzer = analyzer();
         steps.iter().for_each(|step| analyzer.on_event(event(step)));

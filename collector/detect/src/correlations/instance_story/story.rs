@@ -85,6 +85,15 @@ impl CallFact {
         }
     }
 
+    /// What calls alike have in common.
+    fn key(&self) -> (String, String, String) {
+        (
+            self.event_source.clone(),
+            self.event_name.clone(),
+            self.source_ip.clone(),
+        )
+    }
+
     /// Adds another call of the same API from the same source. One that worked speaks for those that
     /// did not.
     fn add(&mut self, other: &Self) {
@@ -208,11 +217,7 @@ impl Story {
     }
 
     fn put_call(&mut self, fact: CallFact) {
-        let key = (
-            fact.event_source.clone(),
-            fact.event_name.clone(),
-            fact.source_ip.clone(),
-        );
+        let key = fact.key();
         if let Some(known) = self.calls.get_mut(&key) {
             known.add(&fact);
         } else if self.calls.len() < INSTANCE_CALLS_MAX {
@@ -366,7 +371,7 @@ impl Story {
         parts.join("; ")
     }
 
-    /// Takes back what an incident tells.
+    /// Takes back what an incident tells, in place of what was remembered of it.
     pub(super) fn restore(&mut self, incident: &Incident) {
         let entities = &incident.entities;
         entities.region.clone_into(&mut self.region);
@@ -407,7 +412,10 @@ impl Story {
                 };
                 match event.part {
                     Part::Launch => self.launch = Some(fact),
-                    Part::RoleCall => self.put_call(fact),
+                    Part::RoleCall => {
+                        self.calls.remove(&fact.key());
+                        self.put_call(fact);
+                    }
                 }
             }
         }
