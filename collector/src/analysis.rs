@@ -26,7 +26,7 @@ use crate::metrics::{Metrics, band};
 use crate::store::findings::{self, FindingRow, IncidentRow, Told};
 use crate::store::journal::{self, Entry};
 use crate::store::outbox::{self, Letter};
-use crate::store::sources::{self, FileState};
+use crate::store::sources::{self, FileState, Memorable};
 use crate::store::{Store, StoreError};
 
 /// Things that may wait for the analysis; senders of logs wait, remarks about sensors are counted as
@@ -40,14 +40,26 @@ const BATCH_ENVELOPES: usize = 64;
 /// Their bytes, as each may inflate to eight times as much.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// How long the analysis remembers what agents told: an hour, behind which no window of it reaches.
+const REMEMBERED_MS: u64 = 3_600_000;
+
 /// Pause before an outcome that could not be written is offered again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A call of the AWS API.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The call.
+    pub(crate) call: ApiCall,
+    /// The event as it came, if it must be known after a restart too.
+    pub(crate) memorable: Option<String>,
+}
 
 /// Calls of the AWS API from one file, and how far it is read with them.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     /// The calls, in the order of the file.
-    pub(crate) calls: Vec<ApiCall>,
+    pub(crate) calls: Vec<Call>,
     /// The file's state once they are stored, if they are its last for now.
     pub(crate) file: Option<(String, FileState)>,
 }
@@ -180,18 +192,53 @@ impl Analysis {
 
     fn analyst(&mut self) -> anyhow::Result<Analyst> {
         let intel = std::mem::take(&mut self.intel);
-        let mut analyzer = Analyzer::new(self.settings.clone(), intel);
+        let mut analyst = Analyst {
+            analyzer: Analyzer::new(self.settings.clone(), intel),
+            newest_ns: BTreeMap::new(),
+        };
+        self.remember(&mut analyst)?;
         let (findings, incidents) = self
             .store
             .read(findings::restore)
             .context("read the findings to go on from")?;
         let findings: Vec<Finding> = parsed(&findings, "finding");
         let incidents: Vec<Incident> = parsed(&incidents, "incident");
-        analyzer.restore(findings, incidents);
-        Ok(Analyst {
-            analyzer,
-            newest_ns: BTreeMap::new(),
-        })
+        analyst.analyzer.restore(findings, incidents);
+        Ok(analyst)
+    }
+
+    /// Shows a fresh analyzer what it knew before a restart: windows that are half over, launches of
+    /// instances, meetings of which the other half is still to come.
+    fn remember(&self, analyst: &mut Analyst) -> anyhow::Result<()> {
+        let calls = self
+            .store
+            .read(sources::kept)
+            .context("read the calls to remember")?;
+        for event in calls {
+            if let Ok(call) = ApiCall::parse(event.as_bytes(), 0) {
+                analyst.remember(&Event::Api(Box::new(call)));
+            }
+        }
+        let since_ms = clock::now_ms().saturating_sub(REMEMBERED_MS);
+        let mut after = 0;
+        loop {
+            let entries = self
+                .store
+                .read(|connection| journal::analysed(connection, after, since_ms, BATCH_ENVELOPES))
+                .context("read the envelopes to remember")?;
+            let Some(last) = entries.last() else {
+                return Ok(());
+            };
+            after = last.id;
+            for entry in &entries {
+                // One that cannot be read was counted when it was first tried.
+                if let Ok(admitted) = self.open(entry) {
+                    for event in events(admitted) {
+                        analyst.remember(&event);
+                    }
+                }
+            }
+        }
     }
 
     /// Does one piece of work other than the journal.
@@ -249,10 +296,9 @@ impl Analysis {
     fn entry(&self, analyst: &mut Analyst, entry: &Entry) {
         match self.open(entry) {
             Ok(admitted) => {
-                for event in admitted.sensor_events() {
-                    self.feed(analyst, Event::Sensor(event));
+                for event in events(admitted) {
+                    self.feed(analyst, event);
                 }
-                self.feed(analyst, Event::Summary(Box::new(admitted.summary)));
             }
             Err(error) => {
                 self.metrics.envelopes_unreadable.add(1);
@@ -282,8 +328,12 @@ impl Analysis {
 
     /// Feeds those calls that were not seen before.
     fn calls(&self, analyst: &mut Analyst, calls: Calls) -> Outcome {
-        let mut fresh = HashSet::new();
-        for call in calls.calls {
+        let (mut fresh, mut memorable) = (HashSet::new(), Vec::new());
+        for Call {
+            call,
+            memorable: event,
+        } in calls.calls
+        {
             let key = call.key.to_bytes();
             let is_seen = !fresh.insert(key)
                 || self
@@ -296,11 +346,17 @@ impl Analysis {
                     });
             if is_seen {
                 self.metrics.api_calls_repeated.add(1);
-            } else {
-                self.feed(analyst, Event::Api(Box::new(call)));
+                continue;
             }
+            memorable.extend(event.map(|event| Memorable {
+                identity: key,
+                time_ns: call.event_time_ns,
+                event,
+            }));
+            self.feed(analyst, Event::Api(Box::new(call)));
         }
         Outcome {
+            memorable,
             seen: fresh.into_iter().collect(),
             file: calls.file,
             ..analyst.outcome()
@@ -308,16 +364,10 @@ impl Analysis {
     }
 
     fn feed(&self, analyst: &mut Analyst, event: Event) {
-        let source = event.source();
+        let (source, time_ns) = (event.source(), event.time_ns());
         self.metrics.events_analysed.add(source.name(), 1);
-        // An agent that dates its packets ahead must not close the windows of all others.
-        let now_ns = clock::now_ms().saturating_mul(1_000_000);
-        let time_ns = event.time_ns().min(now_ns);
-        let newest = analyst.newest_ns.entry(source).or_default();
-        *newest = time_ns.max(*newest);
-        let watermark = newest.saturating_sub(source.lateness_ns());
         analyst.analyzer.on_event(event);
-        analyst.analyzer.advance(source, watermark);
+        analyst.advance(source, time_ns);
     }
 
     /// Stores an outcome, again and again until it is stored or the process ends; says whether it
@@ -381,6 +431,17 @@ impl Analysis {
     }
 }
 
+/// What an envelope tells: of its sensor, then of its host.
+fn events(admitted: Admitted) -> Vec<Event> {
+    let mut events: Vec<Event> = admitted
+        .sensor_events()
+        .into_iter()
+        .map(Event::Sensor)
+        .collect();
+    events.push(Event::Summary(Box::new(admitted.summary)));
+    events
+}
+
 fn parsed<T: serde::de::DeserializeOwned>(bodies: &[String], what: &'static str) -> Vec<T> {
     let parse = |body: &String| match serde_json::from_str(body) {
         Ok(value) => Some(value),
@@ -399,6 +460,22 @@ struct Analyst {
 }
 
 impl Analyst {
+    /// Shows an event that was analysed before a restart.
+    fn remember(&mut self, event: &Event) {
+        self.analyzer.remember(event);
+        self.advance(event.source(), event.time_ns());
+    }
+
+    /// Moves the watermark of a source that had an event at `time_ns`.
+    fn advance(&mut self, source: SourceKind, time_ns: u64) {
+        // An agent that dates its packets ahead must not close the windows of all others.
+        let now_ns = clock::now_ms().saturating_mul(1_000_000);
+        let newest = self.newest_ns.entry(source).or_default();
+        *newest = time_ns.min(now_ns).max(*newest);
+        let watermark = newest.saturating_sub(source.lateness_ns());
+        self.analyzer.advance(source, watermark);
+    }
+
     /// What came out since it was last asked.
     fn outcome(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
@@ -452,6 +529,7 @@ struct Outcome {
     archived: Option<String>,
     cursor: Option<u64>,
     seen: Vec<[u8; 24]>,
+    memorable: Vec<Memorable>,
     file: Option<(String, FileState)>,
 }
 
@@ -507,6 +585,9 @@ impl Outcome {
         }
         for key in &self.seen {
             sources::note_seen(transaction, key, now_ms)?;
+        }
+        for call in &self.memorable {
+            sources::keep(transaction, call)?;
         }
         if let Some((path, state)) = &self.file {
             sources::put_file(transaction, path, state, now_ms)?;

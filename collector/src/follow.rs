@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use picket_detect::Analyzer;
 use picket_detect::logs::{ApiCall, Piece, SplitError, Splitter};
 use serde::Deserialize;
 
-use crate::analysis::{Calls, Inbox};
+use crate::analysis::{Call, Calls, Inbox};
 use crate::clock;
 use crate::config::BadValue;
 use crate::metrics::Metrics;
@@ -225,7 +226,12 @@ impl Follower {
                     match ApiCall::parse(event.json, reading.time_ns) {
                         Ok(call) => {
                             reading.time_ns = call.event_time_ns;
-                            reading.calls.push(call);
+                            let is_memorable = Analyzer::is_memorable(&call);
+                            let event = || String::from_utf8_lossy(event.json).into_owned();
+                            reading.calls.push(Call {
+                                memorable: is_memorable.then(event),
+                                call,
+                            });
                         }
                         Err(_) => self.metrics.log_events_refused.add("unreadable", 1),
                     }
@@ -258,7 +264,7 @@ struct Reading {
     first: Option<u64>,
     /// Whether events follow each other without a wrapper, so that the next look can go on here.
     is_lines: bool,
-    calls: Vec<ApiCall>,
+    calls: Vec<Call>,
     time_ns: u64,
     /// End of the last event; 0 if the file must be read from its beginning next time.
     read_to: u64,

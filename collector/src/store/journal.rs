@@ -16,6 +16,10 @@ use super::{signed, unsigned};
 /// Rows deleted in one job, so that a clean-up never holds the writer for long.
 const PRUNED_ROWS_MAX: i64 = 2_000;
 
+/// Envelopes looked at again after a restart: a hundred hosts' of the hour that the analysis
+/// remembers, and a few seconds' work.
+const REMEMBERED_MAX: i64 = 40_000;
+
 /// Links kept of one run: those admission goes on from, and a few more for numbers that never came.
 const LINKS_KEPT: u64 = LINKS_MAX as u64 + 512;
 
@@ -145,16 +149,47 @@ pub(crate) fn unanalysed(
     while bytes < bytes_max
         && let Some(row) = rows.next()?
     {
-        let entry = Entry {
-            id: unsigned(row.get(0)?),
-            agent: AgentId(row.get(1)?),
-            standing: standing(row, 2, 3)?,
-            envelope: row.get(4)?,
-        };
+        let entry = entry(row)?;
         bytes += entry.envelope.len();
         entries.push(entry);
     }
     Ok(entries)
+}
+
+/// The next envelopes behind `after` that came at `since_ms` or later and are analysed, oldest first,
+/// at most `entries_max`. Only the last [`REMEMBERED_MAX`] are looked at.
+pub(crate) fn analysed(
+    connection: &Connection,
+    after: u64,
+    since_ms: u64,
+    entries_max: usize,
+) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, agent, standing, missing, envelope FROM journal
+         WHERE id > max(?1, (SELECT journal_id FROM cursor WHERE reader = 'analysis') - ?2)
+           AND id <= (SELECT journal_id FROM cursor WHERE reader = 'analysis')
+           AND received_at >= ?3
+         ORDER BY id LIMIT ?4",
+    )?;
+    let rows = statement.query_map(
+        params![
+            signed(after),
+            REMEMBERED_MAX,
+            signed(since_ms),
+            entries_max as i64
+        ],
+        entry,
+    )?;
+    rows.collect()
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        id: unsigned(row.get(0)?),
+        agent: AgentId(row.get(1)?),
+        standing: standing(row, 2, 3)?,
+        envelope: row.get(4)?,
+    })
 }
 
 /// Moves the analysis' cursor to `id`.
@@ -255,6 +290,13 @@ mod tests {
         let last = entries[1].id;
         store.write_blocking(move |t| advance(t, last)).unwrap();
         assert_eq!(store.read(depth).unwrap(), (1, Some(300)));
+        let again = |after, since_ms| {
+            let entries = store.read(|c| analysed(c, after, since_ms, 9)).unwrap();
+            entries.iter().map(|entry| entry.id).collect::<Vec<_>>()
+        };
+        assert_eq!(again(0, 0), [last - 1, last]);
+        assert_eq!(again(last - 1, 0), [last]);
+        assert_eq!(again(0, 200), [last]);
         // Age alone does not delete: the third is not analysed.
         assert_eq!(store.write_blocking(|t| prune(t, 1_000)).unwrap(), 2);
         assert_eq!(store.read(|c| unanalysed(c, 9, 99)).unwrap().len(), 1);

@@ -111,6 +111,13 @@ const STEPS: &[&str] = &[
         seen_at INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX api_call_seen ON api_call (seen_at);
+
+    CREATE TABLE memorable_call (
+        identity BLOB PRIMARY KEY,
+        event_time_ns INTEGER NOT NULL,
+        event TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX memorable_call_time ON memorable_call (event_time_ns);
     ",
 ];
 

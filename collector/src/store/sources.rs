@@ -7,6 +7,9 @@ use super::{signed, unsigned};
 /// Rows deleted in one job.
 const PRUNED_ROWS_MAX: i64 = 5_000;
 
+/// Calls kept whole: as many as instances whose launch the analysis knows, about 10 KB each.
+const KEPT_MAX: i64 = 50_000;
+
 /// Bytes by which a file that has grown is known to be the same: no two events end alike, because
 /// an event's id is among its last members or its account is.
 pub(crate) const MARK_BYTES: usize = 256;
@@ -81,6 +84,43 @@ pub(crate) fn note_seen(
         .prepare_cached("INSERT OR IGNORE INTO api_call VALUES (?1, ?2)")?
         .execute(params![identity, signed(now_ms)])?;
     Ok(())
+}
+
+/// A call that explains findings long after it: it is kept whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Memorable {
+    /// Its identity.
+    pub(crate) identity: [u8; 24],
+    /// When it happened.
+    pub(crate) time_ns: u64,
+    /// The event as it came.
+    pub(crate) event: String,
+}
+
+/// Keeps a call.
+pub(crate) fn keep(transaction: &Transaction<'_>, call: &Memorable) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO memorable_call VALUES (?1, ?2, ?3)")?
+        .execute(params![call.identity, signed(call.time_ns), call.event])?;
+    Ok(())
+}
+
+/// The events of all calls that were kept, the oldest first.
+pub(crate) fn kept(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement =
+        connection.prepare("SELECT event FROM memorable_call ORDER BY event_time_ns, identity")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
+/// Lets the oldest calls go when there are more than may be; says how many.
+pub(crate) fn prune_kept(transaction: &Transaction<'_>) -> rusqlite::Result<usize> {
+    transaction.execute(
+        "DELETE FROM memorable_call WHERE identity IN (
+            SELECT identity FROM memorable_call ORDER BY event_time_ns DESC, identity
+            LIMIT ?1 OFFSET ?2)",
+        params![PRUNED_ROWS_MAX, KEPT_MAX],
+    )
 }
 
 /// Forgets events seen before `before_ms`; says how many.

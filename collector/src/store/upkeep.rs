@@ -51,6 +51,7 @@ async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, Sto
             .write(move |transaction| {
                 Ok(journal::prune(transaction, journal_ms)?
                     + sources::prune(transaction, api_calls_ms)?
+                    + sources::prune_kept(transaction)?
                     + findings::prune(transaction, archived_ms)?
                     + journal::prune_links(transaction, links_ms)?)
             })

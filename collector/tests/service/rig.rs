@@ -1,13 +1,15 @@
 //! One collector in a folder, one agent that may speak to it, and the means to look.
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use picket_wire::envelope::Chain;
 use picket_wire::{
-    AgentId, BootId, Digest, Hit, HitKind, Host, Net, Side, Signer, Summary, Window,
+    AgentId, BootId, Conversation, Digest, Hit, HitKind, Host, Net, Opened, Side, Signer, Summary,
+    Window,
 };
 use reqwest::{Certificate, Client, Response, StatusCode};
 use serde_json::Value;
@@ -131,6 +133,41 @@ impl Agent {
             cut: picket_wire::Cut::default(),
             gap: None,
         }
+    }
+
+    /// An envelope with a probe of each of these ports of one host, unanswered.
+    pub(crate) fn probes(&mut self, ports: RangeInclusive<u16>) -> Vec<u8> {
+        let mut summary = self.summary(0);
+        let now_ns = summary.window.start_ns;
+        summary.immediate = false;
+        summary.conversations = ports
+            .map(|server_port| Conversation {
+                client: "10.0.0.5".parse().unwrap(),
+                server: "203.0.113.77".parse().unwrap(),
+                server_port,
+                client_port: 40_000,
+                protocol: 6,
+                opened: Opened::Seen,
+                local: Side::Client,
+                flows: 1,
+                attempts: 1,
+                accepted: 0,
+                refused: 0,
+                packets_out: 1,
+                packets_in: 0,
+                bytes_out: 60,
+                bytes_in: 0,
+                flags_out: 2,
+                flags_in: 0,
+                first_ns: now_ns,
+                last_ns: now_ns,
+                tls_name: None,
+                ja4: None,
+                dns_name: None,
+                process: None,
+            })
+            .collect();
+        self.seal(&summary)
     }
 
     /// Seals a summary as the next of its chain.
