@@ -21,6 +21,7 @@ use collector::{Arrived, Authority, Collector};
 use kernel::in_namespace;
 use link::{OURS, Peer, THEIRS, send, socket};
 use picket_wire::Signer;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const SEED: [u8; 32] = [7; 32];
@@ -111,14 +112,13 @@ impl Service {
 struct Running(Child);
 
 impl Running {
-    fn signal(&self, signal: i32) {
-        // SAFETY: the call takes numbers; the process is ours and not waited for yet.
-        let answer = unsafe { libc::kill(self.0.id().cast_signed(), signal) };
-        assert_eq!(answer, 0);
+    /// The process is ours and not waited for yet, so its id names nobody else.
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
     fn stop(mut self) -> Option<i32> {
-        self.signal(libc::SIGTERM);
+        self.signal(Signal::TERM);
         self.0.wait().unwrap().code()
     }
 }
@@ -201,7 +201,7 @@ fn a_service_from_its_first_start_to_a_kill() {
 
         // A list that comes later.
         service.list("custom-ips.txt", &format!("{THEIRS}\n"));
-        running.signal(libc::SIGHUP);
+        running.signal(Signal::HUP);
         service.wait_for("the list", |status| status["indicators"]["count"] == 2);
         send(
             &socket(OURS),
