@@ -277,9 +277,21 @@ fn loss_equation() {
         with.map(|(_, count)| count).sum()
     };
     assert!(sum("seen") > 500, "{counted:?}");
+    assert_eq!(sum("lost"), 0, "no reason to lose any: {counted:?}");
     assert_eq!(
         sum("seen"),
         sum("flow") + sum("not_flow") + sum("lost"),
         "{counted:?}"
     );
+
+    // What the agent says of itself is the same equation, once nothing is under way.
+    wait_until("the agent's own equation", LIMIT, || {
+        let status = rig.agent.status()?;
+        let packets = &status[0]["packets"];
+        let count = |key: &str| packets[key].as_u64().unwrap();
+        let settled = count("unsettled") == 0 && packets["equation_holds"] == true;
+        let adds_up = count("seen") == count("flow") + count("not_flow") + count("lost");
+        Ok((settled && adds_up && count("seen") >= sum("seen")).then_some(()))
+    })
+    .unwrap();
 }
