@@ -24,6 +24,9 @@ RUN := $(CARGO) run $(CARGO_FLAGS) --quiet --bin
 TEST := $(CARGO) test $(CARGO_FLAGS) --workspace
 tests_in = $(patsubst %.rs,%,$(addprefix --test ,$(notdir $(wildcard $(addsuffix /tests/*.rs,$(1))))))
 
+# System tests mostly wait for windows of packets to pass, so more of them run than there are cores.
+SYSTEM_THREADS := 16
+
 # Where bpf-linker is installed, and where ip and dnsmasq live for a user whose path lacks them.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
 export PICKET_BIN := $(RELEASE)
@@ -62,7 +65,7 @@ test-binaries:
 
 test-system:
 	@scripts/rights
-	@$(STAGE) system "system tests" $(TEST) $(call tests_in,tests)
+	@$(STAGE) system "system tests" $(TEST) $(call tests_in,tests) -- --test-threads=$(SYSTEM_THREADS)
 
 demo: setup build ## plays an intrusion against a real agent and collector, and shows the findings
 	@$(RUN) picket-lab -- demo
