@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::alert::{self, Rule};
 use crate::clock;
 use crate::metrics::{Metrics, band};
+use crate::quiet::Quiet;
 use crate::store::findings::{self, FindingRow, IncidentRow, Told};
 use crate::store::journal::{self, Entry};
 use crate::store::outbox::{self, Letter};
@@ -195,6 +196,7 @@ impl Analysis {
         let mut analyst = Analyst {
             analyzer: Analyzer::new(self.settings.clone(), intel),
             newest_ns: BTreeMap::new(),
+            log: Quiet::default(),
         };
         self.remember(&mut analyst)?;
         let (findings, incidents) = self
@@ -302,10 +304,13 @@ impl Analysis {
             }
             Err(error) => {
                 self.metrics.envelopes_unreadable.add(1);
-                tracing::error!(
-                    agent_id = %entry.agent, journal_id = entry.id, error = format!("{error:#}"),
-                    "journal entry not readable"
-                );
+                if let Some(unsaid) = analyst.log.may_say("unreadable", clock::now_ms()) {
+                    let error = format!("{error:#}");
+                    tracing::error!(
+                        agent_id = %entry.agent, journal_id = entry.id, error, unsaid,
+                        "journal entry not readable"
+                    );
+                }
             }
         }
     }
@@ -457,6 +462,7 @@ fn parsed<T: serde::de::DeserializeOwned>(bodies: &[String], what: &'static str)
 struct Analyst {
     analyzer: Analyzer,
     newest_ns: BTreeMap<SourceKind, u64>,
+    log: Quiet,
 }
 
 impl Analyst {
@@ -561,7 +567,7 @@ impl Outcome {
     ) -> rusqlite::Result<Written> {
         let mut written = Written::default();
         for (row, is_open) in &self.findings {
-            let (revision, told) = findings::put(transaction, row)?;
+            let (revision, told) = findings::put(transaction, row, now_ms)?;
             if revision == 1 {
                 written
                     .opened
@@ -578,7 +584,7 @@ impl Outcome {
             }
         }
         for row in &self.incidents {
-            findings::put_incident(transaction, row)?;
+            findings::put_incident(transaction, row, now_ms)?;
         }
         if let Some(id) = &self.archived {
             findings::archive(transaction, id, now_ms)?;

@@ -25,6 +25,7 @@ use crate::analysis;
 use crate::ingest::gate::Refusals;
 use crate::store::{Store, StoreError, agents, findings};
 
+pub(crate) use crate::store::findings::LISTED_MAX;
 pub(crate) use listing::{AgentLine, Asked};
 
 /// Mode of the socket: the collector's user and group.

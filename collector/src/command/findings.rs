@@ -9,7 +9,7 @@ use picket_detect::Finding;
 use super::Outcome;
 use super::page::{Page, Table};
 use crate::api::client::{self, Address};
-use crate::api::{Asked, is_id};
+use crate::api::{Asked, LISTED_MAX, is_id};
 
 /// What `findings` takes.
 #[derive(Debug, clap::Args)]
@@ -101,6 +101,9 @@ impl List {
         let Some(lines) = self.address.lines("/v1/findings", &asked)? else {
             bail!("no finding {}", asked.around.unwrap_or_default());
         };
+        if lines.len() >= LISTED_MAX {
+            eprintln!("picket-collector: only the latest {LISTED_MAX} are listed; ask for fewer");
+        }
         let text = match self.format {
             Format::Jsonl => joined(&lines),
             Format::Text => table(&lines)?,

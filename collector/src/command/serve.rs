@@ -371,10 +371,10 @@ fn known(agent: &Agent) -> (AgentId, KnownAgent) {
     (agent.id, known)
 }
 
-async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, BadValue> {
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| BadValue::new(key, format!("{address}: {error}")))
+        .with_context(|| format!("listen on {address} (configuration key {key})"))
 }
 
 /// Makes sure that no other collector works in the folder.

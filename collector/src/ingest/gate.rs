@@ -105,7 +105,7 @@ impl Gate {
         body: Bytes,
         envelopes: Vec<Range<usize>>,
     ) -> Result<Vec<Verdict>, Turned> {
-        if self.backlog.load(Ordering::Relaxed) > self.backlog_max {
+        if self.backlog.load(Ordering::Relaxed) >= self.backlog_max {
             return Err(Turned::Full);
         }
         let (reply, answer) = oneshot::channel();
@@ -385,5 +385,87 @@ fn report(admitted: &Admitted, received_at_ms: u64) -> Report {
             .conversations
             .saturating_add(cut.questions)
             .saturating_add(cut.hits),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use picket_wire::envelope::Chain;
+    use picket_wire::{BootId, Cut, Host, Signer, Summary, Window};
+
+    use super::*;
+
+    fn summary() -> Summary {
+        Summary {
+            version: 1,
+            immediate: false,
+            host: Host {
+                instance: "i-1".into(),
+                account: "111122223333".into(),
+                region: "r".into(),
+                ..Host::default()
+            },
+            window: Window::default(),
+            conversations: Vec::new(),
+            questions: Vec::new(),
+            hits: Vec::new(),
+            counters: Vec::new(),
+            cut: Cut::default(),
+            gap: None,
+        }
+    }
+
+    /// The table that envelopes go to is taken away and comes back: what could not be stored was not
+    /// acknowledged, and is taken when it comes again.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_could_not_be_stored_was_not_admitted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let signer = Signer::from_seed(&[1; 32]);
+        let id = AgentId::of_key(&signer.public_key().0);
+        let agent = KnownAgent {
+            id,
+            key: signer.public_key(),
+            account: "111122223333".into(),
+            region: "r".into(),
+            instance: "i-1".into(),
+            revoked: false,
+        };
+        let (inbox, _outlet) = analysis::inbox();
+        let keeper = Keeper {
+            agents: Arc::new(HashMap::from([(id, agent)])),
+            settings: picket_detect::admit::Settings::default(),
+            store: store.clone(),
+            analysis: inbox,
+            backlog: Arc::default(),
+            metrics: Arc::default(),
+            refusals: Arc::default(),
+        };
+        let (gate, queue) = keeper.gate(4, 3);
+        let running = tokio::task::spawn_blocking(move || keeper.run(queue));
+        let mut chain = Chain::new(id, BootId::default());
+        let mut seal = || Bytes::from(chain.seal(&summary(), clock::now_ms(), &signer));
+        let judge = |body: Bytes| {
+            let gate = gate.clone();
+            async move {
+                let all = 0..body.len();
+                let verdicts = gate.judge(body, vec![all]).await?;
+                Ok(verdicts.into_iter().next().map(|verdict| verdict.status))
+            }
+        };
+        let (first, second, third, fourth) = (seal(), seal(), seal(), seal());
+        assert_eq!(judge(first).await, Ok(Some(Status::Accepted)));
+        let alter = |statement: &'static str| store.write(move |t| t.execute_batch(statement));
+        alter("ALTER TABLE journal RENAME TO gone").await.unwrap();
+        assert_eq!(judge(second.clone()).await, Err(Turned::Failed));
+        alter("ALTER TABLE gone RENAME TO journal").await.unwrap();
+        assert_eq!(judge(second.clone()).await, Ok(Some(Status::Accepted)));
+        assert_eq!(judge(second).await, Ok(Some(Status::Duplicate)));
+        // Nothing is analysed here, and more than three may not wait for it.
+        assert_eq!(judge(third).await, Ok(Some(Status::Accepted)));
+        assert_eq!(judge(fourth).await, Err(Turned::Full));
+        drop(gate);
+        running.await.unwrap().unwrap();
+        assert_eq!(store.read(journal::depth).unwrap().0, 3);
     }
 }

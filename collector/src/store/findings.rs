@@ -10,7 +10,7 @@ use super::{signed, unsigned};
 /// Findings in one answer, at most (chosen by hand: what a person looks through, and more).
 pub(crate) const LISTED_MAX: usize = 10_000;
 
-/// Archived findings deleted in one job.
+/// Findings deleted in one job, and incidents as many.
 const PRUNED_ROWS_MAX: i64 = 500;
 
 /// A finding to be kept.
@@ -99,16 +99,18 @@ pub(crate) struct Kept {
 pub(crate) fn put(
     transaction: &Transaction<'_>,
     row: &FindingRow,
+    now_ms: u64,
 ) -> rusqlite::Result<(u64, Option<Told>)> {
     transaction
         .prepare_cached(
             "INSERT INTO finding (id, type, severity, account, region, title, first_seen,
-                last_seen, count, incident, body, revision)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 1)
+                last_seen, count, incident, body, stored_at, revision)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1)
              ON CONFLICT (id) DO UPDATE SET
                 severity = excluded.severity, title = excluded.title,
                 first_seen = excluded.first_seen, last_seen = excluded.last_seen,
                 count = excluded.count, incident = excluded.incident, body = excluded.body,
+                stored_at = excluded.stored_at,
                 revision = revision + 1
              RETURNING revision, alerted_at, alerted_severity, alerted_incident",
         )?
@@ -125,6 +127,7 @@ pub(crate) fn put(
                 signed(row.count),
                 row.incident,
                 row.body,
+                signed(now_ms),
             ],
             |answer| {
                 let at_ms: Option<i64> = answer.get(1)?;
@@ -165,13 +168,15 @@ pub(crate) fn note_told(
 pub(crate) fn put_incident(
     transaction: &Transaction<'_>,
     row: &IncidentRow,
+    now_ms: u64,
 ) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
-            "INSERT INTO incident (id, severity, title, updated_at, body)
-             VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO incident (id, severity, title, updated_at, body, stored_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, title = excluded.title,
-                updated_at = excluded.updated_at, body = excluded.body",
+                updated_at = excluded.updated_at, body = excluded.body,
+                stored_at = excluded.stored_at",
         )?
         .execute(params![
             row.id,
@@ -179,6 +184,7 @@ pub(crate) fn put_incident(
             row.title,
             signed(row.updated_at_ms),
             row.body,
+            signed(now_ms),
         ])?;
     Ok(())
 }
@@ -312,13 +318,17 @@ pub(crate) fn open_by_band(connection: &Connection) -> rusqlite::Result<[u64; 4]
     )
 }
 
-/// Deletes findings archived before `before_ms`; says how many.
+/// Deletes findings and incidents that last changed before `before_ms`; says how many.
 pub(crate) fn prune(transaction: &Transaction<'_>, before_ms: u64) -> rusqlite::Result<usize> {
-    transaction.execute(
-        "DELETE FROM finding WHERE id IN (
-            SELECT id FROM finding WHERE archived_at < ?1 ORDER BY id LIMIT ?2)",
-        params![signed(before_ms), PRUNED_ROWS_MAX],
-    )
+    let mut deleted = 0;
+    for table in ["finding", "incident"] {
+        let statement = format!(
+            "DELETE FROM {table} WHERE id IN (
+                SELECT id FROM {table} WHERE stored_at < ?1 ORDER BY id LIMIT ?2)"
+        );
+        deleted += transaction.execute(&statement, params![signed(before_ms), PRUNED_ROWS_MAX])?;
+    }
+    Ok(deleted)
 }
 
 #[cfg(test)]
@@ -347,9 +357,13 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         store
             .write_blocking(|t| {
-                put(t, &row("a", "Recon:EC2/Portscan", 5.0, 1_000))?;
-                put(t, &row("b", "Backdoor:EC2/C&CActivity.B!DNS", 8.0, 60_000))?;
-                put(t, &row("c", "Backdoor:EC2/C&CActivity.B", 8.0, 700_000))?;
+                put(t, &row("a", "Recon:EC2/Portscan", 5.0, 1_000), 5)?;
+                put(
+                    t,
+                    &row("b", "Backdoor:EC2/C&CActivity.B!DNS", 8.0, 60_000),
+                    5,
+                )?;
+                put(t, &row("c", "Backdoor:EC2/C&CActivity.B", 8.0, 700_000), 8)?;
                 archive(t, "c", 9)
             })
             .unwrap();
@@ -420,9 +434,9 @@ mod tests {
         let noted = told.clone();
         let answer = store
             .write_blocking(move |t| {
-                assert_eq!(put(t, &row("c", "k", 8.0, 1))?, (2, None));
+                assert_eq!(put(t, &row("c", "k", 8.0, 1), 9)?, (2, None));
                 note_told(t, "c", &noted)?;
-                put(t, &row("c", "k", 8.0, 1))
+                put(t, &row("c", "k", 8.0, 1), 9)
             })
             .unwrap();
         assert_eq!(answer, (3, Some(told)));
@@ -432,10 +446,22 @@ mod tests {
     }
 
     #[test]
-    fn archived_findings_go_when_their_time_is_over() {
+    fn what_has_not_changed_for_long_goes() {
         let (_folder, store) = filled();
-        assert_eq!(store.write_blocking(|t| prune(t, 9)).unwrap(), 0);
-        assert_eq!(store.write_blocking(|t| prune(t, 10)).unwrap(), 1);
-        assert_eq!(store.read(|c| show(c, "c")).unwrap(), None);
+        let incident = IncidentRow {
+            id: "x".into(),
+            severity: 8.0,
+            title: "t".into(),
+            updated_at_ms: 1,
+            body: "{}".into(),
+        };
+        store
+            .write_blocking(move |t| put_incident(t, &incident, 5))
+            .unwrap();
+        assert_eq!(store.write_blocking(|t| prune(t, 5)).unwrap(), 0);
+        assert_eq!(store.write_blocking(|t| prune(t, 6)).unwrap(), 3);
+        assert!(store.read(incidents).unwrap().is_empty());
+        let left = store.read(|c| list(c, &Filter::default())).unwrap();
+        assert_eq!(left.len(), 1);
     }
 }

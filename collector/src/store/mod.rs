@@ -41,8 +41,9 @@ pub struct Settings {
     /// Seconds the identity of a CloudTrail event is remembered, so that the same event in a second
     /// file is seen to be the same.
     pub api_calls_keep_s: u64,
-    /// Seconds an archived finding stays.
-    pub archived_keep_s: u64,
+    /// Seconds a finding or an incident stays after its last change, archived or not, and a message
+    /// that could not be delivered.
+    pub findings_keep_s: u64,
 }
 
 impl Default for Settings {
@@ -55,7 +56,7 @@ impl Default for Settings {
             // CloudTrail delivers a file again for days at most; a week is the safe side of it.
             api_calls_keep_s: 7 * 86_400,
             // As GuardDuty keeps its findings.
-            archived_keep_s: 90 * 86_400,
+            findings_keep_s: 90 * 86_400,
         }
     }
 }

@@ -127,6 +127,14 @@ pub(crate) fn failed(
     Ok(())
 }
 
+/// Lets dead letters from before `before_ms` go; says how many.
+pub(crate) fn prune(transaction: &Transaction<'_>, before_ms: u64) -> rusqlite::Result<usize> {
+    transaction.execute(
+        "DELETE FROM outbox WHERE is_dead AND created_at < ?1",
+        [signed(before_ms)],
+    )
+}
+
 /// Messages that wait and messages that are dead, over all channels.
 pub(crate) fn depth(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
     connection.query_row(
@@ -186,12 +194,15 @@ mod tests {
             })
             .unwrap();
         assert_eq!(store.read(|c| next(c, "hook", 99)).unwrap(), Err(None));
+        assert_eq!(store.write_blocking(|t| prune(t, 10)).unwrap(), 0);
         assert_eq!(store.read(depth).unwrap(), (0, 1));
         store
             .write_blocking(|t| put(t, "hook", &letter(2, "two"), 60))
             .unwrap();
         let revived = store.read(|c| next(c, "hook", 99)).unwrap().unwrap();
         assert_eq!((revived.body.as_str(), revived.attempts), ("two", 0));
+        // What waits does not go, however old.
+        assert_eq!(store.write_blocking(|t| prune(t, 99)).unwrap(), 0);
         assert_eq!(store.read(depth).unwrap(), (1, 0));
     }
 }

@@ -70,8 +70,10 @@ const STEPS: &[&str] = &[
         alerted_at INTEGER,
         alerted_severity REAL,
         alerted_incident TEXT,
+        stored_at INTEGER NOT NULL,
         body TEXT NOT NULL
     ) WITHOUT ROWID;
+    CREATE INDEX finding_stored ON finding (stored_at);
     CREATE INDEX finding_last_seen ON finding (last_seen);
     CREATE INDEX finding_type ON finding (type);
 
@@ -80,6 +82,7 @@ const STEPS: &[&str] = &[
         severity REAL NOT NULL,
         title TEXT NOT NULL,
         updated_at INTEGER NOT NULL,
+        stored_at INTEGER NOT NULL,
         body TEXT NOT NULL
     ) WITHOUT ROWID;
 

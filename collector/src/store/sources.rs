@@ -67,6 +67,25 @@ pub(crate) fn put_file(
     Ok(())
 }
 
+/// Paths of files that were last read before `before_ms`.
+pub(crate) fn files_read_before(
+    connection: &Connection,
+    before_ms: u64,
+) -> rusqlite::Result<Vec<String>> {
+    let mut statement =
+        connection.prepare("SELECT path FROM source_file WHERE read_at < ?1 ORDER BY path")?;
+    let rows = statement.query_map([signed(before_ms)], |row| row.get(0))?;
+    rows.collect()
+}
+
+/// Forgets a file.
+pub(crate) fn forget_file(transaction: &Transaction<'_>, path: &str) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("DELETE FROM source_file WHERE path = ?1")?
+        .execute([path])?;
+    Ok(())
+}
+
 /// Says whether an event was seen before.
 pub(crate) fn is_seen(connection: &Connection, identity: &[u8; 24]) -> rusqlite::Result<bool> {
     connection

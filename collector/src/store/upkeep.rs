@@ -1,8 +1,9 @@
 //! Deletes what is past its time, a little at a time.
 
+use std::path::Path;
 use std::time::Duration;
 
-use super::{Settings, Store, StoreError, findings, journal, sources};
+use super::{Settings, Store, StoreError, findings, journal, outbox, sources};
 use crate::clock;
 use crate::stop::Stop;
 
@@ -21,9 +22,17 @@ pub(crate) struct Limits {
     pub(crate) clock_behind_ms: u64,
 }
 
+/// Rounds between two looks for log files that are gone: an hour's.
+const FILES_ROUNDS: u64 = 60;
+
 /// Cleans up again and again until told to stop.
 pub(crate) async fn run(store: Store, limits: Limits, mut stop: Stop) {
-    loop {
+    for number in 0u64.. {
+        if number % FILES_ROUNDS == 0
+            && let Err(error) = forget_files(&store, &limits, clock::now_ms()).await
+        {
+            tracing::error!(%error, "files that are gone not forgotten");
+        }
         match round(&store, &limits, clock::now_ms()).await {
             Ok(0) => {}
             Ok(deleted) => tracing::debug!(deleted, "store cleaned up"),
@@ -43,7 +52,7 @@ async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, Sto
     let settings = &limits.settings;
     let journal_ms = before(settings.journal_keep_s);
     let api_calls_ms = before(settings.api_calls_keep_s);
-    let archived_ms = before(settings.archived_keep_s);
+    let findings_ms = before(settings.findings_keep_s);
     let links_ms = now_ms.saturating_sub(limits.clock_behind_ms.saturating_add(LINKS_SPARE_MS));
     let mut deleted = 0;
     loop {
@@ -52,7 +61,8 @@ async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, Sto
                 Ok(journal::prune(transaction, journal_ms)?
                     + sources::prune(transaction, api_calls_ms)?
                     + sources::prune_kept(transaction)?
-                    + findings::prune(transaction, archived_ms)?
+                    + findings::prune(transaction, findings_ms)?
+                    + outbox::prune(transaction, findings_ms)?
                     + journal::prune_links(transaction, links_ms)?)
             })
             .await?;
@@ -61,6 +71,29 @@ async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, Sto
         }
         deleted += rows;
     }
+}
+
+/// Forgets log files that are gone. One that comes back is read again, so it must be long enough gone
+/// for its events to be forgotten as well.
+async fn forget_files(store: &Store, limits: &Limits, now_ms: u64) -> Result<(), StoreError> {
+    let keep_ms = limits.settings.api_calls_keep_s.saturating_mul(1_000);
+    let before_ms = now_ms.saturating_sub(keep_ms);
+    let gone = store
+        .read_async(move |connection| {
+            let mut paths = sources::files_read_before(connection, before_ms)?;
+            paths.retain(|path| !Path::new(path).exists());
+            Ok(paths)
+        })
+        .await?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    store
+        .write(move |transaction| {
+            gone.iter()
+                .try_for_each(|path| sources::forget_file(transaction, path))
+        })
+        .await
 }
 
 #[cfg(test)]
@@ -95,5 +128,43 @@ mod tests {
         assert_eq!(round(&store, &limits, 90_000).await.unwrap(), 0);
         assert_eq!(round(&store, &limits, 95_000).await.unwrap(), 12_000);
         assert!(store.read(|c| is_seen(c, &key(u32::MAX))).unwrap());
+    }
+
+    #[tokio::test]
+    async fn files_that_are_gone_for_long_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let limits = Limits {
+            settings: Settings {
+                api_calls_keep_s: 10,
+                ..Settings::default()
+            },
+            clock_behind_ms: 0,
+        };
+        let here = folder.path().join("picket.db").display().to_string();
+        let paths = [
+            here.clone(),
+            "/gone/old.json".into(),
+            "/gone/new.json".into(),
+        ];
+        store
+            .write(move |t| {
+                for (path, read_at) in paths.iter().zip([1_000, 1_000, 50_000]) {
+                    let state = sources::FileState {
+                        bytes: 1,
+                        modified_ms: 1,
+                        read_to: 0,
+                        mark: Vec::new(),
+                    };
+                    sources::put_file(t, path, &state, read_at)?;
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        forget_files(&store, &limits, 55_000).await.unwrap();
+        let is_known = |path: &str| store.read(|c| sources::file(c, path)).unwrap().is_some();
+        assert!(is_known(&here) && is_known("/gone/new.json"));
+        assert!(!is_known("/gone/old.json"));
     }
 }
