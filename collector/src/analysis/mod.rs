@@ -5,6 +5,9 @@
 //! transaction. If it cannot be written, the same outcome is offered again until it can be: the
 //! analyzer has counted those events already and must not see them twice.
 
+mod inbox;
+mod outcome;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,27 +15,23 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use picket_detect::logs::ApiCall;
-use picket_detect::{
-    Admitted, Analyzer, Event, Finding, Incident, KnownAgent, Output, SensorEvent, SourceKind,
-};
+use picket_detect::{Admitted, Analyzer, Event, Finding, Incident, KnownAgent, Output, SourceKind};
 use picket_intel::IndicatorSet;
 use picket_wire::{AgentId, Sealed};
-use rusqlite::Transaction;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
-use crate::alert::{self, Rule};
+use crate::alert::Rule;
 use crate::clock;
 use crate::metrics::{Metrics, band};
 use crate::quiet::Quiet;
-use crate::store::findings::{self, FindingRow, IncidentRow, Told};
+use crate::store::findings;
 use crate::store::journal::{self, Entry};
-use crate::store::outbox::{self, Letter};
-use crate::store::sources::{self, FileState, Memorable};
+use crate::store::sources::{self, Memorable};
 use crate::store::{Store, StoreError};
 
-/// Things that may wait for the analysis; senders of logs wait, remarks about sensors are counted as
-/// dropped (chosen by hand).
-const INBOX_ITEMS: usize = 1_024;
+use inbox::Work;
+pub(crate) use inbox::{Call, Calls, Inbox, Outlet, inbox};
+use outcome::{Outcome, Written, finding_row, incident_row};
 
 /// Envelopes whose outcome is stored at once: enough to share a flush, few enough that a hit in the
 /// first of them is told before the last is read.
@@ -46,97 +45,6 @@ const REMEMBERED_MS: u64 = 3_600_000;
 
 /// Pause before an outcome that could not be written is offered again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
-
-/// A call of the AWS API.
-#[derive(Debug)]
-pub(crate) struct Call {
-    /// The call.
-    pub(crate) call: ApiCall,
-    /// The event as it came, if it must be known after a restart too.
-    pub(crate) memorable: Option<String>,
-}
-
-/// Calls of the AWS API from one file, and how far it is read with them.
-#[derive(Debug, Default)]
-pub(crate) struct Calls {
-    /// The calls, in the order of the file.
-    pub(crate) calls: Vec<Call>,
-    /// The file's state once they are stored, if they are its last for now.
-    pub(crate) file: Option<(String, FileState)>,
-}
-
-enum Work {
-    Journal,
-    Sensor(SensorEvent),
-    Calls(Calls, oneshot::Sender<()>),
-    Archive(String, oneshot::Sender<bool>),
-    Intel(Box<IndicatorSet>),
-}
-
-/// The way to the analysis' thread, which ends when the last of these is dropped.
-#[derive(Clone)]
-pub(crate) struct Inbox {
-    work: mpsc::Sender<Work>,
-    is_woken: Arc<AtomicBool>,
-}
-
-/// The thread's end.
-pub(crate) struct Outlet {
-    work: mpsc::Receiver<Work>,
-    is_woken: Arc<AtomicBool>,
-}
-
-/// Makes both ends.
-pub(crate) fn inbox() -> (Inbox, Outlet) {
-    let (sender, receiver) = mpsc::channel(INBOX_ITEMS);
-    let is_woken = Arc::new(AtomicBool::new(false));
-    let inbox = Inbox {
-        work: sender,
-        is_woken: is_woken.clone(),
-    };
-    let outlet = Outlet {
-        work: receiver,
-        is_woken,
-    };
-    (inbox, outlet)
-}
-
-impl Inbox {
-    /// Says that the journal has grown. Many such words at once count as one.
-    pub(crate) fn wake(&self) {
-        if !self.is_woken.swap(true, Ordering::AcqRel) {
-            // A full inbox wakes the thread as well, and it looks at the journal whenever it wakes.
-            let _ = self.work.try_send(Work::Journal);
-        }
-    }
-
-    /// Hands in a remark about a sensor; says whether there was room.
-    pub(crate) fn sensor(&self, event: SensorEvent) -> bool {
-        self.work.try_send(Work::Sensor(event)).is_ok()
-    }
-
-    /// Hands in calls and waits until their outcome is stored. If the analysis ends meanwhile they
-    /// are not; they will be read again.
-    pub(crate) fn calls(&self, calls: Calls) {
-        let (reply, done) = oneshot::channel();
-        if self.work.blocking_send(Work::Calls(calls, reply)).is_ok() {
-            let _ = done.blocking_recv();
-        }
-    }
-
-    /// Archives a finding; says whether there is one of that id.
-    pub(crate) async fn archive(&self, id: String) -> bool {
-        let (reply, answer) = oneshot::channel();
-        let is_sent = self.work.send(Work::Archive(id, reply)).await.is_ok();
-        is_sent && answer.await.unwrap_or(false)
-    }
-
-    /// Replaces the indicators.
-    pub(crate) async fn intel(&self, set: IndicatorSet) {
-        // Fails only when the analysis has ended, which whoever watches it will say.
-        let _ = self.work.send(Work::Intel(Box::new(set))).await;
-    }
-}
 
 /// What the analysis is made of.
 pub(crate) struct Analysis {
@@ -499,133 +407,4 @@ impl Analyst {
         }
         outcome
     }
-}
-
-fn finding_row(finding: &Finding) -> serde_json::Result<FindingRow> {
-    Ok(FindingRow {
-        id: finding.id.clone(),
-        kind: finding.type_name.clone(),
-        severity: finding.severity,
-        account: finding.account_id.clone(),
-        region: finding.region.clone(),
-        title: finding.title.clone(),
-        first_seen_ms: finding.service.event_first_seen.0 / 1_000_000,
-        last_seen_ms: finding.service.event_last_seen.0 / 1_000_000,
-        count: finding.service.count,
-        incident: finding.picket.incident.clone(),
-        body: serde_json::to_string(finding)?,
-    })
-}
-
-fn incident_row(incident: &Incident) -> serde_json::Result<IncidentRow> {
-    Ok(IncidentRow {
-        id: incident.id.clone(),
-        severity: incident.severity,
-        title: incident.title.clone(),
-        updated_at_ms: incident.updated_at.0 / 1_000_000,
-        body: serde_json::to_string(incident)?,
-    })
-}
-
-/// What one step of the analysis leaves behind.
-#[derive(Debug, Default)]
-struct Outcome {
-    findings: Vec<(FindingRow, bool)>,
-    incidents: Vec<IncidentRow>,
-    archived: Option<String>,
-    cursor: Option<u64>,
-    seen: Vec<[u8; 24]>,
-    memorable: Vec<Memorable>,
-    file: Option<(String, FileState)>,
-}
-
-/// What a commit has brought about.
-#[derive(Debug, Default)]
-struct Written {
-    /// Findings nobody had heard of: id, type, severity.
-    opened: Vec<(String, String, f64)>,
-    /// Messages put out.
-    put_out: usize,
-}
-
-impl Outcome {
-    fn is_empty(&self) -> bool {
-        self.findings.is_empty()
-            && self.incidents.is_empty()
-            && self.archived.is_none()
-            && self.cursor.is_none()
-            && self.seen.is_empty()
-            && self.file.is_none()
-    }
-
-    fn write(
-        &self,
-        transaction: &Transaction<'_>,
-        rules: &[Rule],
-        repeat_ms: u64,
-        now_ms: u64,
-    ) -> rusqlite::Result<Written> {
-        let mut written = Written::default();
-        for (row, is_open) in &self.findings {
-            let (revision, told) = findings::put(transaction, row, now_ms)?;
-            if revision == 1 {
-                written
-                    .opened
-                    .push((row.id.clone(), row.kind.clone(), row.severity));
-            }
-            let now = Told {
-                at_ms: now_ms,
-                severity: row.severity,
-                incident: row.incident.clone(),
-            };
-            if *is_open && alert::is_due(told.as_ref(), &now, repeat_ms) {
-                written.put_out += put_out(transaction, rules, row, revision, now_ms)?;
-                findings::note_told(transaction, &row.id, &now)?;
-            }
-        }
-        for row in &self.incidents {
-            findings::put_incident(transaction, row, now_ms)?;
-        }
-        if let Some(id) = &self.archived {
-            findings::archive(transaction, id, now_ms)?;
-        }
-        for key in &self.seen {
-            sources::note_seen(transaction, key, now_ms)?;
-        }
-        for call in &self.memorable {
-            sources::keep(transaction, call)?;
-        }
-        if let Some((path, state)) = &self.file {
-            sources::put_file(transaction, path, state, now_ms)?;
-        }
-        if let Some(id) = self.cursor {
-            journal::advance(transaction, id)?;
-        }
-        Ok(written)
-    }
-}
-
-/// Puts a message out for everyone whom a finding concerns; says for how many.
-fn put_out(
-    transaction: &Transaction<'_>,
-    rules: &[Rule],
-    row: &FindingRow,
-    revision: u64,
-    now_ms: u64,
-) -> rusqlite::Result<usize> {
-    let mut count = 0;
-    for rule in rules.iter().filter(|rule| rule.wants(row.severity)) {
-        let id = alert::delivery_id(&rule.channel, &row.id, revision);
-        let body = alert::wrap(&id, row, now_ms)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let letter = Letter {
-            finding: row.id.clone(),
-            revision,
-            attempts: 0,
-            body,
-        };
-        outbox::put(transaction, &rule.channel, &letter, now_ms)?;
-        count += 1;
-    }
-    Ok(count)
 }

@@ -1,0 +1,150 @@
+//! What one step of the analysis leaves behind, written in one transaction.
+
+use picket_detect::{Finding, Incident};
+use rusqlite::Transaction;
+
+use crate::alert::{self, Rule};
+use crate::store::findings::{self, FindingRow, IncidentRow, Told};
+use crate::store::journal;
+use crate::store::outbox::{self, Letter};
+use crate::store::sources::{self, FileState, Memorable};
+
+/// What one step of the analysis leaves behind.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Findings that changed, and whether each is open.
+    pub(super) findings: Vec<(FindingRow, bool)>,
+    /// Incidents that changed.
+    pub(super) incidents: Vec<IncidentRow>,
+    /// A finding that somebody put away.
+    pub(super) archived: Option<String>,
+    /// How far the journal is analysed with it.
+    pub(super) cursor: Option<u64>,
+    /// Calls that were taken in.
+    pub(super) seen: Vec<[u8; 24]>,
+    /// Those of them that must be known after a restart.
+    pub(super) memorable: Vec<Memorable>,
+    /// How far a log file is read with it.
+    pub(super) file: Option<(String, FileState)>,
+}
+
+/// What a commit has brought about.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Findings nobody had heard of: id, type, severity.
+    pub(super) opened: Vec<(String, String, f64)>,
+    /// Messages put out.
+    pub(super) put_out: usize,
+}
+
+impl Outcome {
+    /// Says whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.findings.is_empty()
+            && self.incidents.is_empty()
+            && self.archived.is_none()
+            && self.cursor.is_none()
+            && self.seen.is_empty()
+            && self.file.is_none()
+    }
+
+    /// Writes all of it.
+    pub(super) fn write(
+        &self,
+        transaction: &Transaction<'_>,
+        rules: &[Rule],
+        repeat_ms: u64,
+        now_ms: u64,
+    ) -> rusqlite::Result<Written> {
+        let mut written = Written::default();
+        for (row, is_open) in &self.findings {
+            let (revision, told) = findings::put(transaction, row, now_ms)?;
+            if revision == 1 {
+                written
+                    .opened
+                    .push((row.id.clone(), row.kind.clone(), row.severity));
+            }
+            let now = Told {
+                at_ms: now_ms,
+                severity: row.severity,
+                incident: row.incident.clone(),
+            };
+            if *is_open && alert::is_due(told.as_ref(), &now, repeat_ms) {
+                written.put_out += put_out(transaction, rules, row, revision, now_ms)?;
+                findings::note_told(transaction, &row.id, &now)?;
+            }
+        }
+        for row in &self.incidents {
+            findings::put_incident(transaction, row, now_ms)?;
+        }
+        if let Some(id) = &self.archived {
+            findings::archive(transaction, id, now_ms)?;
+        }
+        for key in &self.seen {
+            sources::note_seen(transaction, key, now_ms)?;
+        }
+        for call in &self.memorable {
+            sources::keep(transaction, call)?;
+        }
+        if let Some((path, state)) = &self.file {
+            sources::put_file(transaction, path, state, now_ms)?;
+        }
+        if let Some(id) = self.cursor {
+            journal::advance(transaction, id)?;
+        }
+        Ok(written)
+    }
+}
+
+/// Puts a message out for everyone whom a finding concerns; says for how many.
+fn put_out(
+    transaction: &Transaction<'_>,
+    rules: &[Rule],
+    row: &FindingRow,
+    revision: u64,
+    now_ms: u64,
+) -> rusqlite::Result<usize> {
+    let mut count = 0;
+    for rule in rules.iter().filter(|rule| rule.wants(row.severity)) {
+        let id = alert::delivery_id(&rule.channel, &row.id, revision);
+        let body = alert::wrap(&id, row, now_ms)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let letter = Letter {
+            finding: row.id.clone(),
+            revision,
+            attempts: 0,
+            body,
+        };
+        outbox::put(transaction, &rule.channel, &letter, now_ms)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// A finding as it is stored.
+pub(super) fn finding_row(finding: &Finding) -> serde_json::Result<FindingRow> {
+    Ok(FindingRow {
+        id: finding.id.clone(),
+        kind: finding.type_name.clone(),
+        severity: finding.severity,
+        account: finding.account_id.clone(),
+        region: finding.region.clone(),
+        title: finding.title.clone(),
+        first_seen_ms: finding.service.event_first_seen.0 / 1_000_000,
+        last_seen_ms: finding.service.event_last_seen.0 / 1_000_000,
+        count: finding.service.count,
+        incident: finding.picket.incident.clone(),
+        body: serde_json::to_string(finding)?,
+    })
+}
+
+/// An incident as it is stored.
+pub(super) fn incident_row(incident: &Incident) -> serde_json::Result<IncidentRow> {
+    Ok(IncidentRow {
+        id: incident.id.clone(),
+        severity: incident.severity,
+        title: incident.title.clone(),
+        updated_at_ms: incident.updated_at.0 / 1_000_000,
+        body: serde_json::to_string(incident)?,
+    })
+}
