@@ -2,11 +2,17 @@
 //! namespaces of its own. Needs root; every test says so and skips where it cannot run.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "live/alerts.rs"]
+mod alerts;
 #[path = "live/equal.rs"]
 mod equal;
+#[path = "live/leftovers.rs"]
+mod leftovers;
 #[path = "live/outage.rs"]
 mod outage;
 #[path = "live/refusals.rs"]
 mod refusals;
 #[path = "live/scenarios.rs"]
 mod scenarios;
+#[path = "live/standalone.rs"]
+mod standalone;

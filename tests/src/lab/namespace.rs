@@ -159,8 +159,7 @@ pub fn sweep() -> Result<Vec<String>> {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        let alive = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
-        if owner(&name).is_none_or(alive) {
+        if !is_abandoned(&name) {
             continue;
         }
         for pid in inhabitants(&name)? {
@@ -174,6 +173,11 @@ pub fn sweep() -> Result<Vec<String>> {
         }
     }
     Ok(swept)
+}
+
+/// Says whether `name` is one that a lab gave whose process is gone.
+pub fn is_abandoned(name: &str) -> bool {
+    owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 /// The process id in a name that a lab gave, or nothing for names of others.

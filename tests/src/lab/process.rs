@@ -91,6 +91,17 @@ impl Process {
             .with_context(|| format!("look at {}", self.name))
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.context("a process id out of range")?;
+        rustix::process::kill_process(pid, signal)
+            .with_context(|| format!("send {signal:?} to {}", self.name))
+    }
+
     /// Kills it without a chance to tidy up (SIGKILL), as a crash or the kernel would.
     ///
     /// # Errors
@@ -113,10 +124,7 @@ impl Process {
         if let Some(status) = self.ended()? {
             return Ok(status);
         }
-        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.context("a process id out of range")?;
-        rustix::process::kill_process(pid, Signal::TERM)
-            .with_context(|| format!("end {}", self.name))?;
+        self.signal(Signal::TERM)?;
         let what = format!("{} to end", self.name);
         wait_until(&what, END_LIMIT, || self.ended())
     }

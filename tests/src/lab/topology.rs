@@ -12,6 +12,7 @@
 //! The collector has a wire of its own, so that a sensor on `eth0` sees the traffic of the scene and
 //! nothing else, and two runs of a scene compare.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
@@ -80,8 +81,8 @@ impl Lab {
     /// # Errors
     /// With the command that failed.
     pub fn build(wire: Wire) -> Result<Self> {
-        for name in namespace::sweep()? {
-            eprintln!("removed namespace {name}, left by a lab that is gone");
+        for name in sweep()? {
+            eprintln!("removed {name}, left by a lab that is gone");
         }
         let name = LabName::fresh();
         let folder = tempfile::Builder::new()
@@ -174,6 +175,25 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// Removes the namespaces, processes and folders of labs whose process is gone, and returns their
+/// names.
+///
+/// # Errors
+/// When a namespace cannot be removed.
+pub fn sweep() -> Result<Vec<String>> {
+    let mut swept = namespace::sweep()?;
+    let folders =
+        fs::read_dir(std::env::temp_dir()).context("read the folder for scratch files")?;
+    for folder in folders.flatten() {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        // Another lab may be sweeping as well.
+        if namespace::is_abandoned(&name) && fs::remove_dir_all(folder.path()).is_ok() {
+            swept.push(name);
+        }
+    }
+    Ok(swept)
 }
 
 /// Switches off whatever merges, splits or leaves packets unfinished on `interface`.

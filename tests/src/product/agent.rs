@@ -133,6 +133,28 @@ impl Agent {
         Ok(())
     }
 
+    /// Starts it without a collector (`run --standalone`) and waits until it captures.
+    ///
+    /// # Errors
+    /// With the end of its log when it does not.
+    pub fn start_standalone(&mut self) -> Result<()> {
+        let mut command = self.lab.instance.command(&self.program);
+        command
+            .args(["run", "--standalone", "--config"])
+            .arg(self.config());
+        let mut process = Process::start("standalone", command, self.lab.folder())?;
+        wait_until("the agent to capture", START_LIMIT, || {
+            if let Some(status) = process.ended()? {
+                bail!("the agent ended ({status})");
+            }
+            // It has no socket; its log is what a person would watch.
+            Ok(process.stderr().contains("watching").then_some(()))
+        })
+        .map_err(|error| error.context(process.tail(20)))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
     /// Its process, while it runs.
     ///
     /// # Errors
