@@ -5,15 +5,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use picket_tests::lab::{namespace, wait_until};
+use picket_tests::lab::{topology, wait_until};
 use picket_tests::product::rig::skips;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Namespaces of the lab of process `pid`.
 fn namespaces(pid: u32) -> Vec<PathBuf> {
+    named_after(pid, Path::new("/run/netns"))
+}
+
+/// Its folder.
+fn folders(pid: u32) -> Vec<PathBuf> {
+    named_after(pid, &std::env::temp_dir())
+}
+
+fn named_after(pid: u32, folder: &Path) -> Vec<PathBuf> {
     let mine = format!("pk-lab-{pid}-");
-    let entries = fs::read_dir("/run/netns").unwrap().flatten();
+    let entries = fs::read_dir(folder).unwrap().flatten();
     let names = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&mine));
     names.map(|entry| entry.path()).collect()
 }
@@ -54,19 +63,10 @@ fn a_killed_lab_is_swept() {
     .unwrap();
     lab.kill().unwrap();
     lab.wait().unwrap();
-    wait_until(
-        "its processes to go and its namespaces to be swept",
-        LIMIT,
-        || {
-            namespace::sweep()?;
-            Ok((!agent.exists() && namespaces(pid).is_empty()).then_some(()))
-        },
-    )
+    wait_until("everything of it to be swept", LIMIT, || {
+        topology::sweep()?;
+        let gone = !agent.exists() && namespaces(pid).is_empty() && folders(pid).is_empty();
+        Ok(gone.then_some(()))
+    })
     .unwrap();
-    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&folder) {
-            assert!(Path::is_dir(&entry.path()));
-            fs::remove_dir_all(entry.path()).unwrap();
-        }
-    }
 }
