@@ -284,6 +284,22 @@ fn names_asked_for_and_connected_to_are_matched() {
 }
 
 #[test]
+fn a_final_dot_hides_no_tls_name() {
+    let mut bench = Bench::new(&["evil.example"]);
+    let (client, server) = (at(1, 40_000), at(7, 443));
+    bench.frame(T0, &tcp(client, server, SYN, 0, b""));
+    let hello = client_hello("a.evil.example.");
+    bench.frame(T0, &tcp(client, server, ACK, 1, &hello));
+    let summaries = bench.finish();
+    let hits: Vec<_> = summaries.iter().flat_map(|s| &s.hits).collect();
+    assert_eq!(hits.len(), 1);
+    assert_eq!(hits[0].name.as_deref(), Some("a.evil.example"));
+    let window = summaries.iter().find(|summary| !summary.immediate).unwrap();
+    let named = window.conversations[0].tls_name.as_deref();
+    assert_eq!(named, Some("a.evil.example"));
+}
+
+#[test]
 fn a_tls_name_stays_with_its_flow() {
     let mut bench = Bench::new(&[]);
     bench.frame(T0, &tcp(at(1, 40_000), at(7, 443), SYN, 0, b""));

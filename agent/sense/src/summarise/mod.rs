@@ -322,6 +322,9 @@ impl Summariser {
         } = *record;
         let protocol = Protocol::TCP;
         let name = hello.sni.as_ref().map(|name| {
+            // A client that resolves the full name with its final dot may send it along (RFC 6066
+            // section 3 forbids it); it is the same server, and the lists know it without.
+            let name = name.strip_suffix('.').unwrap_or(name);
             let mut name = name.to_ascii_lowercase();
             name.truncate(name.floor_char_boundary(TLS_NAME_BYTES_MAX));
             name
