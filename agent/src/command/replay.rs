@@ -1,7 +1,7 @@
 //! `replay`: captures through the same decode, match and summary path as live traffic, into signed
 //! envelopes.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,7 +38,8 @@ pub struct Arguments {
     /// Capture files
     #[arg(required = true, value_name = "CAPTURE")]
     captures: Vec<PathBuf>,
-    /// Instance whose traffic it is; the file's name without its ending unless told otherwise
+    /// Instance whose traffic it is; the file's name without its ending (`.pcap`, `.pcap.gz`)
+    /// unless told otherwise
     #[arg(long)]
     instance: Option<String>,
     /// AWS account of the instance
@@ -128,16 +129,19 @@ fn replay(
     set: Arc<IndicatorSet>,
     sinks: &mut Sinks,
 ) -> anyhow::Result<Option<CaptureError>> {
+    if arguments.boot_id.is_none() && is_pipe(capture) {
+        bail!("a capture from a pipe needs --boot-id");
+    }
+    let mut file = match CaptureFile::open(capture) {
+        Ok(file) => file,
+        Err(error) => return Ok(Some(error)),
+    };
     let boot = match arguments.boot_id {
         Some(boot) => boot,
-        None if capture.as_os_str() == "-" => bail!("a capture from a pipe needs --boot-id"),
         None => boot_of(capture)?,
     };
-    let stem = capture.file_stem().unwrap_or_default().to_string_lossy();
-    let instance = arguments
-        .instance
-        .clone()
-        .unwrap_or_else(|| stem.into_owned());
+    let instance = arguments.instance.clone();
+    let instance = instance.unwrap_or_else(|| stem(capture));
     let (account, region) = (arguments.account.clone(), arguments.region.clone());
     let (agent, identity) = match &arguments.key {
         Some(file) => {
@@ -163,10 +167,6 @@ fn replay(
         sealer: Sealer::new(agent, boot, identity),
         sinks,
     };
-    let mut file = match CaptureFile::open(capture) {
-        Ok(file) => file,
-        Err(error) => return Ok(Some(error)),
-    };
     let bar = progress_bar(capture, file.progress().total_bytes());
     let progress = file.progress();
     let mut frames = 0u32;
@@ -186,6 +186,25 @@ fn replay(
     chain.take_from(&mut sensor)?;
     bar.finish_and_clear();
     Ok(fault)
+}
+
+/// What can be read only once, so not for its hash and then again for its packets.
+fn is_pipe(capture: &Path) -> bool {
+    let readable_twice = |metadata: Metadata| metadata.is_file() || metadata.is_dir();
+    capture.as_os_str() == "-" || fs::metadata(capture).is_ok_and(|found| !readable_twice(found))
+}
+
+/// The name of a capture without its ending, which may be two: `web-1.pcap.gz` is `web-1`.
+fn stem(capture: &Path) -> String {
+    let ends_with = |path: &Path, endings: &[&str]| {
+        let ending = path.extension().unwrap_or_default();
+        endings.iter().any(|one| ending.eq_ignore_ascii_case(one))
+    };
+    let mut stem = Path::new(capture.file_stem().unwrap_or_default());
+    if ends_with(capture, &["gz"]) && ends_with(stem, &["pcap", "pcapng", "cap"]) {
+        stem = Path::new(stem.file_stem().unwrap_or_default());
+    }
+    stem.to_string_lossy().into_owned()
 }
 
 /// A run is named after the capture it comes from, so that replaying it again tells nothing new.
@@ -349,5 +368,25 @@ impl Posting {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_named_after_its_capture() {
+        for (capture, instance) in [
+            ("/tmp/web-1.pcap", "web-1"),
+            ("web-1.pcapng.gz", "web-1"),
+            ("WEB.PCAP.GZ", "WEB"),
+            ("web.1.gz", "web.1"),
+            ("web.1.pcap.gz", "web.1"),
+            ("web", "web"),
+            ("-", "-"),
+        ] {
+            assert_eq!(stem(Path::new(capture)), instance, "{capture}");
+        }
     }
 }
