@@ -116,6 +116,7 @@ pub struct Indicators {
 struct Watch {
     capture: EbpfCapture,
     sensor: Sensor,
+    window_ns: u64,
     summaries: mpsc::Sender<Summary>,
     tallies: Arc<Tallies>,
     told: Vec<(&'static str, u64)>,
@@ -153,12 +154,10 @@ pub fn run(
             Err(TryRecvError::Empty) => {}
         }
         let now = now_ns();
-        let wait = match watch.sensor.next_deadline() {
-            Some(deadline) if deadline > now => Duration::from_nanos(deadline - now),
-            _ => {
-                watch.close_window(now);
-                continue;
-            }
+        let deadline = watch.sensor.next_deadline();
+        let Some(wait) = wait_until(deadline, now, watch.window_ns) else {
+            watch.close_window(now);
+            continue;
         };
         watch.take_events(wait.min(WAIT_MAX))?;
         watch.pass_on();
@@ -193,6 +192,7 @@ impl Watch {
         });
         let mut watch = Self {
             capture,
+            window_ns: config.window_ns,
             sensor: Sensor::new(config, Arc::default()),
             summaries,
             tallies,
@@ -327,10 +327,58 @@ impl Watch {
     }
 }
 
+/// How long to wait for the end of the open window; `None` if it is to be closed now: it is over,
+/// or the clock was set back by so much that the window lies in the future, where it would stay
+/// open, and silent, until the clock is there again.
+fn wait_until(deadline_ns: Option<u64>, now_ns: u64, window_ns: u64) -> Option<Duration> {
+    let left_ns = deadline_ns?.checked_sub(now_ns)?;
+    let in_future = left_ns > window_ns.saturating_mul(2);
+    (left_ns > 0 && !in_future).then(|| Duration::from_nanos(left_ns))
+}
+
 /// The time, nanoseconds since the epoch.
 pub fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_in_time_and_when_the_clock_is_set_back() {
+        const S: u64 = 1_000_000_000;
+        let check = |now_s: u64, left_s: Option<u64>| {
+            let wait = wait_until(Some(1_010 * S), now_s * S, 10 * S);
+            assert_eq!(wait, left_s.map(Duration::from_secs), "at {now_s} s");
+        };
+        check(1_000, Some(10));
+        check(1_009, Some(1));
+        check(1_010, None);
+        check(9_999, None);
+        // A little back, as when the clock is disciplined: the window goes on.
+        check(991, Some(19));
+        check(989, None);
+        check(0, None);
+        assert_eq!(wait_until(None, 5, 10 * S), None);
+    }
+
+    /// What the wait calls the future is what makes the sensor close a window.
+    #[test]
+    fn the_sensor_closes_what_is_not_waited_for() {
+        const S: u64 = 1_000_000_000;
+        let config = SensorConfig::new(Host::default(), Clock::Caller);
+        let window_ns = config.window_ns;
+        let mut sensor = Sensor::new(config, Arc::default());
+        sensor.on_tick(5_000 * S);
+        let now = 1_000 * S;
+        assert_eq!(wait_until(sensor.next_deadline(), now, window_ns), None);
+        sensor.on_tick(now);
+        assert!(sensor.poll_output().is_some(), "it is told");
+        let wait = wait_until(sensor.next_deadline(), now, window_ns);
+        assert_eq!(wait, Some(Duration::from_nanos(window_ns)));
+    }
 }
