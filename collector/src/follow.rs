@@ -163,6 +163,10 @@ impl Follower {
         }
         let mut reading = Reading::open(path, known.as_ref())?;
         let outcome = self.read(&mut reading);
+        if matches!(outcome, Ok(End::Stopped)) {
+            // The file is not known to be read: the next start takes it up again.
+            return Ok(());
+        }
         // What could be read is settled even if the rest could not: it is looked at again when the
         // file changes.
         let state = FileState {
@@ -177,14 +181,17 @@ impl Follower {
         };
         self.analysis.calls(last);
         self.metrics.log_files_read.add(1);
-        outcome
+        outcome.map(|_| ())
     }
 
-    fn read(&self, reading: &mut Reading) -> anyhow::Result<()> {
+    fn read(&self, reading: &mut Reading) -> anyhow::Result<End> {
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut fault = None;
         let mut broken = None;
         loop {
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return Ok(End::Stopped);
+            }
             let count = reading.source.read(&mut chunk).unwrap_or_else(|error| {
                 broken = Some(error);
                 0
@@ -196,7 +203,7 @@ impl Follower {
                 reading.splitter.push(&chunk[..count]);
             }
             self.pieces(reading, &mut fault);
-            if count == 0 || self.is_stopping.load(Ordering::Relaxed) {
+            if count == 0 {
                 break;
             }
         }
@@ -205,9 +212,9 @@ impl Follower {
         }
         match fault {
             // The end of lines that are still being written is no damage.
-            Some((_, SplitError::Cut)) if reading.is_lines => Ok(()),
+            Some((_, SplitError::Cut)) if reading.is_lines => Ok(End::Reached),
             Some((line, why)) => Err(anyhow::anyhow!("line {line}: {why}")),
-            None => Ok(()),
+            None => Ok(End::Reached),
         }
     }
 
@@ -251,6 +258,15 @@ impl Follower {
             }
         }
     }
+}
+
+/// Where reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// At the end of the file.
+    Reached,
+    /// Before it, as the process is to end.
+    Stopped,
 }
 
 /// A file while it is read.
@@ -360,4 +376,69 @@ fn modified_ms(metadata: &Metadata) -> u64 {
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{self, Analysis};
+    use picket_intel::IndicatorSet;
+
+    /// A process that is told to end in the middle of a file, while the analysis still takes what it
+    /// is given.
+    #[test]
+    fn a_file_that_was_not_read_to_its_end_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("a.json");
+        let event = |at: usize| {
+            format!(
+                r#"{{"eventID":"e{at}","eventName":"E","eventTime":"2023-07-10T11:42:01Z","eventSource":"ec2.amazonaws.com"}}"#
+            )
+        };
+        let events: Vec<String> = (0..2_500).map(event).collect();
+        std::fs::write(&log, format!(r#"{{"Records":[{}]}}"#, events.join(","))).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (inbox, outlet) = analysis::inbox();
+        let analysis = Analysis {
+            store: store.clone(),
+            settings: picket_detect::Settings::default(),
+            intel: IndicatorSet::default(),
+            agents: Arc::default(),
+            rules: Arc::new([]),
+            repeat_ms: 0,
+            bell: Arc::default(),
+            backlog: Arc::default(),
+            metrics: Arc::default(),
+            is_stopping: Arc::default(),
+        };
+        let running = std::thread::spawn(move || analysis.run(outlet));
+        let follower = Follower {
+            settings: Settings {
+                path: folder.path().to_owned(),
+                poll_s: 1,
+            },
+            store: store.clone(),
+            analysis: inbox,
+            metrics: Arc::default(),
+            is_stopping: Arc::new(AtomicBool::new(true)),
+        };
+        let read = || {
+            let bytes = std::fs::metadata(&log).unwrap().len();
+            follower.file(&log, bytes, 1).unwrap();
+            let name = log.to_string_lossy().into_owned();
+            let known = store.read(|connection| sources::file(connection, &name));
+            known.unwrap().is_some()
+        };
+        assert!(!read());
+        follower.is_stopping.store(false, Ordering::Relaxed);
+        assert!(read());
+        drop(follower);
+        running.join().unwrap().unwrap();
+        let seen = |connection: &rusqlite::Connection| {
+            connection.query_row("SELECT count(*) FROM api_call", [], |row| {
+                row.get::<_, i64>(0)
+            })
+        };
+        assert_eq!(store.read(seen).unwrap(), 2_500);
+    }
 }
