@@ -15,6 +15,8 @@ pub(crate) mod sources;
 pub(crate) mod upkeep;
 mod writer;
 
+use std::fs::Permissions;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -102,6 +104,7 @@ impl Store {
     /// Opens the database in `folder`, makes it if need be, and brings its layout up to date.
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
         let file = folder.join(FILE);
+        make_private(&file)?;
         let mut connection = Connection::open(&file)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -177,6 +180,20 @@ impl Store {
     }
 }
 
+/// Makes the database's file readable by its owner alone, be its folder as it may. SQLite gives the
+/// files beside it the same mode.
+fn make_private(file: &Path) -> Result<(), StoreError> {
+    let told = |error| StoreError::Sqlite(format!("make {} private: {error}", file.display()));
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.append(true).create(true).mode(0o600).open(file);
+    let owned = opened.and_then(|opened| {
+        // One made by an earlier version, or brought from elsewhere.
+        let mode = Permissions::from_mode(0o600);
+        opened.set_permissions(mode)
+    });
+    owned.map_err(told)
+}
+
 /// Takes the bits of an unsigned number as SQLite's signed one.
 pub(crate) fn signed(value: u64) -> i64 {
     value.cast_signed()
@@ -185,4 +202,28 @@ pub(crate) fn signed(value: u64) -> i64 {
 /// The way back.
 pub(crate) fn unsigned(value: i64) -> u64 {
     value.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_reads_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        // One that is there already is no exception.
+        let old = folder.path().join(FILE);
+        std::fs::write(&old, "").unwrap();
+        std::fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
+        let _store = Store::open(folder.path()).unwrap();
+        let mut files = 0;
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+            files += 1;
+        }
+        assert!(files >= 2, "the log beside the database is not there");
+    }
 }
