@@ -8,11 +8,13 @@
 pub(crate) mod gate;
 pub(crate) mod listen;
 
+use std::future::poll_fn;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -20,7 +22,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use picket_wire::item_bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::BadValue;
 use crate::metrics::Metrics;
@@ -218,17 +220,10 @@ impl Door {
         if announced > self.settings.body_bytes_max {
             return Err(Rejection::TooLarge);
         }
-        // Room for the whole body is taken before its first byte is read.
-        let pieces = u32::try_from(announced.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
-        let _room = self
-            .in_flight
-            .try_acquire_many(pieces)
-            .map_err(|_| Rejection::Overloaded)?;
         let limit = Duration::from_secs(self.settings.body_timeout_s);
-        let bytes = tokio::time::timeout(limit, axum::body::to_bytes(body, announced))
+        let (bytes, _room) = tokio::time::timeout(limit, self.receive(body, announced))
             .await
-            .map_err(|_| Rejection::Slow)?
-            .map_err(|_| Rejection::Cut)?;
+            .map_err(|_| Rejection::Slow)??;
         let cut = cut(&bytes);
         self.gate
             .judge(bytes, cut)
@@ -237,6 +232,38 @@ impl Door {
                 Turned::Full => Rejection::Overloaded,
                 Turned::Failed => Rejection::Unavailable,
             })
+    }
+}
+
+impl Door {
+    /// Receives a body of at most `bytes_max`, and the room it takes. Room is taken for what has
+    /// come, not for what was announced: whoever announces much and sends nothing keeps nobody out.
+    async fn receive(
+        &self,
+        mut body: Body,
+        bytes_max: usize,
+    ) -> Result<(Bytes, SemaphorePermit<'_>), Rejection> {
+        let overloaded = |_| Rejection::Overloaded;
+        let mut room = self.in_flight.try_acquire_many(0).map_err(overloaded)?;
+        let mut bytes = Vec::new();
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let Ok(data) = frame.map_err(|_| Rejection::Cut)?.into_data() else {
+                continue;
+            };
+            let len = bytes.len() + data.len();
+            if len > bytes_max {
+                return Err(Rejection::TooLarge);
+            }
+            let pieces = len.div_ceil(PIECE_BYTES) - room.num_permits();
+            let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
+            room.merge(
+                self.in_flight
+                    .try_acquire_many(pieces)
+                    .map_err(overloaded)?,
+            );
+            bytes.extend_from_slice(&data);
+        }
+        Ok((Bytes::from(bytes), room))
     }
 }
 

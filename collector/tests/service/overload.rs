@@ -35,15 +35,21 @@ async fn what_does_not_fit_is_told_to_come_again() {
     let limits = "[ingest]\nbody_bytes_max = 65536\nin_flight_bytes_max = 65536\n";
     let mut rig = Rig::new(&format!("{limits}{}", agent.table(INSTANCE)));
     rig.start().await;
-    // A slow peer takes all the room there is: its body is announced, and half of it has come.
-    let mut slow = connect(&rig).await;
     let body = agent.envelope(1);
+    let client = rig.client();
+    // A slow peer announces as much as there is room for, which keeps nobody out yet.
+    let mut slow = connect(&rig).await;
     let head = "POST /v1/envelopes HTTP/1.1\r\nhost: c\r\ncontent-type: application/cbor-seq\r\n\
                 content-length: 65536\r\n\r\n";
     slow.write_all(head.as_bytes()).await.unwrap();
     slow.write_all(&body[..20]).await.unwrap();
     slow.flush().await.unwrap();
-    let client = rig.client();
+    let first = agent.envelope(1);
+    let response = rig.post(&client, first).await.unwrap();
+    assert_eq!(response.status(), 200);
+    // Then it sends all but a little of it.
+    slow.write_all(&[0; 65_000]).await.unwrap();
+    slow.flush().await.unwrap();
     let other = Agent::new(1).envelope(1);
     until("to be turned away", || async {
         let response = rig.post(&client, other.clone()).await.unwrap();
