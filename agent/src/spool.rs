@@ -10,7 +10,7 @@
 //! are counted; the collector sees the hole in the chain besides. When the disk takes nothing, up
 //! to [`HELD_BYTES_MAX`] wait in memory instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -140,6 +140,8 @@ pub struct Spool {
     config: SpoolConfig,
     /// Hits before windows, each oldest first: the order of shipping.
     entries: BTreeMap<Place, Entry>,
+    /// Those refused for now: they must not stand in the way of the rest.
+    aside: BTreeSet<Place>,
     bytes: u64,
     held_bytes: u64,
     next: u64,
@@ -159,6 +161,7 @@ impl Spool {
             folder: folder.to_owned(),
             config,
             entries: BTreeMap::new(),
+            aside: BTreeSet::new(),
             bytes: 0,
             held_bytes: 0,
             next: 0,
@@ -240,11 +243,16 @@ impl Spool {
     }
 
     /// What to ship next: hits before windows, each oldest first, all of one run, as the answer
-    /// names envelopes by their number in it. What the disk has damaged is dropped and counted.
+    /// names envelopes by their number in it. Those set aside come again once nothing else waits.
+    /// What the disk has damaged is dropped and counted.
     pub fn batch(&mut self, envelopes_max: usize, bytes_max: usize) -> Vec<Waiting> {
+        if self.aside.len() >= self.entries.len() {
+            self.aside.clear();
+        }
         let mut batch: Vec<Waiting> = Vec::new();
         let (mut run, mut bytes, mut damaged) = (None, 0, Vec::new());
-        for (place, entry) in &self.entries {
+        let in_turn = self.entries.iter();
+        for (place, entry) in in_turn.filter(|(place, _)| !self.aside.contains(place)) {
             if batch.len() >= envelopes_max || bytes >= bytes_max {
                 break;
             }
@@ -276,8 +284,16 @@ impl Spool {
         Some((claims.boot, Envelope { sequence, bytes }))
     }
 
+    /// Lets the others go first: the collector does not take this envelope now but may later.
+    pub fn set_aside(&mut self, place: Place) {
+        if self.entries.contains_key(&place) {
+            self.aside.insert(place);
+        }
+    }
+
     /// Lets an envelope go: the collector has it, or will never take it.
     pub fn remove(&mut self, place: Place) {
+        self.aside.remove(&place);
         let Some(entry) = self.entries.remove(&place) else {
             return;
         };
@@ -431,6 +447,32 @@ mod tests {
             spool.remove(waiting.place);
         }
         assert_eq!(sequences(&mut spool), [0]);
+    }
+
+    #[test]
+    fn what_is_refused_holds_up_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), SpoolConfig::default()).unwrap();
+        let (mut old, mut new) = (sealer(1), sealer(2));
+        let mut push = |sealer: &mut Sealer, kind| {
+            let now = SystemTime::now();
+            spool.push(&sealer.seal(summary(), 1), kind, now).unwrap();
+        };
+        push(&mut old, Kind::Hit);
+        push(&mut new, Kind::Window);
+        push(&mut new, Kind::Window);
+        // The old run alone, as its hit goes first; it is refused for now.
+        let refused = spool.batch(9, usize::MAX);
+        assert_eq!(refused.len(), 1);
+        spool.set_aside(refused[0].place);
+        let rest = spool.batch(9, usize::MAX);
+        assert_eq!(rest.len(), 2);
+        assert!(!rest.contains(&refused[0]));
+        assert_eq!(spool.depth().envelopes, 3, "it still waits");
+        rest.iter().for_each(|waiting| spool.remove(waiting.place));
+        assert_eq!(spool.batch(9, usize::MAX), refused, "nothing else waits");
+        spool.set_aside(refused[0].place);
+        assert_eq!(spool.batch(9, usize::MAX), refused, "and again");
     }
 
     #[test]

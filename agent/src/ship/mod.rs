@@ -170,7 +170,7 @@ impl Shipper {
             .iter()
             .map(|verdict| (verdict.sequence, verdict))
             .collect();
-        let (mut settled, mut trouble) = (Vec::new(), None);
+        let (mut settled, mut refused, mut trouble) = (Vec::new(), Vec::new(), None);
         {
             let mut report = self.report();
             for waiting in batch {
@@ -193,6 +193,7 @@ impl Shipper {
                         }
                         if !FINAL.contains(&reason) {
                             trouble = Some(format!("the collector refuses envelopes: {reason}"));
+                            refused.push(waiting.place);
                             continue;
                         }
                         self.shared.tallies.count_refused();
@@ -213,6 +214,7 @@ impl Shipper {
         };
         let mut spool = self.shared.spool();
         settled.into_iter().for_each(|place| spool.remove(place));
+        refused.into_iter().for_each(|place| spool.set_aside(place));
         self.shared.tallies.note(spool.dropped());
         drop(spool);
         self.trouble(trouble);
