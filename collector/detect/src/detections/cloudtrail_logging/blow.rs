@@ -135,7 +135,9 @@ fn selectors_narrow(asked: &Value) -> Option<&'static str> {
         .and_then(Value::as_array)
     {
         let managing = selectors.iter().filter(|one| advanced_manages(one));
-        let whole = |one: &Value| fields(one).all(|field| field["field"] == "eventCategory");
+        let whole = |one: &Value| {
+            fields(one).all(|field| field["field"] == "eventCategory" || leaves_out_volume(field))
+        };
         return match managing.clone().count() {
             0 => Some(LEFT_OUT),
             _ if managing.clone().any(whole) => None,
@@ -160,15 +162,35 @@ fn selectors_narrow(asked: &Value) -> Option<&'static str> {
     }
     let excludes = |one: &Value| {
         let excluded = one["excludeManagementEventSources"].as_array();
-        // KMS and the RDS data API are left out for their volume, as AWS itself suggests.
-        excluded.into_iter().flatten().any(|source| {
-            !matches!(
-                source.as_str(),
-                Some("kms.amazonaws.com" | "rdsdata.amazonaws.com")
-            )
-        })
+        excluded
+            .into_iter()
+            .flatten()
+            .any(|source| !is_voluminous(source))
     };
     managing.clone().all(excludes).then_some(SOURCES)
+}
+
+/// Says whether a service is one that is left out for its volume, as AWS itself suggests: KMS and
+/// the RDS data API.
+fn is_voluminous(source: &Value) -> bool {
+    matches!(
+        source.as_str(),
+        Some("kms.amazonaws.com" | "rdsdata.amazonaws.com")
+    )
+}
+
+/// Says whether all that a field of an advanced selector leaves out is such services.
+fn leaves_out_volume(field: &Value) -> bool {
+    let conditions = field.as_object().into_iter().flatten();
+    field["field"] == "eventSource"
+        && conditions
+            .filter(|(name, _)| *name != "field")
+            .all(|(name, values)| {
+                name == "notEquals"
+                    && values
+                        .as_array()
+                        .is_some_and(|values| values.iter().all(is_voluminous))
+            })
 }
 
 fn fields(selector: &Value) -> impl Iterator<Item = &Value> {

@@ -347,6 +347,19 @@ mod tests {
                 {"field":"eventCategory","equals":["Management"]}]}]}"#,
             None,
         );
+        let sources = |condition: &str| {
+            format!(
+                r#"{{"trailName":"main","advancedEventSelectors":[{{"fieldSelectors":[
+                {{"field":"eventCategory","equals":["Management"]}},{{"field":"eventSource",{condition}}}]}}]}}"#
+            )
+        };
+        let volume = r#""notEquals":["kms.amazonaws.com","rdsdata.amazonaws.com"]"#;
+        check(&sources(volume), None);
+        let more = r#""notEquals":["kms.amazonaws.com","iam.amazonaws.com"]"#;
+        check(&sources(more), Some(5.0));
+        check(&sources(r#""equals":["kms.amazonaws.com"]"#), Some(5.0));
+        let both = r#""notEquals":["kms.amazonaws.com"],"notStartsWith":["iam"]"#;
+        check(&sources(both), Some(5.0));
         check("null", None);
         check(r#"{"eventSelectors":"odd"}"#, None);
     }
