@@ -49,4 +49,8 @@ async fn one_folder_has_one_collector() {
     assert!(told.contains("another collector runs in"), "{told}");
     // The first one is not disturbed.
     assert_eq!(rig.terminate().await, Some(0), "{}", rig.log());
+    // Colours are for terminals; a log that goes elsewhere is text only.
+    let log = rig.log();
+    assert!(log.contains("collector stops"), "{log}");
+    assert!(!log.contains('\u{1b}'), "{log}");
 }
