@@ -1,5 +1,6 @@
 //! A tap on an interface of a namespace: records what crosses it, or puts frames on it.
 
+use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -8,12 +9,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender};
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, eth, socket_with};
 
 use super::namespace::Namespace;
 use crate::scene::pcap::Timed;
 
 /// Longest frame the tap takes: a GSO segment of 64 KiB and its headers.
 const FRAME_BYTES_MAX: usize = 70_000;
+
+/// Bytes of frames that may wait to be read. The kernel's default holds some 270 small ones, which
+/// a scan of 250 ports overruns on a busy machine.
+const WAITING_BYTES: usize = 64 << 20;
 
 /// How long a read waits before it looks whether the recording has ended.
 const READ_WAIT: Duration = Duration::from_millis(50);
@@ -108,7 +115,16 @@ fn open(interface: &str) -> Result<(Box<dyn DataLinkSender>, Box<dyn DataLinkRec
     let all = pnet_datalink::interfaces();
     let found = all.iter().find(|one| one.name == interface);
     let found = found.with_context(|| format!("no interface {interface} here"))?;
+    let socket = socket_with(
+        AddressFamily::PACKET,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(eth::ALL),
+    )
+    .context("open a packet socket")?;
+    set_socket_recv_buffer_size_force(&socket, WAITING_BYTES).context("widen the tap")?;
     let config = Config {
+        socket_fd: Some(socket.into_raw_fd()),
         read_timeout: Some(READ_WAIT),
         read_buffer_size: FRAME_BYTES_MAX,
         write_buffer_size: FRAME_BYTES_MAX,
