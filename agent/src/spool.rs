@@ -148,6 +148,15 @@ pub struct Spool {
     dropped: Dropped,
 }
 
+/// Why an envelope cannot be read from the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    /// It is gone, or no envelope any more: lost for good.
+    Damaged,
+    /// The disk or the system refuses for now.
+    NotNow,
+}
+
 impl Spool {
     /// Opens the spool in `folder`, making it if there is none. What an earlier run left is there;
     /// what it left half-written is removed.
@@ -250,15 +259,23 @@ impl Spool {
             self.aside.clear();
         }
         let mut batch: Vec<Waiting> = Vec::new();
-        let (mut run, mut bytes, mut damaged) = (None, 0, Vec::new());
+        let (mut run, mut bytes) = (None, 0);
+        let (mut damaged, mut not_now) = (Vec::new(), Vec::new());
         let in_turn = self.entries.iter();
         for (place, entry) in in_turn.filter(|(place, _)| !self.aside.contains(place)) {
             if batch.len() >= envelopes_max || bytes >= bytes_max {
                 break;
             }
-            let Some((boot, envelope)) = self.read(*place, entry) else {
-                damaged.push(*place);
-                continue;
+            let (boot, envelope) = match self.read(*place, entry) {
+                Ok(read) => read,
+                Err(Unread::Damaged) => {
+                    damaged.push(*place);
+                    continue;
+                }
+                Err(Unread::NotNow) => {
+                    not_now.push(*place);
+                    continue;
+                }
             };
             if *run.get_or_insert(boot) != boot {
                 break;
@@ -271,17 +288,21 @@ impl Spool {
         }
         self.dropped.damaged += damaged.len() as u64;
         damaged.into_iter().for_each(|place| self.remove(place));
+        self.aside.extend(not_now);
         batch
     }
 
-    fn read(&self, place: Place, entry: &Entry) -> Option<(BootId, Envelope)> {
+    fn read(&self, place: Place, entry: &Entry) -> Result<(BootId, Envelope), Unread> {
         let bytes = match &entry.held {
             Some(bytes) => bytes.clone(),
-            None => fs::read(self.path(place)).ok()?,
+            None => fs::read(self.path(place)).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Unread::Damaged,
+                _ => Unread::NotNow,
+            })?,
         };
-        let claims = *Sealed::parse(&bytes).ok()?.claims();
+        let claims = *Sealed::parse(&bytes).map_err(|_| Unread::Damaged)?.claims();
         let sequence = claims.sequence;
-        Some((claims.boot, Envelope { sequence, bytes }))
+        Ok((claims.boot, Envelope { sequence, bytes }))
     }
 
     /// Lets the others go first: the collector does not take this envelope now but may later.
@@ -503,6 +524,33 @@ mod tests {
             assert_eq!(spool.dropped().damaged, 1);
             assert_eq!(spool.depth().envelopes, 2);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_now_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sealer = sealer(1);
+        let mut spool = Spool::open(folder.path(), SpoolConfig::default()).unwrap();
+        for _ in 0..2 {
+            spool
+                .push(&sealer.seal(summary(), 1), Kind::Window, SystemTime::now())
+                .unwrap();
+        }
+        let path = spool.path(Place {
+            kind: Kind::Window,
+            ordinal: 0,
+        });
+        let away = folder.path().join("away");
+        fs::rename(&path, &away).unwrap();
+        // A folder in its place is there and cannot be read, as a failing disk is.
+        fs::create_dir(&path).unwrap();
+        assert_eq!(sequences(&mut spool), [1]);
+        assert_eq!(spool.dropped().damaged, 0);
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&away, &path).unwrap();
+        let other = spool.batch(10, usize::MAX);
+        spool.remove(other[0].place);
+        assert_eq!(sequences(&mut spool), [0]);
     }
 
     #[test]
