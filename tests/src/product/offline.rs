@@ -82,7 +82,11 @@ pub fn replay(binaries: &Binaries, capture: &Path, intel: Option<&Path>) -> Resu
 /// When `analyze` exits with anything but 0 or prints something else than its contract says.
 pub fn analyze(binaries: &Binaries, summaries: &[u8], logs: &Logs) -> Result<Analysis> {
     let mut command = Command::new(&binaries.collector);
-    command.args(["analyze", "--summaries", "-", "--format", "jsonl"]);
+    command.args(["analyze", "--format", "jsonl"]);
+    // A scenario without packets has no summaries, and an empty stream of them is a fault.
+    if !summaries.is_empty() {
+        command.args(["--summaries", "-"]);
+    }
     if let Some(cloudtrail) = &logs.cloudtrail {
         command.arg("--cloudtrail").arg(cloudtrail);
     }
