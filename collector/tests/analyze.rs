@@ -208,6 +208,15 @@ fn summaries_come_by_stdin_and_meet_the_lists() {
 }
 
 #[test]
+fn a_sequence_of_no_envelopes_is_one() {
+    let output = analyze(&["--summaries", "-", "--format", "jsonl"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let lines = lines(&output);
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["input"]["summaries"]["envelopes"], 0);
+}
+
+#[test]
 fn envelopes_nobody_vouches_for_are_not_analysed() {
     let folder = tempfile::tempdir().unwrap();
     let own = Signer::from_seed(&[5; 32]);
