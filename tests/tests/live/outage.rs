@@ -187,7 +187,8 @@ fn collector_killed() {
     let recording = Recording::start(&rig.lab.instance, SCENE_INTERFACE).unwrap();
     call_over(&rig, to, 1);
     rig.collector.kill().unwrap();
-    call_over(&rig, to, 2);
+    // A minute, to the border of the seventh window.
+    call_over(&rig, to, 7);
     rig.collector.start().unwrap();
     call_over(&rig, to, 1);
     rig.until_judged(SystemTime::now(), LIMIT).unwrap();
