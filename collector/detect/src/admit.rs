@@ -11,6 +11,7 @@
 //! durable, so that one which could not be stored is judged alike when it comes again.
 
 mod chain;
+mod fit;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use crate::finding::Host;
 use chain::{Boots, Place};
 
 pub use chain::Link;
+pub use fit::{Fit, Links};
 
 /// An agent that may speak, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]

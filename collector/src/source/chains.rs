@@ -2,20 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use picket_detect::admit::{Fit, Links};
 use picket_wire::{AgentId, BootId, Digest, Header};
 
 use crate::source::limits::LINKS_MAX;
-
-/// What an envelope is to its chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Noted {
-    /// It has a place of its own.
-    New,
-    /// It was met before.
-    Repeated,
-    /// Its place is taken by another, or a neighbour names another.
-    Forked,
-}
 
 /// What the chains look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -45,8 +35,7 @@ pub struct Chains {
 
 #[derive(Debug, Default)]
 struct Run {
-    /// Digest and previous of each envelope, by number.
-    links: BTreeMap<u64, (Digest, Digest)>,
+    links: Links,
     /// Numbers below were met, or counted as missing, and are not remembered any more.
     floor: u64,
 }
@@ -68,11 +57,11 @@ impl Chains {
     }
 
     /// Notes a verified envelope.
-    pub fn note(&mut self, header: &Header, digest: &Digest) -> Noted {
+    pub fn note(&mut self, header: &Header, digest: &Digest) -> Fit {
         let run = self.runs.entry((header.agent, header.boot)).or_default();
-        let noted = run.judge(header, digest);
-        match noted {
-            Noted::New => {
+        let fit = Fit::of(&run.links, run.floor, header, digest);
+        match fit {
+            Fit::New => {
                 run.links
                     .insert(header.sequence, (*digest, header.previous));
                 self.totals.envelopes += 1;
@@ -81,10 +70,10 @@ impl Chains {
                     self.forget();
                 }
             }
-            Noted::Repeated => self.totals.repeats += 1,
-            Noted::Forked => self.totals.forks += 1,
+            Fit::Repeated => self.totals.repeats += 1,
+            Fit::Forked => self.totals.forks += 1,
         }
-        noted
+        fit
     }
 
     /// What they look like now.
@@ -117,30 +106,6 @@ impl Chains {
 }
 
 impl Run {
-    fn judge(&self, header: &Header, digest: &Digest) -> Noted {
-        let sequence = header.sequence;
-        if sequence < self.floor {
-            return Noted::Repeated;
-        }
-        if let Some((known, _)) = self.links.get(&sequence) {
-            return if known == digest {
-                Noted::Repeated
-            } else {
-                Noted::Forked
-            };
-        }
-        let before = match sequence.checked_sub(1) {
-            Some(before) => self.links.get(&before).map(|(digest, _)| *digest),
-            None => Some(Digest::default()),
-        };
-        let after = sequence
-            .checked_add(1)
-            .and_then(|after| self.links.get(&after));
-        let breaks = before.is_some_and(|before| before != header.previous)
-            || after.is_some_and(|(_, previous)| previous != digest);
-        if breaks { Noted::Forked } else { Noted::New }
-    }
-
     /// Holes, and numbers missing in them, from the floor up to the last envelope below `end`.
     fn holes(&self, end: u64) -> (u64, u64) {
         let (mut gaps, mut missing, mut next) = (0, 0, self.floor);
@@ -164,7 +129,7 @@ mod tests {
     }
 
     /// Envelope `n` of the one chain, with another content if `twin`.
-    fn note(chains: &mut Chains, n: u64, twin: bool) -> Noted {
+    fn note(chains: &mut Chains, n: u64, twin: bool) -> Fit {
         let header = Header {
             agent: AgentId([1; 16]),
             boot: BootId([2; 16]),
@@ -188,7 +153,7 @@ mod tests {
         for order in [[0, 1, 2, 5, 8], [8, 5, 0, 2, 1]] {
             let mut chains = Chains::default();
             for n in order {
-                assert_eq!(note(&mut chains, n, false), Noted::New);
+                assert_eq!(note(&mut chains, n, false), Fit::New);
             }
             let totals = chains.totals();
             assert_eq!((totals.runs, totals.envelopes), (1, 5));
@@ -210,12 +175,12 @@ mod tests {
         for n in 0..3 {
             note(&mut chains, n, false);
         }
-        assert_eq!(note(&mut chains, 1, false), Noted::Repeated);
-        assert_eq!(note(&mut chains, 1, true), Noted::Forked);
+        assert_eq!(note(&mut chains, 1, false), Fit::Repeated);
+        assert_eq!(note(&mut chains, 1, true), Fit::Forked);
         // A twin whose successor is known cannot be what that one names.
         let mut chains = Chains::default();
         note(&mut chains, 2, false);
-        assert_eq!(note(&mut chains, 1, true), Noted::Forked);
+        assert_eq!(note(&mut chains, 1, true), Fit::Forked);
         assert_eq!(chains.totals().forks, 1);
     }
 
@@ -224,7 +189,7 @@ mod tests {
         let mut chains = Chains::new(10);
         for n in 0..1_000 {
             if n % 100 != 50 {
-                assert_eq!(note(&mut chains, n, false), Noted::New);
+                assert_eq!(note(&mut chains, n, false), Fit::New);
             }
             assert!(chains.links <= 10);
         }
@@ -233,6 +198,6 @@ mod tests {
             (totals.envelopes, totals.gaps, totals.missing),
             (990, 10, 10)
         );
-        assert_eq!(note(&mut chains, 3, false), Noted::Repeated);
+        assert_eq!(note(&mut chains, 3, false), Fit::Repeated);
     }
 }

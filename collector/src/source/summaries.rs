@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use picket_detect::admit::Fit;
 use picket_detect::logs::Place;
 use picket_wire::limits::ENVELOPE_BYTES_MAX;
 use picket_wire::{AgentId, PublicKey, Sealed, Signer, Summary, Verified, item_bytes};
 
 use crate::config::Agent;
-use crate::source::chains::{Chains, Noted};
+use crate::source::chains::Chains;
 use crate::source::inflate::Input;
 use crate::source::limits::CHUNK_BYTES;
 use crate::source::sort::Kind;
@@ -218,9 +219,9 @@ impl Reader {
         let header = verified.header();
         self.check_host(&key, header.agent, &summary)?;
         match self.chains.note(header, &verified.digest()) {
-            Noted::New => {}
-            Noted::Repeated => return Err(Refusal::new(REPEATED, "came before")),
-            Noted::Forked => {
+            Fit::New => {}
+            Fit::Repeated => return Err(Refusal::new(REPEATED, "came before")),
+            Fit::Forked => {
                 let why = format!(
                     "envelope {} of agent {} forks its chain",
                     header.sequence, header.agent

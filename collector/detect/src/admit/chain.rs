@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use picket_wire::{AgentId, BootId, Digest, Header};
 
 use super::Standing;
+use super::fit::{Fit, Links};
 use crate::limits::{BOOTS_MAX, LINKS_MAX};
 
 /// What a chain keeps of an admitted envelope.
@@ -49,8 +50,7 @@ pub(super) struct Boots {
 
 #[derive(Debug, Default)]
 struct Run {
-    /// Digest and previous of each envelope kept.
-    links: BTreeMap<u64, (Digest, Digest)>,
+    links: Links,
     /// Numbers below this count as seen.
     floor: u64,
     /// One past the highest number seen.
@@ -117,29 +117,12 @@ impl Boots {
 
 impl Run {
     fn place(&self, header: &Header, digest: &Digest) -> Place {
+        match Fit::of(&self.links, self.floor, header, digest) {
+            Fit::New => {}
+            Fit::Repeated => return Place::Seen,
+            Fit::Forked => return Place::Forks,
+        }
         let sequence = header.sequence;
-        if sequence < self.floor {
-            return Place::Seen;
-        }
-        if let Some((known, _)) = self.links.get(&sequence) {
-            return if known == digest {
-                Place::Seen
-            } else {
-                Place::Forks
-            };
-        }
-        let before = match sequence.checked_sub(1) {
-            Some(before) => self.links.get(&before).map(|(digest, _)| *digest),
-            None => Some(Digest::default()),
-        };
-        let after = sequence
-            .checked_add(1)
-            .and_then(|after| self.links.get(&after));
-        if before.is_some_and(|before| before != header.previous)
-            || after.is_some_and(|(_, previous)| previous != digest)
-        {
-            return Place::Forks;
-        }
         Place::Stands(if sequence == self.next {
             Standing::Next
         } else if sequence > self.next {
