@@ -11,8 +11,8 @@ use picket_sense::decode::{Decoded, Record, Transport};
 use picket_sense::flow::Flow;
 use picket_sense::inspect::{Inspector, Line, Totals};
 
-/// Cells in which the table counts something else: two of three datagrams to port 53 whose UDP
-/// length says that they are empty (RFC 768), though IP's says that they are not.
+/// Cells in which the table counts something else: a question to port 8053, which is DNS but not
+/// on port 53, and as a name the words its reader shows for a label of an unknown type.
 const DISAGREED: [(&str, &str); 2] = [
     ("dns-malcolm-mixed.pcap", "dns_queries"),
     ("dns-malcolm-mixed.pcap", "unique_qnames"),

@@ -287,7 +287,7 @@ impl Packet<'_> {
             },
             Protocol::UDP => {
                 // RFC 1035 4.1.1: the first bit of the third byte tells answers from questions.
-                let [_, _, flags, ..] = *self.payload.first_chunk::<12>()?;
+                let [_, _, flags, ..] = *self.payload.first_chunk::<4>()?;
                 match (self.dst.port, self.src.port) {
                     (53, _) if flags & 0x80 == 0 => Some(Opening::BySource),
                     (_, 53) if flags & 0x80 != 0 => Some(Opening::ByDestination),

@@ -10,8 +10,8 @@
 //! | questions | answers | authority | additional  |
 //! ```
 //!
-//! A message counts once its header is readable. What is wrong further on is kept beside what
-//! could be read, as [`Message::fault`].
+//! A message counts once it says whether it asks or answers. What is wrong further on is kept
+//! beside what could be read, as [`Message::fault`].
 
 mod answer;
 mod mnemonic;
@@ -171,32 +171,35 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// There is no whole header. Later errors are in [`Message::fault`].
+    /// It ends before it says whether it asks or answers. Later errors are in [`Message::fault`].
     pub fn read(service: Service, bytes: &[u8]) -> Result<Self, DnsError> {
-        let header = bytes
-            .first_chunk::<12>()
-            .ok_or_else(|| DnsError::cut(bytes, 0, 12))?;
-        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        let [id_high, id_low, flags, codes] = *bytes
+            .first_chunk::<4>()
+            .ok_or_else(|| DnsError::cut(bytes, 0, 4))?;
         let mut message = Self {
             service,
             // A UDP datagram or a TCP message: at most 65,535.
             bytes: bytes.len() as u32,
-            id: word(0),
-            response: header[2] & 0x80 != 0,
-            opcode: header[2] >> 3 & 0x0f,
-            truncated: header[2] & 0x02 != 0,
-            rcode: ResponseCode(u16::from(header[3] & 0x0f)),
+            id: u16::from_be_bytes([id_high, id_low]),
+            response: flags & 0x80 != 0,
+            opcode: flags >> 3 & 0x0f,
+            truncated: flags & 0x02 != 0,
+            rcode: ResponseCode(u16::from(codes & 0x0f)),
             question: None,
-            question_count: word(4),
+            question_count: 0,
             answers: Vec::new(),
             fault: None,
         };
-        let counts = [word(6), word(8), word(10)];
-        message.fault = message.read_sections(bytes, counts).err();
+        message.fault = message.read_sections(bytes).err();
         Ok(message)
     }
 
-    fn read_sections(&mut self, bytes: &[u8], counts: [u16; 3]) -> Result<(), DnsError> {
+    fn read_sections(&mut self, bytes: &[u8]) -> Result<(), DnsError> {
+        let header = bytes
+            .first_chunk::<12>()
+            .ok_or_else(|| DnsError::cut(bytes, 0, 12))?;
+        let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        self.question_count = count(4);
         let mut at = 12;
         for ordinal in 0..self.question_count {
             let (name, behind) = Name::read(bytes, at)?;
@@ -210,7 +213,7 @@ impl Message {
             }
             at = behind + 4;
         }
-        let [answers, authority, additional] = counts;
+        let [answers, authority, additional] = [count(6), count(8), count(10)];
         for ordinal in 0..answers {
             let (answer, behind) = Answer::read(bytes, at)?;
             if usize::from(ordinal) < DNS_ANSWERS_MAX {
@@ -388,8 +391,14 @@ mod tests {
         assert_eq!(message.answers.len(), 1);
         let len = missing.len() as u16;
         assert_eq!(message.fault, Some(DnsError::Truncated { len, needed: 1 }));
-        let header = Message::read(Service::Dns, &[0; 11]);
-        assert_eq!(header, Err(DnsError::Truncated { len: 11, needed: 1 }));
+        // It asks, whatever it asks.
+        let header = Message::read(Service::Dns, &[0; 11]).unwrap();
+        assert_eq!(
+            header.fault,
+            Some(DnsError::Truncated { len: 11, needed: 1 })
+        );
+        let cut = Message::read(Service::Dns, &[0; 3]);
+        assert_eq!(cut, Err(DnsError::Truncated { len: 3, needed: 1 }));
     }
 
     #[test]
