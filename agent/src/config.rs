@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 
+use crate::capture::ladder::Wanted;
 use crate::command::BadConfig;
 use crate::ship::collector::envelopes_url;
 use crate::spool::SpoolConfig;
@@ -32,6 +33,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// Whether to watch interfaces with a default route as well.
     pub default_route: bool,
+    /// How to capture.
+    pub capture: CaptureConfig,
     /// Length of a window, seconds.
     pub window_s: u64,
     /// Folder of indicator lists.
@@ -44,6 +47,14 @@ pub struct Config {
     pub socket: PathBuf,
     /// Envelopes that wait for the collector.
     pub spool: SpoolConfig,
+}
+
+/// How to capture.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaptureConfig {
+    /// The rung of the ladder.
+    pub rung: Wanted,
 }
 
 /// Who this host is.
@@ -66,6 +77,7 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             interfaces: Vec::new(),
             default_route: true,
+            capture: CaptureConfig::default(),
             window_s: 10,
             intel_dir: None,
             state_dir: PathBuf::from("/var/lib/picket/agent"),
@@ -228,6 +240,7 @@ mod tests {
         let keys: Vec<&str> = table.keys().map(String::as_str).collect();
         let known = [
             "ca_files",
+            "capture",
             "collector",
             "default_route",
             "identity",
@@ -253,6 +266,7 @@ mod tests {
         check("window_s = 0", "window_s");
         check("[spool]\nbytes_max = 1\nage = 2", "spool.age");
         check("[spool]\nbytes_max = 1", "spool.bytes_max");
+        check("[capture]\nrung = 'xdp'", "capture.rung");
         check(
             "window_s = 1\n[identity]\naccount = '12'",
             "identity.account",

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::capture::addresses;
-use crate::capture::ebpf::{EbpfCapture, Event, Options};
+use crate::capture::ebpf::Options;
+use crate::capture::ladder::{self, Wanted};
+use crate::capture::live::{Event, Live, Matching};
 use crate::outbox::Tallies;
 
 /// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
@@ -35,6 +37,8 @@ pub const COMMANDS_WAITING_MAX: usize = 8;
 pub struct Plan {
     /// Who speaks. `capture` and `local` are filled in.
     pub host: Host,
+    /// The rung of the ladder to capture on.
+    pub rung: Wanted,
     /// What to capture.
     pub options: Options,
     /// Length of a window.
@@ -114,7 +118,7 @@ pub struct Indicators {
 
 /// The thread's own things.
 struct Watch {
-    capture: EbpfCapture,
+    capture: Box<dyn Live>,
     sensor: Sensor,
     window_ns: u64,
     summaries: mpsc::Sender<Summary>,
@@ -147,7 +151,7 @@ pub fn run(
         match commands.try_recv() {
             Ok(Command::Indicators(set)) => watch.match_against(set),
             Ok(Command::Report(answer)) => {
-                watch.gather();
+                watch.gather()?;
                 drop(answer.send(watch.report()));
             }
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return watch.end(),
@@ -156,7 +160,7 @@ pub fn run(
         let now = now_ns();
         let deadline = watch.sensor.next_deadline();
         let Some(wait) = wait_until(deadline, now, watch.window_ns) else {
-            watch.close_window(now);
+            watch.close_window(now)?;
             continue;
         };
         watch.take_events(wait.min(WAIT_MAX))?;
@@ -174,10 +178,10 @@ impl Watch {
         summaries: mpsc::Sender<Summary>,
         tallies: Arc<Tallies>,
     ) -> anyhow::Result<Self> {
-        let capture = EbpfCapture::open(plan.options).context("capture")?;
+        let capture = ladder::open(plan.rung, &plan.options).context("capture")?;
         let to_ns = now_ns();
         let local = addresses::of_host().context("read the host's addresses")?;
-        let capture_rung = capture.rung().name().to_owned();
+        let capture_rung = capture.rung().to_owned();
         let host = Host {
             capture: capture_rung,
             local,
@@ -207,9 +211,9 @@ impl Watch {
     /// Puts a set in force. If the kernel does not take its addresses, names are matched all the
     /// same and the kernel goes on with the addresses it has.
     fn match_against(&mut self, set: Arc<IndicatorSet>) {
-        let loaded = self.capture.load_set(set.address_nets(), set.version());
-        let kernel = match loaded {
-            Ok(_) => "yes".to_owned(),
+        let kernel = match self.capture.load_set(&set) {
+            Ok(Matching::Kernel) => "yes".to_owned(),
+            Ok(Matching::UserSpace) => "this rung has no tables there".to_owned(),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::error!(%error, "listed addresses not loaded into the kernel");
@@ -229,20 +233,18 @@ impl Watch {
     fn take_events(&mut self, wait: Duration) -> anyhow::Result<()> {
         let sensor = &mut self.sensor;
         self.capture
-            .poll(wait, &mut |event| match event {
-                Event::Hit(hit) => sensor.on_kernel_hit(&hit),
-                Event::Flow(delta) => sensor.on_flow(&delta),
-                Event::Copy(copy) => sensor.on_copy(&copy),
-            })
+            .poll(wait, &mut |event| feed(sensor, event))
             .context("read from the kernel")?;
         Ok(())
     }
 
     /// Reads what the kernel counted so far: flows first, so that every packet of a flow has been
     /// counted as seen by the time that the counter is read.
-    fn gather(&mut self) {
+    fn gather(&mut self) -> anyhow::Result<()> {
         let sensor = &mut self.sensor;
-        self.capture.scan(&mut |delta| sensor.on_flow(&delta));
+        self.capture
+            .sweep(&mut |event| feed(sensor, event))
+            .context("read from the kernel")?;
         for count in self.capture.counters() {
             self.sensor.on_counts(&count);
         }
@@ -259,10 +261,11 @@ impl Watch {
             }
         }
         self.told = self.tallies.read().into();
+        Ok(())
     }
 
-    fn close_window(&mut self, now_ns: u64) {
-        self.gather();
+    fn close_window(&mut self, now_ns: u64) -> anyhow::Result<()> {
+        self.gather()?;
         self.sensor.on_tick(now_ns);
         self.pass_on();
         if let Err(error) = self.capture.rescan() {
@@ -272,6 +275,7 @@ impl Watch {
             Ok(local) => self.sensor.set_local(local),
             Err(error) => tracing::warn!(%error, "addresses of the host not read"),
         }
+        Ok(())
     }
 
     /// Passes summaries on while there is room for them.
@@ -287,7 +291,7 @@ impl Watch {
     /// Closes the open window, early as it is, and passes everything on.
     fn end(mut self) -> anyhow::Result<()> {
         self.take_events(Duration::ZERO)?;
-        self.gather();
+        self.gather()?;
         self.sensor.finish(Some(now_ns()));
         while let Some(summary) = self.sensor.poll_output() {
             // Fails when nobody keeps summaries any more.
@@ -307,12 +311,8 @@ impl Watch {
             count: counter.count,
         });
         Report {
-            rung: self.capture.rung().name().to_owned(),
-            interfaces: self
-                .capture
-                .interfaces()
-                .map(|(name, _)| name.to_owned())
-                .collect(),
+            rung: self.capture.rung().to_owned(),
+            interfaces: self.capture.interfaces(),
             packets: Packets {
                 seen: equation.seen.count,
                 flow: equation.flow.count,
@@ -324,6 +324,15 @@ impl Watch {
             counters: counts.collect(),
             indicators: self.indicators.clone(),
         }
+    }
+}
+
+/// Shows the sensor what the capture saw.
+fn feed(sensor: &mut Sensor, event: Event<'_>) {
+    match event {
+        Event::Hit(hit) => sensor.on_kernel_hit(&hit),
+        Event::Flow(delta) => sensor.on_flow(&delta),
+        Event::Copy(copy) => sensor.on_copy(&copy),
     }
 }
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use picket_agent::capture::ebpf::{EbpfCapture, Event, Options, Sizes, probe};
+use picket_agent::capture::ebpf::{EbpfCapture, Options, Sizes, probe};
+use picket_agent::capture::live::Event;
 use picket_sense::input::{FlowDelta, KernelHit, Way};
 
 /// Why kernel tests cannot run here, if they cannot.

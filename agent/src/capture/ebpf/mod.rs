@@ -31,7 +31,8 @@ use aya::maps::{Map, MapData, MapError};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use picket_abi::{AddressConfig, CpuCounters, FlowSlot, Reason};
-use picket_sense::input::{FlowDelta, KernelHit, PacketCopy, StageCount};
+use picket_intel::IndicatorSet;
+use picket_sense::input::{FlowDelta, StageCount};
 
 pub use attach::{HANDLE, PRIORITY, Rung};
 pub use probe::{Check, probe};
@@ -44,6 +45,8 @@ use ledger::Ledger;
 use mapped::{Access, Mapped};
 use rings::Rings;
 use tables::Image;
+
+use super::live::{Event, Live, Matching};
 
 /// The kernel object, built by `make kernel`; see `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PICKET_EMBEDDED_OBJECT"));
@@ -131,17 +134,6 @@ pub enum CaptureError {
     /// A set of addresses cannot be loaded. The one in force stays.
     #[error("load a set of addresses")]
     Set(#[from] SetError),
-}
-
-/// Something that came up from the kernel.
-#[derive(Debug, Clone, Copy)]
-pub enum Event<'a> {
-    /// An address is listed.
-    Hit(KernelHit),
-    /// What is new of a flow that left its slot.
-    Flow(FlowDelta),
-    /// A packet worth decoding.
-    Copy(PacketCopy<'a>),
 }
 
 /// The kernel side, loaded and attached.
@@ -408,6 +400,43 @@ impl EbpfCapture {
         name: &str,
     ) -> Result<&mut aya::programs::SchedClassifier, CaptureError> {
         attach::loaded(&mut self.ebpf, name)
+    }
+}
+
+impl Live for EbpfCapture {
+    fn rung(&self) -> &'static str {
+        self.rung.name()
+    }
+
+    fn interfaces(&self) -> Vec<String> {
+        let names = self.interfaces().map(|(name, _)| name.to_owned());
+        names.collect()
+    }
+
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        each: &mut dyn FnMut(Event<'_>),
+    ) -> Result<usize, CaptureError> {
+        self.poll(timeout, each)
+    }
+
+    fn sweep(&mut self, each: &mut dyn FnMut(Event<'_>)) -> Result<(), CaptureError> {
+        self.scan(&mut |delta| each(Event::Flow(delta)));
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Vec<StageCount> {
+        self.counters()
+    }
+
+    fn rescan(&mut self) -> Result<(), CaptureError> {
+        self.rescan()
+    }
+
+    fn load_set(&mut self, set: &IndicatorSet) -> Result<Matching, CaptureError> {
+        self.load_set(set.address_nets(), set.version())?;
+        Ok(Matching::Kernel)
     }
 }
 
