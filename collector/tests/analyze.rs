@@ -120,12 +120,14 @@ fn summary(peer: [u8; 4], second: u64) -> Summary {
             ja4: None,
             dns_name: None,
             process: None,
+            content: None,
         }],
         questions: Vec::new(),
         hits: Vec::new(),
         counters: Vec::new(),
         cut: Default::default(),
         gap: None,
+        imds: Vec::new(),
     }
 }
 

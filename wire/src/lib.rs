@@ -21,6 +21,7 @@ pub use envelope::{Chain, EnvelopeError, Header, PublicKey, Sealed, Signer, Veri
 pub use id::{AgentId, BootId, Digest, IdError};
 pub use stream::item_bytes;
 pub use summary::{
-    Answer, Conversation, Counter, Cut, Gap, Hit, HitKind, Host, Net, Opened, Process, Question,
-    Side, Summary, Transport, Window,
+    Answer, App, Content, Conversation, Counter, Cut, Gap, Hit, HitKind, Host, Http, ImdsClass,
+    ImdsRequest, Latency, Net, Opened, Process, Question, Side, Smtp, Socks, Ssh, Stratum, Summary,
+    Transport, Window,
 };

@@ -26,6 +26,16 @@ pub const COUNTERS_MAX: usize = 512;
 /// Answers kept with one grouped question.
 pub const ANSWERS_MAX: usize = 32;
 
+/// Further names kept with what a conversation said.
+pub const CONTENT_NAMES_MAX: usize = 8;
+
+/// Bytes of a text that a conversation said. A DNS name takes at most 1,008.
+pub const CONTENT_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Groups of like requests to the metadata service in one summary. A busy host makes a dozen in a
+/// window; chosen by hand.
+pub const IMDS_REQUESTS_MAX: usize = 4_096;
+
 /// Networks that a host may call its own.
 pub const LOCAL_NETS_MAX: usize = 1_024;
 

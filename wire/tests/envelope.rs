@@ -50,6 +50,7 @@ fn summary() -> Summary {
             ja4: None,
             dns_name: None,
             process: None,
+            content: None,
         }],
         questions: vec![],
         hits: vec![],
@@ -61,6 +62,7 @@ fn summary() -> Summary {
         }],
         cut: Cut::default(),
         gap: None,
+        imds: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use picket_wire::*;
@@ -68,6 +68,7 @@ fn full() -> Summary {
             ja4: Some("t13d1516h2_8daaf6152771_02713d6af862".into()),
             dns_name: Some("www.example.com".into()),
             process: Some(process()),
+            content: Some(Box::new(content())),
         }],
         questions: vec![Question {
             client,
@@ -87,6 +88,16 @@ fn full() -> Summary {
             last_ns: 1_700_000_000_060_000_000,
             bytes: 120,
             process: Some(process()),
+            unanswered: 1,
+            failed: 0,
+            truncated: 0,
+            edns_bytes: Some(1_232),
+            latency: Some(Latency {
+                count: 1,
+                min_ns: 10_000_000,
+                max_ns: 10_000_000,
+                sum_ns: 10_000_000,
+            }),
         }],
         hits: vec![Hit {
             time_ns: 1_700_000_000_050_000_000,
@@ -122,6 +133,64 @@ fn full() -> Summary {
             from_ns: 1_699_999_990_000_000_000,
             to_ns: 1_700_000_000_000_000_000,
             why: "killed".into(),
+        }),
+        imds: vec![ImdsRequest {
+            time_ns: 1_700_000_001_000_000_000,
+            client,
+            client_port: 40_001,
+            server: IpAddr::from([169, 254, 169, 254]),
+            process: Some(process()),
+            count: 2,
+            method: "GET".into(),
+            class: Some(ImdsClass::Credentials),
+            path: "/latest/meta-data/iam/security-credentials/web".into(),
+            role: Some("web".into()),
+            version: 1,
+            status: Some(200),
+            host: Some("rebound.example.com".into()),
+            forwarded: true,
+            user_agent: Some("curl/8.5.0".into()),
+        }],
+    }
+}
+
+/// Every part at once, which no conversation has.
+fn content() -> Content {
+    Content {
+        app: Some(App::Socks),
+        tls_names: vec!["api.example.com".into()],
+        tls_names_cut: 1,
+        http: Some(Http {
+            requests: 2,
+            method: "GET".into(),
+            host: Some("www.example.com".into()),
+            path: "/index.html".into(),
+            user_agent: Some("curl/8.5.0".into()),
+            hosts: vec!["img.example.com".into()],
+        }),
+        ssh: Some(Ssh {
+            client: Some("OpenSSH_9.6".into()),
+            server: Some("OpenSSH_8.9p1".into()),
+            failed: 1,
+            succeeded: 2,
+        }),
+        stratum: Some(Stratum {
+            dialect: "xmrig".into(),
+            method: "login".into(),
+            login: Some("wallet.worker".into()),
+            agent: Some("XMRig/6.26.0".into()),
+        }),
+        socks: Some(Socks {
+            version: 5,
+            requests: 1,
+            target: "pool.example.com".into(),
+            target_port: 3_333,
+        }),
+        smtp: Some(Smtp {
+            greeting: Some("mail.example.com".into()),
+            sender_domain: Some("example.com".into()),
+            messages: 1,
+            starttls: true,
         }),
     }
 }

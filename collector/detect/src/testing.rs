@@ -80,6 +80,7 @@ pub(crate) fn conversation(client: &str, server: &str, port: u16) -> Conversatio
         ja4: None,
         dns_name: None,
         process: None,
+        content: None,
     }
 }
 
@@ -113,6 +114,11 @@ pub(crate) fn question(client: &str, name: &str) -> Question {
         last_ns: START + SECOND,
         bytes: 100,
         process: None,
+        unanswered: 0,
+        failed: 0,
+        truncated: 0,
+        edns_bytes: None,
+        latency: None,
     }
 }
 
@@ -173,6 +179,7 @@ pub(crate) fn summary(host: Host) -> Summary {
         counters: vec![],
         cut: Cut::default(),
         gap: None,
+        imds: Vec::new(),
     }
 }
 

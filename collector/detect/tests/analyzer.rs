@@ -74,6 +74,11 @@ fn event(step: &Step) -> Event {
                 last_ns: at(*window),
                 bytes: 100,
                 process: None,
+                unanswered: 0,
+                failed: 0,
+                truncated: 0,
+                edns_bytes: None,
+                latency: None,
             };
             Event::Summary(Box::new(summary(*window, vec![], vec![question])))
         }
@@ -136,6 +141,7 @@ fn summary(
         counters: vec![],
         cut: picket_wire::Cut::default(),
         gap: None,
+        imds: Vec::new(),
     }
 }
 
@@ -165,6 +171,7 @@ fn conversation(to: &str, port: u16, answered: bool, window: u64) -> picket_wire
         ja4: None,
         dns_name: None,
         process: None,
+        content: None,
     }
 }
 

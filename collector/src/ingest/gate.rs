@@ -412,6 +412,7 @@ mod tests {
             counters: Vec::new(),
             cut: Cut::default(),
             gap: None,
+            imds: Vec::new(),
         }
     }
 

@@ -359,6 +359,7 @@ mod tests {
             counters: Vec::new(),
             cut: Default::default(),
             gap: None,
+            imds: Vec::new(),
         }
     }
 

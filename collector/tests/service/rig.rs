@@ -132,6 +132,7 @@ impl Agent {
             counters: Vec::new(),
             cut: picket_wire::Cut::default(),
             gap: None,
+            imds: Vec::new(),
         }
     }
 
@@ -165,6 +166,7 @@ impl Agent {
                 ja4: None,
                 dns_name: None,
                 process: None,
+                content: None,
             })
             .collect();
         self.seal(&summary)

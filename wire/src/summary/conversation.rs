@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use minicbor::{CborLen, Decode, Encode};
 
+use super::content::Content;
 use super::net::ip;
 
 /// How it is known which end of a conversation opened it.
@@ -118,6 +119,9 @@ pub struct Conversation {
     /// Process that opened the first flow, where known.
     #[n(22)]
     pub process: Option<Process>,
+    /// What was said, where it could be read.
+    #[n(25)]
+    pub content: Option<Box<Content>>,
 }
 
 /// The process behind a conversation, question or hit.

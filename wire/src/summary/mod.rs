@@ -4,8 +4,10 @@
 //! options are left out; unknown keys are skipped, so that an older collector reads a newer agent.
 //! All times are nanoseconds since the Unix epoch, of the packets, not of the agent's clock.
 
+mod content;
 mod conversation;
 mod hit;
+mod imds;
 mod net;
 mod question;
 
@@ -13,10 +15,12 @@ use minicbor::{CborLen, Decode, Encode};
 
 use crate::limits;
 
+pub use content::{App, Content, Http, Smtp, Socks, Ssh, Stratum};
 pub use conversation::{Conversation, Opened, Process, Side};
 pub use hit::{Hit, HitKind};
+pub use imds::{ImdsClass, ImdsRequest};
 pub use net::Net;
-pub use question::{Answer, Question, Transport};
+pub use question::{Answer, Latency, Question, Transport};
 
 /// The layout version that this crate writes.
 pub const SUMMARY_VERSION: u16 = 1;
@@ -99,6 +103,10 @@ pub struct Summary {
     /// Time before this window in which the sensor was blind, if there was any.
     #[n(9)]
     pub gap: Option<Gap>,
+    /// Requests to the instance metadata service, like ones counted together.
+    #[n(10)]
+    #[cbor(default)]
+    pub imds: Vec<ImdsRequest>,
 }
 
 /// The host that speaks and the state of its sensor.
@@ -243,6 +251,15 @@ impl Summary {
         for text in [&self.host.instance, &self.host.account, &self.host.region] {
             bounded("host text", text.len(), limits::TEXT_BYTES_MAX)?;
         }
+        for content in self
+            .conversations
+            .iter()
+            .filter_map(|one| one.content.as_ref())
+        {
+            content.validate()?;
+        }
+        bounded("imds requests", self.imds.len(), limits::IMDS_REQUESTS_MAX)?;
+        self.imds.iter().try_for_each(ImdsRequest::validate)?;
         for question in &self.questions {
             bounded("name", question.name.len(), limits::TEXT_BYTES_MAX)?;
             bounded("answers", question.answers.len(), limits::ANSWERS_MAX)?;

@@ -68,6 +68,43 @@ pub struct Question {
     /// Process that asked, where known.
     #[n(13)]
     pub process: Option<Process>,
+    /// Questions given up in the window: no response within the bound of the agent. One may have
+    /// been asked in the window before.
+    #[n(14)]
+    #[cbor(default)]
+    pub unanswered: u32,
+    /// Responses with a code that is neither NOERROR nor NXDOMAIN.
+    #[n(15)]
+    #[cbor(default)]
+    pub failed: u32,
+    /// Responses that say they are cut (TC).
+    #[n(16)]
+    #[cbor(default)]
+    pub truncated: u32,
+    /// Largest datagram the client offered to take (EDNS, RFC 6891 6.2.3), if it offered.
+    #[n(17)]
+    pub edns_bytes: Option<u16>,
+    /// How long responses took whose question was seen.
+    #[n(18)]
+    pub latency: Option<Latency>,
+}
+
+/// From questions to their responses, in packet time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Latency {
+    /// Responses measured.
+    #[n(0)]
+    pub count: u32,
+    /// The quickest, nanoseconds.
+    #[n(1)]
+    pub min_ns: u64,
+    /// The slowest.
+    #[n(2)]
+    pub max_ns: u64,
+    /// All together.
+    #[n(3)]
+    pub sum_ns: u64,
 }
 
 /// One resource record of a response.

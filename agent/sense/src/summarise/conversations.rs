@@ -155,6 +155,7 @@ fn of_flow(flow: &Flow) -> Conversation {
         ja4: None,
         dns_name: None,
         process: None,
+        content: None,
     }
 }
 

@@ -456,6 +456,7 @@ impl Summariser {
             counters: Vec::new(),
             cut: Cut::default(),
             gap: self.gap.take(),
+            imds: Vec::new(),
         }
     }
 

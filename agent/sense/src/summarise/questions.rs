@@ -148,6 +148,11 @@ fn new_group(key: &Key, ts_ns: u64) -> Question {
         last_ns: ts_ns,
         bytes: 0,
         process: None,
+        unanswered: 0,
+        failed: 0,
+        truncated: 0,
+        edns_bytes: None,
+        latency: None,
     }
 }
 
