@@ -128,6 +128,7 @@ fn summary(peer: [u8; 4], second: u64) -> Summary {
         cut: Default::default(),
         gap: None,
         imds: Vec::new(),
+        health: None,
     }
 }
 

@@ -21,7 +21,7 @@ pub use envelope::{Chain, EnvelopeError, Header, PublicKey, Sealed, Signer, Veri
 pub use id::{AgentId, BootId, Digest, IdError};
 pub use stream::item_bytes;
 pub use summary::{
-    Answer, App, Content, Conversation, Counter, Cut, Gap, Hit, HitKind, Host, Http, ImdsClass,
-    ImdsRequest, Latency, Net, Opened, Process, Question, Side, Smtp, Socks, Ssh, Stratum, Summary,
-    Transport, Window,
+    Answer, App, Balance, Canary, Content, Conversation, Counter, Cut, Detached, Gap, Health, Hit,
+    HitKind, Host, Http, Imbalance, ImdsClass, ImdsRequest, Latency, Net, Opened, Process,
+    Question, Side, Smtp, Socks, Ssh, Stratum, Summary, Transport, Watched, Window,
 };

@@ -39,6 +39,16 @@ pub const IMDS_REQUESTS_MAX: usize = 4_096;
 /// Networks that a host may call its own.
 pub const LOCAL_NETS_MAX: usize = 1_024;
 
+/// Interfaces that a summary says are watched. EC2 attaches 15 to its largest instances; a host with
+/// a tap for each guest has hundreds.
+pub const INTERFACES_MAX: usize = 1_024;
+
+/// Directions of interfaces that a summary says were found without our program.
+pub const DETACHED_MAX: usize = 64;
+
+/// Bytes of a text about the sensor itself: names of interfaces (15, `IFNAMSIZ`) and reasons.
+pub const HEALTH_TEXT_BYTES_MAX: usize = 512;
+
 /// Bytes of any one text field. A DNS name in presentation form takes at most 1,008
 /// (252 bytes, each escaped as `\DDD`).
 pub const TEXT_BYTES_MAX: usize = 4_096;

@@ -63,6 +63,7 @@ fn summary() -> Summary {
         cut: Cut::default(),
         gap: None,
         imds: Vec::new(),
+        health: None,
     }
 }
 

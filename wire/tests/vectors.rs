@@ -20,6 +20,30 @@ fn process() -> Process {
     }
 }
 
+fn health() -> Health {
+    Health {
+        interfaces: vec![Watched {
+            index: 2,
+            name: "ens5".into(),
+            attached: "tcx".into(),
+        }],
+        canary: Some(Canary {
+            sent: 2,
+            counted: 2,
+            hit: 1,
+            copied: 2,
+            last_ns: 1_699_999_999_990_000_000,
+            refused: Some("operation not permitted".into()),
+        }),
+        detached: vec![Detached {
+            time_ns: 1_700_000_010_000_000_000,
+            interface: "ens5".into(),
+            direction: "in".into(),
+            again: true,
+        }],
+    }
+}
+
 /// Every field filled in.
 fn full() -> Summary {
     let client = Ipv4Addr::new(10, 0, 0, 5).into();
@@ -151,6 +175,7 @@ fn full() -> Summary {
             forwarded: true,
             user_agent: Some("curl/8.5.0".into()),
         }],
+        health: Some(health()),
     }
 }
 

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use picket_intel::IndicatorSet;
-use picket_wire::{Gap, Host, Net, Summary, Window};
+use picket_wire::{Gap, Health, Host, Net, Summary, Window};
 
 use crate::decode::Decoder;
 use crate::input::{FlowDelta, Frame, KernelHit, PacketCopy, StageCount};
@@ -74,6 +74,8 @@ pub struct Sensor {
     open_ns: Option<u64>,
     decoder: Decoder,
     summariser: Summariser,
+    /// For the summary of the open window.
+    health: Option<Health>,
     outputs: VecDeque<Summary>,
 }
 
@@ -86,6 +88,7 @@ impl Sensor {
             open_ns: None,
             decoder: Decoder::new(),
             summariser: Summariser::new(config.host, set, config.flows_max, config.gap),
+            health: None,
             outputs: VecDeque::new(),
         }
     }
@@ -98,6 +101,11 @@ impl Sensor {
     /// The host's own addresses from now on.
     pub fn set_local(&mut self, local: Vec<Net>) {
         self.summariser.replace_local(local);
+    }
+
+    /// How the sensor itself is, for the summary of the open window.
+    pub fn set_health(&mut self, health: Health) {
+        self.health = Some(health);
     }
 
     /// Takes a captured frame: counts and decodes it.
@@ -207,7 +215,10 @@ impl Sensor {
     fn close(&mut self, window: Window, keep: Keep) {
         self.summariser.on_losses(self.decoder.losses());
         let hits = self.summariser.take_hits();
-        let summary = self.summariser.close(window, keep);
+        let summary = Summary {
+            health: self.health.take(),
+            ..self.summariser.close(window, keep)
+        };
         for summary in hits.into_iter().chain([summary]) {
             if self.outputs.len() >= OUTPUTS_MAX {
                 // The caller has stopped asking; the oldest go.

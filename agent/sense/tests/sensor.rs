@@ -10,7 +10,7 @@ use picket_sense::input::{FlowDelta, KernelHit, LinkType, PacketCopy, StageCount
 use picket_sense::limits::{CONVERSATIONS_FOLDED_MAX, CONVERSATIONS_PER_SUMMARY_MAX};
 use picket_sense::summarise::shrink;
 use picket_sense::{Clock, SensorConfig};
-use picket_wire::{HitKind, Opened, Side, Summary, Transport};
+use picket_wire::{Canary, Health, HitKind, Opened, Side, Summary, Transport};
 
 fn windows(summaries: &[Summary]) -> Vec<(u64, u64)> {
     let windows = summaries.iter().filter(|summary| !summary.immediate);
@@ -350,6 +350,8 @@ fn equation_holds(summaries: &[Summary], stage: &str) -> u64 {
             .map(|c| c.packets_out + c.packets_in)
             .sum();
         assert_eq!(sum("flow", &["flow"]), told + summary.cut.packets);
+        let balance = summary.balance().unwrap();
+        assert_eq!(balance.check(), Ok(()), "{balance:?}");
         seen_total += seen;
     }
     seen_total
@@ -497,9 +499,16 @@ fn live_windows_follow_the_callers_clock_and_are_all_told() {
     bench.sensor.on_tick(T0 + 20 * S);
     bench.drain();
     assert_eq!(windows(&bench.summaries), [(0, 10), (10, 20)]);
+    let health = Health {
+        canary: Some(Canary::default()),
+        ..Health::default()
+    };
+    bench.sensor.set_health(health.clone());
     bench.sensor.finish(Some(T0 + 23 * S));
     bench.drain();
     assert_eq!(windows(&bench.summaries)[2], (20, 23));
+    let told = bench.summaries.iter().map(|summary| &summary.health);
+    assert_eq!(told.collect::<Vec<_>>(), [&None, &None, &Some(health)]);
 }
 
 #[test]

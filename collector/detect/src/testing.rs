@@ -180,6 +180,7 @@ pub(crate) fn summary(host: Host) -> Summary {
         cut: Cut::default(),
         gap: None,
         imds: Vec::new(),
+        health: None,
     }
 }
 

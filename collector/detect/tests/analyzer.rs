@@ -142,6 +142,7 @@ fn summary(
         cut: picket_wire::Cut::default(),
         gap: None,
         imds: Vec::new(),
+        health: None,
     }
 }
 

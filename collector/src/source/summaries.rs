@@ -360,6 +360,7 @@ mod tests {
             cut: Default::default(),
             gap: None,
             imds: Vec::new(),
+            health: None,
         }
     }
 

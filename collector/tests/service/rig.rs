@@ -133,6 +133,7 @@ impl Agent {
             cut: picket_wire::Cut::default(),
             gap: None,
             imds: Vec::new(),
+            health: None,
         }
     }
 

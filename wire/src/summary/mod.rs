@@ -4,8 +4,10 @@
 //! options are left out; unknown keys are skipped, so that an older collector reads a newer agent.
 //! All times are nanoseconds since the Unix epoch, of the packets, not of the agent's clock.
 
+mod balance;
 mod content;
 mod conversation;
+mod health;
 mod hit;
 mod imds;
 mod net;
@@ -15,8 +17,10 @@ use minicbor::{CborLen, Decode, Encode};
 
 use crate::limits;
 
+pub use balance::{Balance, Imbalance};
 pub use content::{App, Content, Http, Smtp, Socks, Ssh, Stratum};
 pub use conversation::{Conversation, Opened, Process, Side};
+pub use health::{Canary, Detached, Health, Watched};
 pub use hit::{Hit, HitKind};
 pub use imds::{ImdsClass, ImdsRequest};
 pub use net::Net;
@@ -107,6 +111,9 @@ pub struct Summary {
     #[n(10)]
     #[cbor(default)]
     pub imds: Vec<ImdsRequest>,
+    /// How the sensor itself was; `None` where nothing was watched live, and in immediate summaries.
+    #[n(14)]
+    pub health: Option<Health>,
 }
 
 /// The host that speaks and the state of its sensor.
@@ -229,6 +236,25 @@ impl Summary {
         Ok(summary)
     }
 
+    /// A summary of nothing.
+    #[cfg(test)]
+    fn empty() -> Self {
+        Self {
+            version: SUMMARY_VERSION,
+            immediate: false,
+            host: Host::default(),
+            window: Window::default(),
+            conversations: Vec::new(),
+            questions: Vec::new(),
+            hits: Vec::new(),
+            counters: Vec::new(),
+            cut: Cut::default(),
+            gap: None,
+            imds: Vec::new(),
+            health: None,
+        }
+    }
+
     fn validate(&self) -> Result<(), SummaryError> {
         if self.version > SUMMARY_VERSION {
             return Err(SummaryError::Version {
@@ -248,6 +274,9 @@ impl Summary {
         bounded("hits", self.hits.len(), limits::HITS_MAX)?;
         bounded("counters", self.counters.len(), limits::COUNTERS_MAX)?;
         bounded("local nets", self.host.local.len(), limits::LOCAL_NETS_MAX)?;
+        if let Some(health) = &self.health {
+            health.validate()?;
+        }
         for text in [&self.host.instance, &self.host.account, &self.host.region] {
             bounded("host text", text.len(), limits::TEXT_BYTES_MAX)?;
         }

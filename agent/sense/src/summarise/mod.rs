@@ -457,6 +457,7 @@ impl Summariser {
             cut: Cut::default(),
             gap: self.gap.take(),
             imds: Vec::new(),
+            health: None,
         }
     }
 
