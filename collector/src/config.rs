@@ -213,14 +213,18 @@ impl Agent {
                 "is the public development key, which proves nothing",
             ));
         }
+        let own = AgentId::of_key(&self.public_key.0);
+        if self.id != own {
+            return Err(BadValue::new(
+                format!("{table}.id"),
+                format!("is not that of its public_key, which is {own}"),
+            ));
+        }
         for other in before {
-            let key = match other {
-                other if other.id == self.id => "id",
-                other if other.public_key == self.public_key => "public_key",
-                _ => continue,
-            };
-            let why = format!("is also that of {}", other.instance);
-            return Err(BadValue::new(format!("{table}.{key}"), why));
+            if other.id == self.id {
+                let why = format!("is also that of {}", other.instance);
+                return Err(BadValue::new(format!("{table}.id"), why));
+            }
         }
         Ok(())
     }
@@ -334,7 +338,8 @@ mod tests {
 
     #[test]
     fn an_error_names_the_key() {
-        let (key, id) = (PublicKey([7; 32]), AgentId([1; 16]));
+        let key = PublicKey([7; 32]);
+        let id = AgentId::of_key(&key.0);
         let good = agent(id, "111122223333", key);
         assert_eq!(load(&good).unwrap().agents[0].public_key, key);
         check_refused("lisen = '0.0.0.0:1'", "lisen");
@@ -349,7 +354,10 @@ mod tests {
         check_refused(&agent(id, "1", key), "agents[0].account: must be twelve");
         check_refused(&good.repeat(2), "agents[1].id");
         let other = agent(AgentId([2; 16]), "111122223333", key);
-        check_refused(&(good + &other), "agents[1].public_key");
+        check_refused(
+            &other,
+            &format!("agents[0].id: is not that of its public_key, which is {id}"),
+        );
         let development = Signer::development().public_key();
         check_refused(
             &agent(id, "111122223333", development),

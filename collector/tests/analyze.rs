@@ -132,8 +132,14 @@ fn summary(peer: [u8; 4], second: u64) -> Summary {
     }
 }
 
+/// Envelopes of one run, as `replay` signs them with and without a key of one's own.
 fn replay(signer: &Signer, seconds: &[u64]) -> Vec<Vec<u8>> {
-    let agent = AgentId::of_replay(ACCOUNT, "eu-west-1", "i-1");
+    let key = signer.public_key();
+    let agent = if key.is_development() {
+        AgentId::of_replay(ACCOUNT, "eu-west-1", "i-1")
+    } else {
+        AgentId::of_key(&key.0)
+    };
     let mut chain = Chain::new(agent, BootId([1; 16]));
     let seal = |second: &u64| chain.seal(&summary([203, 0, 113, 9], *second), 0, signer);
     seconds.iter().map(seal).collect()
@@ -220,65 +226,79 @@ fn a_sequence_of_no_envelopes_is_one() {
 }
 
 #[test]
-fn envelopes_nobody_vouches_for_are_not_analysed() {
+fn any_key_is_analysed_and_its_standing_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, other) = (Signer::from_seed(&[5; 32]), Signer::from_seed(&[6; 32]));
+    let bytes =
+        [&own, &other, &Signer::development()].map(|signer| replay(signer, &[100]).concat());
+    let file = write(folder.path(), "agents.cbor", bytes.concat());
+    let key = own.public_key();
+    let id = AgentId::of_key(&key.0);
+    let config = format!(
+        "[[agents]]\nid = '{id}'\npublic_key = '{key}'\naccount = '111122223333'\n\
+         region = 'eu-west-1'\ninstance = 'i-1'\n"
+    );
+    let config = write(folder.path(), "collector.toml", config);
+    let arguments = ["--summaries", &file, "--format", "jsonl"];
+
+    let output = analyze(&[&arguments[..], &["--config", &config]].concat(), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let lines = lines(&output);
+    let totals = lines.last().unwrap();
+    assert_eq!(totals["events"]["agent"], 3);
+    let summaries = &totals["input"]["summaries"];
+    let counts = serde_json::json!({"configured": 1, "development": 1, "unknown": 1});
+    assert_eq!(summaries["verified"], counts);
+    let signers = summaries["signers"].as_array().unwrap();
+    assert_eq!(signers.len(), 3);
+    for (signer, standing) in [
+        (&own, "configured"),
+        (&other, "unknown"),
+        (&Signer::development(), "development"),
+    ] {
+        let key = signer.public_key().to_string();
+        let found = signers.iter().find(|one| one["key"] == key).unwrap();
+        assert_eq!(found["standing"], standing);
+        assert_eq!(found["envelopes"], 1);
+    }
+    let told = told(&output);
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(told.contains(&format!("{}, which is not in the", other.public_key())));
+
+    let text = analyze(&["--summaries", &file, "--format", "text"], b"");
+    let text = String::from_utf8(text.stdout).unwrap();
+    let words = "agents: 1 with the public development key, 2 with keys nobody named";
+    assert!(text.contains(words), "{text}");
+}
+
+#[test]
+fn envelopes_that_prove_nothing_are_not_analysed() {
     let folder = tempfile::tempdir().unwrap();
     let own = Signer::from_seed(&[5; 32]);
-    let mut bytes = replay(&Signer::development(), &[100]).concat();
-    let mut tampered = bytes.clone();
+    let mut bytes = replay(&own, &[100]).concat();
+    let mut tampered = replay(&Signer::development(), &[100]).concat();
     *tampered.last_mut().unwrap() ^= 1;
     bytes.extend(tampered);
-    bytes.extend(replay(&own, &[120]).concat());
+    // A key in somebody else's name.
+    let mut chain = Chain::new(AgentId([1; 16]), BootId([3; 16]));
+    bytes.extend(chain.seal(&summary([203, 0, 113, 9], 120), 0, &own));
     let file = write(folder.path(), "agent.cbor", &bytes);
     let output = analyze(&["--summaries", &file, "--format", "jsonl"], b"");
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        told(&output).matches("agent.cbor: byte ").count(),
-        2,
-        "{}",
-        told(&output)
-    );
-    let first = lines(&output);
-    let totals = first.last().unwrap();
+    let lines = lines(&output);
+    let totals = lines.last().unwrap();
     assert_eq!(totals["events"]["agent"], 1);
-    assert_eq!(totals["refused"]["unknown_key"], 2);
-
-    // The same key, given by hand, is believed; its first envelope is the chain's second word on
-    // number 0, though.
-    let key: String = own
-        .public_key()
-        .0
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let keys = write(folder.path(), "keys.txt", format!("# ours\n{key}  # web\n"));
-    let output = analyze(
-        &[
-            "--summaries",
-            &file,
-            "--key-file",
-            &keys,
-            "--format",
-            "jsonl",
-        ],
-        b"",
-    );
-    let second = lines(&output);
-    let totals = second.last().unwrap();
     assert_eq!(
-        (
-            &totals["refused"]["unknown_key"],
-            &totals["refused"]["fork"]
-        ),
-        (&1.into(), &1.into())
+        totals["refused"],
+        serde_json::json!({"tampered": 1, "wrong_key": 1})
     );
-    let bad = write(folder.path(), "bad-keys.txt", "\nxyz\n");
-    let output = analyze(&["--summaries", &file, "--key-file", &bad], b"");
-    assert_eq!(output.status.code(), Some(1));
+    let told = told(&output);
+    assert!(told.contains("agent.cbor: byte 0: agent "), "{told}");
     assert!(
-        told(&output).contains("bad-keys.txt: line 2: 3 characters"),
-        "{}",
-        told(&output)
+        told.contains("refused: signature does not verify"),
+        "{told}"
     );
+    assert!(told.contains("which is not its own"), "{told}");
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //! protected = {  1: -8                        EdDSA, Ed25519 keys only
 //!                2: [-70001, … -70005]        all of ours are critical
 //!                3: "application/vnd.picket.summary+cbor+zstd"
-//!           -70001: agent id  bstr .size 16
+//!                4: kid       bstr .size 32   the signer's raw public key
+//!           -70001: agent id  bstr .size 16   made of that key
 //!           -70002: boot id   bstr .size 16
 //!           -70003: sequence  uint            from 0 at each boot, without holes
 //!           -70004: previous  bstr .size 32   SHA-256 of the envelope before, zeros for the first
@@ -17,6 +18,12 @@
 //!
 //! The payload is a zstd frame holding one [`Summary`]. The header must be in the deterministic
 //! encoding of RFC 8949 section 4.2, byte for byte: there is one way to write it.
+//!
+//! As the key travels along and the agent id is made of it, anybody can tell whether an envelope is
+//! what the holder of its key said. Who that holder is and whom he may speak for is another
+//! question, for those who were told keys by other ways: the key in a header is a claim.
+
+use std::fmt;
 
 use minicbor::{Decoder, Encoder};
 use ring::signature::{self, Ed25519KeyPair, KeyPair};
@@ -31,7 +38,9 @@ pub const CONTENT_TYPE: &str = "application/vnd.picket.summary+cbor+zstd";
 
 const ALG_EDDSA: i64 = -8;
 const LABELS: [i64; 5] = [-70001, -70002, -70003, -70004, -70005];
+const ENTRIES: u64 = 9;
 const SIGNATURE_BYTES: usize = 64;
+const DEVELOPMENT_SEED: &[u8; 32] = b"picket: the public test key (32)";
 
 /// Why an envelope was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -57,7 +66,15 @@ pub enum EnvelopeError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The signature does not verify under the key given.
+    /// The key is not the one that the agent is named after, or not the one expected of it.
+    #[error("agent {agent} signs with the key {key}, which is not its own")]
+    WrongKey {
+        /// Who it says it is.
+        agent: AgentId,
+        /// The key it names.
+        key: PublicKey,
+    },
+    /// The signature does not verify under the key.
     #[error("signature does not verify")]
     Signature,
     /// The payload does not inflate, or to more than a summary may take.
@@ -71,6 +88,8 @@ pub enum EnvelopeError {
 /// What the protected header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    /// The key it is signed with.
+    pub key: PublicKey,
     /// Who speaks.
     pub agent: AgentId,
     /// In which run.
@@ -84,17 +103,31 @@ pub struct Header {
 }
 
 impl Header {
+    /// Says whether the agent is named after the key. Under the development key everybody may take
+    /// any name, since it proves nothing about anyone.
+    pub fn is_of_its_key(&self) -> bool {
+        self.key.is_development() || self.agent == AgentId::of_key(&self.key.0)
+    }
+
+    fn wrong_key(&self) -> EnvelopeError {
+        EnvelopeError::WrongKey {
+            agent: self.agent,
+            key: self.key,
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(192);
+        let mut out = Vec::with_capacity(224);
         let mut e = Encoder::new(&mut out);
         // Writing to a Vec cannot fail, and the calls below are balanced by construction.
         let written: Result<(), minicbor::encode::Error<_>> = (|| {
-            e.map(8)?.i64(1)?.i64(ALG_EDDSA)?;
+            e.map(ENTRIES)?.i64(1)?.i64(ALG_EDDSA)?;
             e.i64(2)?.array(LABELS.len() as u64)?;
             for label in LABELS {
                 e.i64(label)?;
             }
             e.i64(3)?.str(CONTENT_TYPE)?;
+            e.i64(4)?.bytes(&self.key.0)?;
             e.i64(LABELS[0])?.bytes(&self.agent.0)?;
             e.i64(LABELS[1])?.bytes(&self.boot.0)?;
             e.i64(LABELS[2])?.u64(self.sequence)?;
@@ -121,20 +154,22 @@ impl Header {
         let mut d = Decoder::new(bytes);
         let entries = d.map().ok().flatten().ok_or("not a map of known length")?;
         let mut header = Self {
+            key: PublicKey([0; 32]),
             agent: AgentId::default(),
             boot: BootId::default(),
             sequence: 0,
             previous: Digest::default(),
             signed_at_ms: 0,
         };
-        if entries != 8 {
-            return Err("not our eight entries");
+        if entries != ENTRIES {
+            return Err("not our nine entries");
         }
         for _ in 0..entries {
             match d.i64().map_err(|_| "a label is no integer")? {
                 1 if d.i64().is_ok_and(|alg| alg == ALG_EDDSA) => {}
                 1 => return Err("algorithm is not EdDSA"),
                 2 | 3 => d.skip().map_err(|_| "a value is damaged")?,
+                4 => header.key = PublicKey(sized(&mut d)?),
                 -70001 => header.agent = AgentId(sized(&mut d)?),
                 -70002 => header.boot = BootId(sized(&mut d)?),
                 -70003 => header.sequence = d.u64().map_err(|_| "sequence is no u64")?,
@@ -166,7 +201,7 @@ impl Signer {
     /// The key that `replay` signs with unless told otherwise. It is public on purpose: it proves
     /// nothing, and a collector that serves refuses it.
     pub fn development() -> Self {
-        Self::from_seed(b"picket: the public test key (32)")
+        Self::from_seed(DEVELOPMENT_SEED)
     }
 
     /// The public half.
@@ -182,9 +217,23 @@ impl Signer {
 pub struct PublicKey(pub [u8; 32]);
 
 impl PublicKey {
-    /// Says whether this is the development key of [`Signer::development`].
+    /// The public half of [`Signer::development`], which a test compares with it.
+    pub const DEVELOPMENT: Self = Self([
+        0xc3, 0xdd, 0x60, 0x3e, 0xdc, 0xfe, 0x06, 0x55, 0x21, 0xfd, 0x1e, 0xa7, 0x76, 0x3d, 0x2f,
+        0xe3, 0x0f, 0x1f, 0x10, 0x10, 0x0f, 0xf4, 0x0f, 0xef, 0x4e, 0x59, 0x6a, 0x79, 0x97, 0x6f,
+        0x11, 0x87,
+    ]);
+
+    /// Says whether this is the development key.
     pub fn is_development(&self) -> bool {
-        *self == Signer::development().public_key()
+        *self == Self::DEVELOPMENT
+    }
+}
+
+impl fmt::Display for PublicKey {
+    /// 64 hex digits, as keys stand in a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Digest(self.0), f)
     }
 }
 
@@ -218,6 +267,7 @@ impl Chain {
         let payload = zstd::bulk::compress(&plain, ZSTD_LEVEL)
             .expect("compressing memory to memory fails only without memory");
         let header = Header {
+            key: signer.public_key(),
             agent: self.agent,
             boot: self.boot,
             sequence: self.sequence,
@@ -326,12 +376,27 @@ impl<'a> Sealed<'a> {
         Digest::of(self.bytes)
     }
 
-    /// Checks the signature under `key`.
+    /// Checks that it is signed with `key`, which the caller knows to be the agent's.
     ///
     /// # Errors
-    /// [`EnvelopeError::Signature`].
+    /// [`EnvelopeError::WrongKey`] if it says itself that it is not, [`EnvelopeError::Signature`].
     pub fn verify(self, key: &PublicKey) -> Result<Verified<'a>, EnvelopeError> {
-        signature::UnparsedPublicKey::new(&signature::ED25519, key.0)
+        if self.header.key != *key {
+            return Err(self.header.wrong_key());
+        }
+        self.verify_as_claimed()
+    }
+
+    /// Checks that whoever holds the key of the header signed it, and that the agent is named after
+    /// that key. Says nothing about whose key it is: that is for the caller to know.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::WrongKey`], [`EnvelopeError::Signature`].
+    pub fn verify_as_claimed(self) -> Result<Verified<'a>, EnvelopeError> {
+        if !self.header.is_of_its_key() {
+            return Err(self.header.wrong_key());
+        }
+        signature::UnparsedPublicKey::new(&signature::ED25519, self.header.key.0)
             .verify(&signed_bytes(self.protected, self.payload), self.signature)
             .map_err(|_| EnvelopeError::Signature)?;
         Ok(Verified(self))

@@ -8,7 +8,7 @@ pub const ENVELOPE_BYTES_MAX: usize = 4 << 20;
 /// four- to sixfold, so that an envelope cannot be a bomb.
 pub const SUMMARY_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of the protected header. Ours takes 192.
+/// Bytes of the protected header. Ours takes at most 219.
 pub const PROTECTED_BYTES_MAX: usize = 512;
 
 /// Conversations in one summary. The agent cuts at its own, lower, bound.

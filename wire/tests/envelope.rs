@@ -107,7 +107,9 @@ fn golden_bytes() {
             .collect::<String>()
     };
     let (bytes, _) = sealed();
-    golden("golden-header.hex", &hex(&bytes[..180]));
+    // Tag, array, and a byte string whose length is in the fourth byte.
+    let header = &bytes[..4 + usize::from(bytes[3])];
+    golden("golden-header.hex", &hex(header));
     golden("golden-summary.hex", &hex(&summary().to_bytes()));
 }
 
@@ -145,14 +147,78 @@ fn no_byte_may_change() {
     }
 }
 
+/// An envelope of the agent that is named after the key of `seed`.
+fn sealed_by(seed: u8) -> (Vec<u8>, AgentId, PublicKey) {
+    let signer = Signer::from_seed(&[seed; 32]);
+    let key = signer.public_key();
+    let agent = AgentId::of_key(&key.0);
+    let bytes = Chain::new(agent, BootId([2; 16])).seal(&summary(), 1, &signer);
+    (bytes, agent, key)
+}
+
+/// Writes `to` over the one place where `from` stands.
+fn overwritten(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let at = bytes.windows(from.len()).position(|window| window == from);
+    let at = at.unwrap();
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + to.len()].copy_from_slice(to);
+    bytes
+}
+
 #[test]
 fn another_key_does_not_verify() {
-    let (bytes, _) = sealed();
-    let other = Signer::from_seed(&[9; 32]).public_key();
+    let (bytes, agent, key) = sealed_by(7);
+    let (_, other_agent, other_key) = sealed_by(9);
+    let sealed = Sealed::parse(&bytes).unwrap();
     assert_eq!(
-        Sealed::parse(&bytes).unwrap().verify(&other).unwrap_err(),
+        sealed.verify(&other_key).unwrap_err(),
+        EnvelopeError::WrongKey { agent, key }
+    );
+    // With the other's key and name in its header it is still not the other's word.
+    let claimed = overwritten(&bytes, &key.0, &other_key.0);
+    let claimed = overwritten(&claimed, &agent.0, &other_agent.0);
+    let sealed = Sealed::parse(&claimed).unwrap();
+    assert_eq!(
+        sealed.verify(&other_key).unwrap_err(),
         EnvelopeError::Signature
     );
+    assert_eq!(
+        sealed.verify_as_claimed().unwrap_err(),
+        EnvelopeError::Signature
+    );
+}
+
+#[test]
+fn an_envelope_is_checked_by_the_key_it_carries() {
+    let (bytes, agent, key) = sealed_by(7);
+    let verified = Sealed::parse(&bytes).unwrap().verify_as_claimed().unwrap();
+    assert_eq!(
+        (verified.header().agent, verified.header().key),
+        (agent, key)
+    );
+    assert_eq!(verified.open().unwrap(), summary());
+}
+
+#[test]
+fn an_agent_has_the_name_of_its_key() {
+    let (_, agent, _) = sealed_by(7);
+    let other = Signer::from_seed(&[9; 32]);
+    let key = other.public_key();
+    let bytes = Chain::new(agent, BootId([2; 16])).seal(&summary(), 1, &other);
+    let sealed = Sealed::parse(&bytes).unwrap();
+    let wrong = EnvelopeError::WrongKey { agent, key };
+    assert_eq!(sealed.verify_as_claimed().unwrap_err(), wrong);
+    assert_eq!(sealed.verify(&key).unwrap_err(), wrong);
+    // Replays under the development key take the name of the host they speak for.
+    let (bytes, development) = self::sealed();
+    let verified = Sealed::parse(&bytes).unwrap().verify_as_claimed().unwrap();
+    assert_eq!(verified.header().key, development.public_key());
+}
+
+#[test]
+fn the_development_key_is_that_of_its_seed() {
+    assert_eq!(Signer::development().public_key(), PublicKey::DEVELOPMENT);
+    assert!(!sealed_by(7).2.is_development());
 }
 
 #[test]

@@ -38,7 +38,7 @@ const TRY_GAP: Duration = Duration::from_millis(250);
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// Refusals that no later try will change.
-const FINAL: [&str; 3] = ["malformed", "replayed", "too_large"];
+const FINAL: [&str; 4] = ["malformed", "replayed", "too_large", "wrong_key"];
 
 /// Reasons counted apart; a collector may invent others.
 const REASONS_MAX: usize = 32;

@@ -3,9 +3,13 @@
 //! Each check is cheaper or safer than those after it:
 //!
 //! ```text
-//! parse → known agent → not revoked → signature → not seen before → no development key
-//!       → clock → inflate and bounds → the host is the agent's own → sequence and chain
+//! parse → no development key → the agent is named after its key → known agent → not revoked
+//!       → signature → not seen before → clock → inflate and bounds → the host is the agent's own
+//!       → sequence and chain
 //! ```
+//!
+//! The key that an envelope carries is a claim. It may get an envelope refused; only the key that is
+//! known of the agent gets one admitted.
 //!
 //! Judging changes nothing but counters; [`Admission::commit`] takes an envelope in once it is
 //! durable, so that one which could not be stored is judged alike when it comes again.
@@ -108,6 +112,12 @@ pub enum Refusal {
     /// Larger than an envelope or its summary may be.
     #[error("too large: {0}")]
     TooLarge(EnvelopeError),
+    /// It is signed with a key that its agent is not named after.
+    #[error("agent {agent} signs with a key that is not its own")]
+    WrongKey {
+        /// Who it says it is.
+        agent: AgentId,
+    },
     /// Nobody of that id may speak.
     #[error("agent {agent} is not known")]
     UnknownKey {
@@ -137,7 +147,7 @@ pub enum Refusal {
     /// The key is the public one for development.
     #[error("agent {agent} signs with the public development key")]
     DevelopmentKey {
-        /// Who speaks.
+        /// Who it says it is.
         agent: AgentId,
     },
     /// It was signed too far from now.
@@ -176,7 +186,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, sorted.
-    pub const REASONS: [&'static str; 10] = [
+    pub const REASONS: [&'static str; 11] = [
         "clock",
         "development_key",
         "fork",
@@ -187,6 +197,7 @@ impl Refusal {
         "too_large",
         "unknown_key",
         "wrong_host",
+        "wrong_key",
     ];
 
     /// One stable word, for metrics and for the agent.
@@ -194,6 +205,7 @@ impl Refusal {
         match self {
             Self::Malformed(_) => "malformed",
             Self::TooLarge(_) => "too_large",
+            Self::WrongKey { .. } => "wrong_key",
             Self::UnknownKey { .. } => "unknown_key",
             Self::Revoked { .. } => "revoked",
             Self::Tampered { .. } => "tampered",
@@ -219,7 +231,6 @@ impl Refusal {
 #[derive(Debug)]
 struct Agent {
     known: KnownAgent,
-    development: bool,
     boots: Boots,
 }
 
@@ -237,7 +248,6 @@ impl Admission {
     pub fn new(agents: impl IntoIterator<Item = KnownAgent>, settings: Settings) -> Self {
         let agents = agents.into_iter().map(|known| {
             let agent = Agent {
-                development: known.key.is_development(),
                 known,
                 boots: Boots::default(),
             };
@@ -266,14 +276,11 @@ impl Admission {
 
     /// Replaces an agent, or adds it. Its chains stay.
     pub fn set_agent(&mut self, known: KnownAgent) {
-        let development = known.key.is_development();
         let agent = self.agents.entry(known.id).or_insert_with(|| Agent {
             known: known.clone(),
-            development,
             boots: Boots::default(),
         });
         agent.known = known;
-        agent.development = development;
     }
 
     /// The agents that may speak, in no order.
@@ -296,7 +303,14 @@ impl Admission {
 
     fn weigh(&self, bytes: &[u8], now_ms: u64) -> Result<Admitted, Refusal> {
         let sealed = Sealed::parse(bytes).map_err(Refusal::of)?;
-        let id = sealed.claims().agent;
+        let claims = sealed.claims();
+        let id = claims.agent;
+        if claims.key.is_development() {
+            return Err(Refusal::DevelopmentKey { agent: id });
+        }
+        if !claims.is_of_its_key() {
+            return Err(Refusal::WrongKey { agent: id });
+        }
         let agent = self
             .agents
             .get(&id)
@@ -306,7 +320,10 @@ impl Admission {
         }
         let verified = sealed
             .verify(&agent.known.key)
-            .map_err(|_| Refusal::Tampered { agent: id })?;
+            .map_err(|error| match error {
+                EnvelopeError::WrongKey { agent, .. } => Refusal::WrongKey { agent },
+                _ => Refusal::Tampered { agent: id },
+            })?;
         let (header, digest) = (*verified.header(), verified.digest());
         let replayed = Refusal::Replayed {
             agent: id,
@@ -315,9 +332,6 @@ impl Admission {
         let place = agent.boots.place(&header, &digest);
         if place == Place::Seen {
             return Err(replayed);
-        }
-        if agent.development {
-            return Err(Refusal::DevelopmentKey { agent: id });
         }
         self.check_clock(&header, now_ms)?;
         let summary = verified.open().map_err(Refusal::of)?;
@@ -392,6 +406,8 @@ impl Admission {
                 (agent, *signed_at_ms, SensorWord::Forked { boot, sequence })
             }
             Refusal::Tampered { agent }
+            | Refusal::WrongKey { agent }
+            | Refusal::DevelopmentKey { agent }
             | Refusal::Revoked { agent }
             | Refusal::WrongHost { agent, .. } => {
                 let reason = refusal.reason();

@@ -4,7 +4,6 @@
 //! one line of totals. The same input gives the same output, on every machine.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,16 +11,15 @@ use anyhow::Context as _;
 use clap::ArgGroup;
 use picket_detect::logs::{ApiCall, ApiCallError, Place, Seen};
 use picket_detect::{Analyzer, Event, Finding, Incident, Output, SourceKind};
-use picket_wire::{Digest, PublicKey, Summary};
+use picket_wire::Summary;
 use serde::Serialize;
 
 use super::Outcome;
 use super::findings::Format;
 use super::page::{self, Table};
-use crate::config::Config;
+use crate::config::{Agent, Config};
 use crate::source::limits::EVENTS_SEEN_MAX;
 use crate::source::sort::{Kind, Sorted};
-use crate::source::summaries::Keys;
 use crate::source::{Report, Sorter, chains, cloudtrail, intel, summaries};
 
 /// What `analyze` takes.
@@ -40,9 +38,6 @@ pub(crate) struct Arguments {
     /// Configuration: settings of the analysis, agents and their keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Public keys to believe besides the agents' of the configuration: one a line, 64 hex digits
-    #[arg(long, value_name = "FILE")]
-    key_file: Vec<PathBuf>,
     /// How to print; for people if absent and a terminal listens
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -61,14 +56,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         None => Default::default(),
     };
     let analyzer = Analyzer::new(config.detect(), indicators);
-    let mut given = Vec::new();
-    for path in &arguments.key_file {
-        given.extend(keys(path)?);
-    }
-    let agents = config.agents;
     let mut files = Vec::new();
-    let (sorted, mut input) = read(arguments, Keys { agents, given }, &mut files, &mut report)
-        .context("sort events by time")?;
+    let (sorted, mut input) =
+        read(arguments, config.agents, &mut files, &mut report).context("sort events by time")?;
     let mut offline = Offline::new(analyzer);
     offline
         .feed(sorted, &files, &mut report)
@@ -98,32 +88,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Reads a file of public keys.
-fn keys(path: &Path) -> anyhow::Result<Vec<PublicKey>> {
-    let context = || format!("read keys {}", path.display());
-    let text = fs::read_to_string(path).with_context(context)?;
-    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
-    lines
-        .map(|(number, line)| (number, line.split('#').next().unwrap_or("").trim()))
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(number, line)| {
-            // 32 bytes in hex, like a digest.
-            let key = line.parse::<Digest>();
-            let key = key.with_context(|| format!("line {number}"));
-            key.with_context(context).map(|key| PublicKey(key.0))
-        })
-        .collect()
-}
-
 /// Reads everything into the order of time.
 fn read(
     arguments: &Arguments,
-    keys: Keys,
+    agents: Vec<Agent>,
     files: &mut Vec<PathBuf>,
     report: &mut Report<'_>,
 ) -> io::Result<(Sorted, Input)> {
     let mut sorter = Sorter::default();
-    let mut summaries = summaries::Reader::new(keys);
+    let mut summaries = summaries::Reader::new(agents);
     for path in &arguments.summaries {
         summaries.read(path, files, &mut sorter, report)?;
     }
@@ -340,7 +313,11 @@ impl Results {
             input.repeated + input.chains.repeats,
             input.chains.missing,
             input.faults,
-        )
+        )?;
+        match input.summaries.signers.in_words() {
+            Some(words) => writeln!(out, "{words}"),
+            None => Ok(()),
+        }
     }
 }
 

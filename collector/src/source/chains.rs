@@ -122,6 +122,8 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
+    use picket_wire::PublicKey;
+
     use super::*;
 
     fn digest(n: u64) -> Digest {
@@ -131,6 +133,7 @@ mod tests {
     /// Envelope `n` of the one chain, with another content if `twin`.
     fn note(chains: &mut Chains, n: u64, twin: bool) -> Fit {
         let header = Header {
+            key: PublicKey::DEVELOPMENT,
             agent: AgentId([1; 16]),
             boot: BootId([2; 16]),
             sequence: n,

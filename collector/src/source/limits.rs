@@ -39,6 +39,10 @@ pub const FAULTS_SHOWN_MAX: u64 = 20;
 /// together once sorted; this is a minute of the busiest accounts (chosen by hand), about 20 MB.
 pub const EVENTS_SEEN_MAX: usize = 262_144;
 
+/// Signers listed in the totals, the envelopes of others counted: more hosts than one looks at by
+/// hand, in a line of 200 KB (chosen by hand).
+pub const SIGNERS_MAX: usize = 1_024;
+
 /// Envelopes whose place in their chain is remembered, about 80 bytes each: four months of one host
 /// or a day of a hundred.
 pub const LINKS_MAX: usize = 1_000_000;

@@ -15,6 +15,7 @@ pub mod inflate;
 pub mod intel;
 pub mod limits;
 pub mod report;
+pub mod signers;
 pub mod sort;
 pub mod summaries;
 

@@ -33,9 +33,11 @@ async fn each_refusal_has_its_own_word_and_leaves_nothing() {
     agent.chain.sequence = 0;
     let forked = agent.seal(&forked);
     agent.chain = before;
-    let mut development = Agent::new(3);
-    development.signer = picket_wire::Signer::development();
-    let development = development.envelope(1);
+    let mut borrower = Agent::new(3);
+    borrower.signer = Agent::new(4).signer;
+    let another_key = borrower.envelope(1);
+    borrower.signer = picket_wire::Signer::development();
+    let development = borrower.envelope(1);
     let next = agent.envelope(1);
 
     // One request with all of them, the good one at its end.
@@ -45,6 +47,7 @@ async fn each_refusal_has_its_own_word_and_leaves_nothing() {
         elsewhere,
         good,
         forked,
+        another_key,
         development,
         next,
     ]
@@ -55,7 +58,8 @@ async fn each_refusal_has_its_own_word_and_leaves_nothing() {
         verdict(1, "refused", "wrong_host"),
         verdict(0, "duplicate", "replayed"),
         verdict(0, "refused", "fork"),
-        verdict(0, "refused", "unknown_key"),
+        verdict(0, "refused", "wrong_key"),
+        verdict(1, "refused", "development_key"),
         verdict(1, "accepted", ""),
     ];
     assert_eq!(rig.send(body).await, expected);
@@ -66,7 +70,9 @@ async fn each_refusal_has_its_own_word_and_leaves_nothing() {
     assert_eq!(rig.rows("journal"), 2);
     for (reason, count) in [
         ("tampered", 1.0),
-        ("unknown_key", 2.0),
+        ("unknown_key", 1.0),
+        ("wrong_key", 1.0),
+        ("development_key", 1.0),
         ("wrong_host", 1.0),
         ("replayed", 1.0),
         ("fork", 1.0),

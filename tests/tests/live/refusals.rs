@@ -6,7 +6,7 @@ use picket_tests::product::rig::skips;
 use picket_tests::product::story::Opened;
 use picket_tests::product::{Rig, run};
 use picket_tests::scene::Scenario;
-use picket_wire::{AgentId, BootId, Chain, Signer, Summary};
+use picket_wire::{AgentId, BootId, Chain, PublicKey, Signer, Summary};
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
@@ -57,6 +57,15 @@ fn tampered(envelope: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Writes another key over that of the signer, who has signed all the same.
+fn signed_as(envelope: &[u8], signer: &Signer, key: PublicKey) -> Vec<u8> {
+    let own = signer.public_key().0;
+    let at = envelope.windows(own.len()).position(|bytes| bytes == own);
+    let mut bytes = envelope.to_vec();
+    bytes[at.unwrap()..][..own.len()].copy_from_slice(&key.0);
+    bytes
+}
+
 #[test]
 fn refusals() {
     if skips() {
@@ -93,7 +102,11 @@ fn refusals() {
         signed_at_ms,
         &stranger,
     );
-    let forged = chain.clone().seal(&last.summary, signed_at_ms, &stranger);
+    let by_stranger = chain.clone().seal(&last.summary, signed_at_ms, &stranger);
+    let forged = signed_as(&by_stranger, &stranger, rig.agent.public_key());
+    let development = chain
+        .clone()
+        .seal(&last.summary, signed_at_ms, &Signer::development());
     let mut summary: Summary = last.summary.clone();
     summary.host.instance = "i-00000000000000bad".to_owned();
     let elsewhere = chain.seal(&summary, signed_at_ms, &rig.agent.signer());
@@ -101,6 +114,8 @@ fn refusals() {
     for (point, envelope, status, reason) in [
         ("tampered", tampered(&next), "refused", "tampered"),
         ("another's signature", forged, "refused", "tampered"),
+        ("another's key", by_stranger, "refused", "wrong_key"),
+        ("development key", development, "refused", "development_key"),
         ("replayed", last.bytes.clone(), "duplicate", "replayed"),
         ("unknown key", unknown, "refused", "unknown_key"),
         ("wrong host", elsewhere, "refused", "wrong_host"),

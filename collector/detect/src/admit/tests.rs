@@ -50,6 +50,15 @@ fn admit(admission: &mut Admission, bytes: &[u8]) -> Result<Standing, Refusal> {
     Ok(admitted.standing)
 }
 
+/// Writes `to` over the one place where `from` stands.
+fn overwritten(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let at = bytes.windows(from.len()).position(|window| window == from);
+    let at = at.unwrap();
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + to.len()].copy_from_slice(to);
+    bytes
+}
+
 fn reason(judged: Result<Admitted, Refusal>) -> &'static str {
     judged.map_or_else(|refusal| refusal.reason(), |_| "admitted")
 }
@@ -68,21 +77,32 @@ fn a_chain_is_admitted_in_order() {
 fn each_refusal_has_its_own_reason_and_is_counted_and_leaves_no_trace() {
     let good = run(1, 1).remove(0);
     let mut tampered = good.clone();
-    let middle = tampered.len() / 2;
-    tampered[middle] ^= 1;
-    let by_stranger = chain(1).seal(&summary(speaker()), NOW, &Signer::from_seed(&[8; 32]));
+    // The signature takes the last 66 bytes; before it ends the payload.
+    let in_payload = tampered.len() - 70;
+    tampered[in_payload] ^= 1;
+    let stranger = Signer::from_seed(&[8; 32]);
+    let by_stranger = chain(1).seal(&summary(speaker()), NOW, &stranger);
+    // The agent's key in the header makes it no better: the stranger still signed it.
+    let with_our_key = overwritten(&by_stranger, &stranger.public_key().0, &known().key.0);
+    let stranger_id = AgentId::of_key(&stranger.public_key().0);
     let unknown =
+        Chain::new(stranger_id, BootId([1; 16])).seal(&summary(speaker()), NOW, &stranger);
+    let nobody =
         Chain::new(AgentId([9; 16]), BootId([1; 16])).seal(&summary(speaker()), NOW, &signer());
+    let development = chain(1).seal(&summary(speaker()), NOW, &Signer::development());
     let mut elsewhere = summary(speaker());
     elsewhere.host.instance = "i-0ffffffffffffffff".into();
     let wrong_host = chain(1).seal(&elsewhere, NOW, &signer());
     let early = chain(1).seal(&summary(speaker()), NOW + HOUR, &signer());
     let late = chain(1).seal(&summary(speaker()), NOW - 24 * 8 * HOUR, &signer());
     let large = vec![0xd2; picket_wire::limits::ENVELOPE_BYTES_MAX + 1];
-    let rows: [(&str, &[u8]); 8] = [
+    let rows: [(&str, &[u8]); 11] = [
         ("tampered", &tampered),
-        ("tampered", &by_stranger),
+        ("tampered", &with_our_key),
+        ("wrong_key", &by_stranger),
+        ("wrong_key", &nobody),
         ("unknown_key", &unknown),
+        ("development_key", &development),
         ("wrong_host", &wrong_host),
         ("clock", &early),
         ("clock", &late),
@@ -135,13 +155,16 @@ fn a_revoked_agent_and_the_development_key_are_refused() {
     admission.set_agent(known());
     assert_eq!(reason(admission.judge(&good, NOW)), "admitted");
 
-    let development = Signer::development();
+    // Not even where somebody let it in by hand.
+    let key = Signer::development().public_key();
     let agent = KnownAgent {
-        key: development.public_key(),
+        id: AgentId::of_key(&key.0),
+        key,
         ..known()
     };
+    let mut chain = Chain::new(agent.id, BootId([1; 16]));
     let mut admission = Admission::new([agent], Settings::default());
-    let bytes = chain(1).seal(&summary(speaker()), NOW, &development);
+    let bytes = chain.seal(&summary(speaker()), NOW, &Signer::development());
     assert_eq!(reason(admission.judge(&bytes, NOW)), "development_key");
 }
 
@@ -263,7 +286,23 @@ fn refusals_speak_of_a_sensor_only_where_they_name_one() {
             reason: "wrong_host"
         }
     );
-    for bytes in [&run[0][..], b"junk"] {
+    let stranger = Signer::from_seed(&[8; 32]);
+    for (signer, reason) in [
+        (&stranger, "wrong_key"),
+        (&Signer::development(), "development_key"),
+    ] {
+        let in_its_name = chain(1).seal(&summary(speaker()), NOW, signer);
+        let refusal = admission.judge(&in_its_name, NOW).unwrap_err();
+        let event = admission.sensor_event(&refusal, NOW).unwrap();
+        assert_eq!(event.word, SensorWord::Refused { reason });
+    }
+    // A replay that was sent here by mistake, and whoever else is not known.
+    let replayed = Chain::new(AgentId([9; 16]), BootId([1; 16])).seal(
+        &summary(speaker()),
+        NOW,
+        &Signer::development(),
+    );
+    for bytes in [&run[0][..], &replayed, b"junk"] {
         let refusal = admission.judge(bytes, NOW).unwrap_err();
         assert_eq!(admission.sensor_event(&refusal, NOW), None);
     }
@@ -309,6 +348,7 @@ fn links_are_bounded_and_what_is_below_them_counts_as_seen() {
         signed_at_ms: NOW,
     };
     let header = |sequence| picket_wire::Header {
+        key: known().key,
         agent: known().id,
         boot: BootId([1; 16]),
         sequence,
@@ -328,6 +368,7 @@ fn links_are_bounded_and_what_is_below_them_counts_as_seen() {
 
     fn place_of(boots: &super::chain::Boots, sequence: u64) -> super::Place {
         let header = picket_wire::Header {
+            key: known().key,
             agent: AgentId::default(),
             boot: BootId([1; 16]),
             sequence,

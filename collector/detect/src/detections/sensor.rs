@@ -148,7 +148,7 @@ fn judge(word: &SensorWord, settings: &Settings) -> Judged {
         SensorWord::Refused { reason } => Judged {
             kind: &IMPERSONATED,
             severity: match *reason {
-                "tampered" => settings.tampered_severity,
+                "tampered" | "wrong_key" | "development_key" => settings.tampered_severity,
                 _ => settings.impersonated_severity,
             },
             actor: reason,
@@ -254,7 +254,9 @@ mod tests {
         let refused = |reason| vec![SensorWord::Refused { reason }];
         let name = "DefenseEvasion:EC2/SensorImpersonated";
         check(refused("wrong_host"), &[(name, 8.0, 1)]);
-        check(refused("tampered"), &[(name, 2.0, 1)]);
+        for not_signed in ["tampered", "wrong_key", "development_key"] {
+            check(refused(not_signed), &[(name, 2.0, 1)]);
+        }
     }
 
     #[test]
