@@ -1,14 +1,15 @@
-# Everything a person or a CI machine runs. `make test` and `make demo` do all set-up.
+# Everything a person or a CI machine runs. Each does the set-up it needs.
 #
 #   CARGO_TARGET_DIR  where cargo builds; ./target when unset
 #   PICKET_CACHE      what set-up keeps between runs; ~/.cache/picket when unset
 #   DEMO_ONCE=1       `make demo` ends by itself, with 0 only if every finding came
 #   CARGO_FLAGS       for every cargo command; --locked unless said otherwise
+#   KERNELS_FLAGS     for `make kernels`: --skip-missing, --only 6.1, --verbose
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup kernel build test demo lab check style lint clean \
+.PHONY: help setup kernel build test demo lab kernels check style lint clean \
 	test-libraries test-programs test-binaries test-system
 
 CARGO ?= cargo
@@ -73,6 +74,11 @@ demo: setup build ## plays an intrusion against a real agent and collector, and 
 lab: setup build ## the demo's network, left standing for your own experiments
 	@scripts/rights --needed
 	@$(RUN) picket-lab -- lab
+
+kernels: build ## boots Debian's 6.1 and 6.12 kernels with the product inside, and checks it there
+	@$(STAGE) set-up "set-up for other kernels" scripts/setup.sh kernels
+	@$(STAGE) kernels "what runs inside" $(CARGO) build $(CARGO_FLAGS) --workspace --bin picket-guest
+	@$(STAGE) kernels "other kernels" $(RUN) xtask -- kernels --bin $(RELEASE) $(KERNELS_FLAGS)
 
 check: style lint ## formatting, house rules, clippy with warnings denied
 

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Installs what building and testing picket needs and this machine lacks, and says what it did.
 #
+#   scripts/setup.sh            for build, test, demo
+#   scripts/setup.sh kernels    for that, and to boot other kernels
+#
 # Every check is cheap, so a second run is quick. Two machines are known:
 #   Debian 12        the kernel toolchain comes from the packages rustc-web, cargo-web and
 #                    libstd-rust-web-dev-bpf, which hold core built for bpfel-unknown-none;
@@ -8,6 +11,7 @@
 # A machine that has either is left as it is. Nothing set here reaches the workspace's own build.
 set -u
 
+purpose=${1:-build}
 rustc_min=1.95.0
 bpf_linker_version=0.13.0
 cache=${PICKET_CACHE:-$HOME/.cache/picket}
@@ -87,6 +91,11 @@ packages() {
     want ip iproute2
     want ethtool ethtool
     want dnsmasq dnsmasq-base
+    if [ "$purpose" = kernels ]; then
+        want qemu-system-x86_64 qemu-system-x86
+        want busybox busybox-static
+        want xz xz-utils
+    fi
     # Where Debian's cargo builds the workspace too, its linter and formatter are packages.
     if [ "$(command -v cargo || echo /usr/bin/cargo)" = /usr/bin/cargo ]; then
         want cargo-fmt rustfmt-web

@@ -2,6 +2,7 @@
 
 mod house;
 mod kernel;
+mod kernels;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,8 @@ enum Task {
     House,
     /// Builds the kernel programs into one object, once per state of their sources.
     Kernel,
+    /// Boots other kernels with the product inside and prints how it fared.
+    Kernels(kernels::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -23,6 +26,7 @@ fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::House => house::run(&root),
         Task::Kernel => kernel::run(&root),
+        Task::Kernels(arguments) => kernels::run(&root, &arguments),
     }
 }
 

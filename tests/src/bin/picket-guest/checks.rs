@@ -1,0 +1,138 @@
+//! What must hold on every kernel: one function and one line of [`CHECKS`] each.
+
+use anyhow::{Context, Result, ensure};
+use picket_wire::{Conversation, Hit, HitKind, Summary};
+use serde_json::Value;
+
+use super::programs::Program;
+use super::traffic::{Counted, Sent};
+
+/// What was told of the traffic, by the agent and by the kernel.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// `picket-agent status`.
+    pub(crate) status: Value,
+    /// Every summary the collector took in.
+    pub(crate) summaries: Vec<Summary>,
+    /// The programs of the object.
+    pub(crate) programs: Vec<Program>,
+    /// What was sent.
+    pub(crate) sent: Sent,
+}
+
+/// A name, and what says in a few words how it fared or why it failed.
+pub(crate) type Check = (&'static str, fn(&Told) -> Result<String>);
+
+/// Every check, in the order in which they are told.
+pub(crate) const CHECKS: &[Check] = &[
+    ("every program is loaded", programs_loaded),
+    ("no program strains the verifier", within_budget),
+    ("every packet is accounted for", equation_holds),
+    ("packets are counted exactly", counted_exactly),
+    ("a listed address is told", address_told),
+    ("a listed name is told", name_told),
+];
+
+/// Half of what a verifier goes through before it refuses (`BPF_COMPLEXITY_LIMIT_INSNS`), so that
+/// one of another version, which follows other paths, still takes our programs.
+const VERIFIED_MAX: u32 = 500_000;
+
+fn programs_loaded(told: &Told) -> Result<String> {
+    let missing: Vec<&str> = told
+        .programs
+        .iter()
+        .filter(|program| !program.loaded)
+        .map(|program| program.name.as_str())
+        .collect();
+    ensure!(missing.is_empty(), "not loaded: {}", missing.join(", "));
+    ensure!(!told.programs.is_empty(), "the object holds no program");
+    Ok(format!("{} programs", told.programs.len()))
+}
+
+fn within_budget(told: &Told) -> Result<String> {
+    let most = told.programs.iter().max_by_key(|program| program.verified);
+    let most = most.context("the object holds no program")?;
+    let verified = most.verified.context("the kernel does not tell")?;
+    ensure!(
+        verified <= VERIFIED_MAX,
+        "{} took {verified} of {VERIFIED_MAX} instructions",
+        most.name
+    );
+    Ok(format!("{} took {verified}, the most", most.name))
+}
+
+fn equation_holds(told: &Told) -> Result<String> {
+    let packets = &told.status["packets"];
+    ensure!(packets["equation_holds"] == true, "{packets}");
+    let lost = packets["lost"].as_u64().context("status tells no loss")?;
+    ensure!(
+        lost == 0,
+        "{lost} packets lost: {}",
+        told.status["counters"]
+    );
+    Ok(format!("{} seen, none lost", packets["seen"]))
+}
+
+fn counted_exactly(told: &Told) -> Result<String> {
+    for counted in &told.sent.counted {
+        let of_it = |one: &&Conversation| {
+            let ends = [(one.client, one.client_port), (one.server, one.server_port)];
+            let ends_are = |from, to| ends == [from, to] || ends == [to, from];
+            // The client's port is folded: 0 where a conversation holds several.
+            let (from, to) = (counted.from, counted.to);
+            ends_are((from.ip(), from.port()), (to.ip(), to.port()))
+                || ends_are((from.ip(), 0), (to.ip(), to.port()))
+        };
+        let (packets, bytes) = conversations(told).filter(of_it).fold((0, 0), |sum, one| {
+            (
+                sum.0 + one.packets_out + one.packets_in,
+                sum.1 + one.bytes_out + one.bytes_in,
+            )
+        });
+        let Counted {
+            from,
+            to,
+            packets: sent,
+            packet_bytes,
+        } = counted;
+        ensure!(
+            (packets, bytes) == (*sent, sent * packet_bytes),
+            "{from} sent {sent} packets of {packet_bytes} bytes to {to}; told: {packets} packets, {bytes} bytes"
+        );
+    }
+    let sent: Vec<String> = told
+        .sent
+        .counted
+        .iter()
+        .map(|one| one.packets.to_string())
+        .collect();
+    Ok(format!("{} packets", sent.join(" and ")))
+}
+
+fn address_told(told: &Told) -> Result<String> {
+    let hit = hit(told, HitKind::Address, "203.0.113.66")?;
+    Ok(format!("{} on {}", hit.indicator, hit.list))
+}
+
+fn name_told(told: &Told) -> Result<String> {
+    let hit = hit(told, HitKind::Question, "cdn-sync.example")?;
+    let name = hit.name.as_deref().unwrap_or_default();
+    Ok(format!("{name} for {}", hit.indicator))
+}
+
+/// The hit of a kind for an indicator.
+fn hit<'a>(told: &'a Told, kind: HitKind, indicator: &str) -> Result<&'a Hit> {
+    let mut hits = told.summaries.iter().flat_map(|summary| &summary.hits);
+    hits.find(|hit| hit.kind == kind && hit.indicator == indicator)
+        .with_context(|| {
+            let all = told.summaries.iter().flat_map(|summary| &summary.hits);
+            let all: Vec<&str> = all.map(|hit| hit.indicator.as_str()).collect();
+            format!("no hit for {indicator} among [{}]", all.join(", "))
+        })
+}
+
+fn conversations(told: &Told) -> impl Iterator<Item = &Conversation> {
+    told.summaries
+        .iter()
+        .flat_map(|summary| &summary.conversations)
+}

@@ -1,0 +1,97 @@
+//! `picket-guest`: what runs inside a machine that `cargo xtask kernels` boots on a kernel of
+//! another version. It raises the lab with the real agent and collector, makes traffic, and tells
+//! on its output, a line of JSON each, which programs that kernel has verified and how each line
+//! of [`checks::CHECKS`] fared.
+//!
+//! Changes the machine it runs on only as every lab does, so it can be tried on any host as root:
+//! `PICKET_KERNEL_OBJECT=target/kernel/picket.o target/debug/picket-guest`.
+
+mod checks;
+mod programs;
+mod traffic;
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use picket_tests::lab::Wire;
+use picket_tests::product::Rig;
+use picket_tests::scene::Scenario;
+use serde_json::{Value, json};
+
+use checks::{CHECKS, Told};
+
+/// How long it may take until a window is judged: its ten seconds, on a machine that is emulated.
+const JUDGED_LIMIT: Duration = Duration::from_secs(60);
+
+/// Scenes that are played: listed names and addresses, and a mining pool.
+const SCENES: [&str; 2] = ["c2-lookup", "mining-pool"];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&json!({"check": "the lab runs", "ok": false, "said": format!("{error:#}")}));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs everything; whether every check holds.
+fn run() -> Result<bool> {
+    let told = act()?;
+    say(&json!({"rung": told.status["rung"], "kernel": kernel()}));
+    for program in &told.programs {
+        say(&json!({
+            "program": program.name,
+            "loaded": program.loaded,
+            "verified": program.verified,
+            "translated_bytes": program.translated_bytes,
+        }));
+    }
+    let mut all = true;
+    for (name, check) in CHECKS {
+        let outcome = check(&told);
+        all &= outcome.is_ok();
+        let (ok, said) = match outcome {
+            Ok(said) => (true, said),
+            Err(error) => (false, format!("{error:#}")),
+        };
+        say(&json!({"check": name, "ok": ok, "said": said}));
+    }
+    Ok(all)
+}
+
+/// Makes the traffic and gathers what was told of it.
+fn act() -> Result<Told> {
+    let whole = Scenario::load("intrusion")?;
+    let mut rig = Rig::lay_out(&whole, Wire::Plain)?;
+    traffic::add_tunnel(&rig)?;
+    rig.collector.start()?;
+    rig.agent.start()?;
+    let programs = programs::loaded()?;
+    let outcome = traffic::make(&rig, &SCENES).and_then(|sent| {
+        rig.until_judged(SystemTime::now(), JUDGED_LIMIT)?;
+        let status = rig.agent.status()?;
+        let summaries = rig.told()?;
+        Ok(Told {
+            status: status.into_iter().next().context("an empty status")?,
+            summaries: summaries.into_iter().map(|one| one.summary).collect(),
+            programs,
+            sent,
+        })
+    });
+    outcome.map_err(|error| error.context(rig.tail(15)))
+}
+
+/// One line for the host outside, told from the kernel's own by how it begins.
+fn say(line: &Value) {
+    println!("PICKET {line}");
+}
+
+fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|release| release.trim().to_owned())
+        .unwrap_or_default()
+}
