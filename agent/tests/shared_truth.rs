@@ -143,7 +143,8 @@ fn flows_and_fingerprints_agree() {
                 let [src, dst] = ends;
                 ours.push(format!(
                     "{src}\t{dst}\t{sni}\t{alpn}\t{}\t{}",
-                    hello.ja3, hello.ja4
+                    hello.ja3.as_deref().unwrap_or("-"),
+                    hello.ja4.as_deref().unwrap_or("-")
                 ));
             }
         }

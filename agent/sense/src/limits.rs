@@ -45,6 +45,10 @@ pub const STREAM_PENDING_BYTES_MAX: usize = 64 << 10;
 /// Out-of-order segments kept for one direction. Chosen by hand.
 pub const STREAM_PENDING_SEGMENTS_MAX: usize = 64;
 
+/// Nanoseconds of packet time that segments wait for one that is missing: 5 s, longer than a sender
+/// takes to send it again twice (RFC 6298: 1 s, then 2 s).
+pub const STREAM_WAIT_NS: u64 = 5_000_000_000;
+
 /// Bytes of one direction looked at before a conversation that nothing recognised is left alone.
 /// STARTTLS, CONNECT and SOCKS start TLS well within it. Chosen by hand.
 pub const STREAM_WATCH_BYTES: u32 = 64 << 10;
@@ -52,6 +56,20 @@ pub const STREAM_WATCH_BYTES: u32 = 64 << 10;
 /// Bytes a message of a stream may take before its decoder gives up: a DNS message over TCP
 /// (RFC 1035 4.2.2) has at most 65,535 and two for its length.
 pub const STREAM_MESSAGE_BYTES_MAX: usize = 65_537;
+
+/// QUIC connections whose ClientHello is awaited or was told lately.
+pub const QUIC_CONNECTIONS_MAX: usize = 8_192;
+
+/// Bytes held of QUIC ClientHellos, all connections together.
+pub const QUIC_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of one QUIC ClientHello. Those with post-quantum keys take two kilobytes; one that does
+/// not fit into ten datagrams is none. Chosen by hand.
+pub const QUIC_HELLO_BYTES_MAX: usize = 16 << 10;
+
+/// Pieces of one QUIC ClientHello that do not touch each other. Clients that shuffle theirs make a
+/// dozen. Chosen by hand.
+pub const QUIC_PIECES_MAX: usize = 128;
 
 /// Answers read from one DNS message. More than 4,000 do not fit into 64 KiB; a full zone
 /// transfer message holds some hundreds.

@@ -152,7 +152,7 @@ impl<W: Write> Printer<W> {
                 self.out,
                 "{time:12.6} tls   {src} → {dst} {} {}",
                 hello.sni.as_deref().unwrap_or("-"),
-                hello.ja4
+                hello.ja4.as_deref().unwrap_or("-")
             ),
         }
     }

@@ -1,4 +1,6 @@
-//! The one bounded reader that hostile bytes go through.
+//! The one bounded reader that hostile bytes go through, and the form in which they are shown.
+
+use std::fmt::Write as _;
 
 /// Reads big-endian fields from the front of a slice and never past its end.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,16 @@ impl<'a> Bytes<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
+    /// A number whose first two bits say how many bytes it takes (RFC 9000 16).
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let first = *self.rest.first()?;
+        let bytes = self.take(1 << (first >> 6))?;
+        let all = bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        Some(all & (u64::MAX >> 2 >> (64 - 8 * bytes.len())))
+    }
+
     /// A slice whose length stands in front of it in one byte.
     pub(crate) fn slice8(&mut self) -> Option<&'a [u8]> {
         let count = self.u8()?;
@@ -60,6 +72,22 @@ impl<'a> Bytes<'a> {
         let count = self.u16()?;
         self.take(usize::from(count))
     }
+}
+
+/// Text that is safe to show, by the rule for DNS names: bytes outside 0x21-0x7e and `\` as `\DDD`.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\092"),
+            0x21..=0x7e => text.push(char::from(byte)),
+            _ => {
+                // Writing to a string does not fail.
+                let _ = write!(text, "\\{byte:03}");
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -76,5 +104,18 @@ mod tests {
         assert_eq!(bytes.u16(), None);
         assert_eq!(bytes.rest(), &[7], "a failed read takes nothing");
         assert_eq!(bytes.slice8(), None);
+    }
+
+    #[test]
+    fn numbers_that_tell_their_length() {
+        // RFC 9000 A.1.
+        let mut bytes = Bytes::new(&[
+            0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c, 0x9d, 0x7f, 0x3e, 0x7d, 0x7b, 0xbd,
+            0x25, 0x40, 0x25, 0x40,
+        ]);
+        let read = std::iter::from_fn(|| bytes.varint());
+        let expected = [151_288_809_941_952_652, 494_878_333, 15_293, 37, 37];
+        assert_eq!(read.collect::<Vec<_>>(), expected);
+        assert_eq!(bytes.rest(), &[0x40], "a failed read takes nothing");
     }
 }

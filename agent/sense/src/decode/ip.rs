@@ -272,10 +272,11 @@ impl Transport<'_> {
     fn open_tcp(&mut self) {
         let header_bytes = match self.payload.first_chunk::<14>() {
             Some(header) => {
-                let [_, _, _, _, a, b, c, d, _, _, _, _, offset, flags] = *header;
+                let [_, _, _, _, a, b, c, d, e, f, g, h, offset, flags] = *header;
                 self.tcp = Some(Tcp {
                     flags,
                     sequence: u32::from_be_bytes([a, b, c, d]),
+                    acknowledges: u32::from_be_bytes([e, f, g, h]),
                 });
                 u32::from(offset >> 4) * 4
             }

@@ -13,12 +13,14 @@ mod fragment;
 mod ip;
 mod link;
 mod packet;
+mod quic;
 mod stream;
 pub mod tls;
 mod tunnel;
 
 pub use fragment::FragmentLosses;
 pub use packet::{Endpoint, Lost, NotFlow, Opening, Packet, Protocol, Tcp, Tunnel, tcp_flag};
+pub use quic::QuicLosses;
 pub use stream::StreamLosses;
 
 use fragment::Fragments;
@@ -53,6 +55,8 @@ pub enum Transport {
     Udp,
     /// A stream.
     Tcp,
+    /// A stream of QUIC, in datagrams.
+    Quic,
 }
 
 impl Transport {
@@ -62,6 +66,7 @@ impl Transport {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Quic => "quic",
         }
     }
 }
@@ -118,6 +123,8 @@ pub struct DecoderLosses {
     pub fragments: FragmentLosses,
     /// Of TCP streams.
     pub streams: StreamLosses,
+    /// Of QUIC.
+    pub quic: QuicLosses,
 }
 
 /// Opens frames and remembers what is needed to put pieces together. Memory is bounded by
@@ -126,6 +133,7 @@ pub struct DecoderLosses {
 pub struct Decoder {
     fragments: Fragments,
     streams: Streams,
+    quic: quic::Connections,
 }
 
 /// Where in a frame we are.
@@ -189,6 +197,7 @@ impl Decoder {
         DecoderLosses {
             fragments: self.fragments.losses(),
             streams: self.streams.losses(),
+            quic: self.quic.losses(),
         }
     }
 
@@ -259,6 +268,9 @@ impl Decoder {
             .find_map(|protocol| protocol(packet));
         if let Some(message) = message {
             return on_event(Event::Record(record(packet, Transport::Udp, message)));
+        }
+        if let Some(message) = self.quic.datagram(packet) {
+            return on_event(Event::Record(record(packet, Transport::Quic, message)));
         }
         let Some(carried) = tunnel::open(packet) else {
             return;

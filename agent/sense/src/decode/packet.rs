@@ -227,6 +227,8 @@ pub struct Tcp {
     pub flags: u8,
     /// Number of the first byte of the payload, or of the SYN.
     pub sequence: u32,
+    /// Number of the next byte its sender expects; says nothing without ACK.
+    pub acknowledges: u32,
 }
 
 /// Who speaks first, as far as one packet tells.

@@ -1,7 +1,10 @@
 //! TCP reassembly, as far as the decoders of [`super::STREAM_PROTOCOLS`] need it: the first bytes
 //! of each direction until a protocol claims it, then until that protocol has seen enough.
 //!
-//! Segments may come twice, overlapping and out of order; what came first counts. Everything is
+//! Segments may come twice, overlapping and out of order; what came first counts. Where bytes are
+//! missing for good (the capture cut them, the receiver has acknowledged them, or they did not
+//! come for long) the message they belong to is told as far as it goes, and the direction is
+//! watched anew: a protocol finds its place again at the start of a later segment. Everything is
 //! bounded, and what a bound cost is counted in [`StreamLosses`].
 
 use foldhash::fast::RandomState;
@@ -12,7 +15,7 @@ use super::{Decoded, STREAM_PROTOCOLS};
 use crate::flow::FlowKey;
 use crate::limits::{
     STREAM_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX, STREAM_PENDING_BYTES_MAX,
-    STREAM_PENDING_SEGMENTS_MAX, STREAM_WATCH_BYTES, STREAMS_MAX,
+    STREAM_PENDING_SEGMENTS_MAX, STREAM_WAIT_NS, STREAM_WATCH_BYTES, STREAMS_MAX,
 };
 
 /// The bytes of one direction that are in order and not yet taken.
@@ -21,6 +24,11 @@ pub(crate) struct StreamView<'a> {
     pub(crate) src: Endpoint,
     pub(crate) dst: Endpoint,
     pub(crate) bytes: &'a [u8],
+    /// Whether they are the first that were seen of this direction, or of a protocol that another
+    /// one has handed over to.
+    pub(crate) first: bool,
+    /// Messages taken from this direction so far.
+    pub(crate) messages: u32,
 }
 
 /// A protocol's answer to the start of a segment.
@@ -39,8 +47,11 @@ pub(crate) enum Claim {
 /// What a protocol did with the bytes it was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It is done with this many bytes.
+    /// It is done with this many bytes. They may be more than were shown: those still to come are
+    /// passed over.
     Took(usize),
+    /// It is done with this many bytes, and what follows belongs to a protocol of its own.
+    Hand(usize),
     /// It needs more of them.
     Wait,
     /// It wants no more of this direction.
@@ -54,6 +65,9 @@ pub(crate) trait StreamProtocol: Sync {
 
     /// Takes a message from the front of the bytes.
     fn advance(&self, view: &StreamView<'_>, out: &mut dyn FnMut(Decoded)) -> Step;
+
+    /// Tells what can be read of a message whose rest is missing for good.
+    fn cut(&self, _view: &StreamView<'_>, _out: &mut dyn FnMut(Decoded)) {}
 }
 
 /// What reassembly could not do.
@@ -61,8 +75,12 @@ pub(crate) trait StreamProtocol: Sync {
 pub struct StreamLosses {
     /// Conversations forgotten to make room for others, finished ones included.
     pub forgotten: u64,
-    /// Directions in which a segment never came while others waited for it, or was cut.
+    /// Places where a segment never came while others waited for it, or was cut.
     pub gaps: u64,
+    /// Messages of which a gap took a part.
+    pub cut: u64,
+    /// Directions in which a protocol found its place again behind a gap.
+    pub found_again: u64,
     /// Messages given up because they were longer than allowed.
     pub overlong: u64,
 }
@@ -82,6 +100,8 @@ pub(crate) struct Streams {
 struct Generation {
     conversations: HashMap<FlowKey, Conversation, RandomState>,
     held_bytes: usize,
+    /// Segments that came too early.
+    waiting: usize,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +112,10 @@ struct Conversation {
 impl Conversation {
     fn held_bytes(&self) -> usize {
         self.halves.iter().map(Half::held_bytes).sum()
+    }
+
+    fn waiting(&self) -> usize {
+        self.halves.iter().map(|half| half.pending.len()).sum()
     }
 }
 
@@ -107,7 +131,17 @@ struct Half {
     buffer: Vec<u8>,
     /// Came too early.
     pending: Vec<Segment>,
+    /// When the first of them came.
+    waits_since_ns: u64,
+    /// Bytes to come that nobody wants.
+    pass_over: usize,
+    /// Bytes that nobody claimed.
     watched_bytes: u32,
+    /// Something was let go since this direction, or the protocol within it, began.
+    underway: bool,
+    /// The protocol that a gap interrupted.
+    lost_by: Option<usize>,
+    messages: u32,
 }
 
 #[derive(Debug)]
@@ -143,7 +177,9 @@ impl Streams {
     /// Adds a segment; messages that it completes go to `out`.
     pub(crate) fn segment(&mut self, packet: &Packet<'_>, tcp: Tcp, out: &mut dyn FnMut(Decoded)) {
         let syn = tcp.flags & tcp_flag::SYN != 0;
-        if !syn && (packet.payload_bytes == 0 || tcp.flags & tcp_flag::RST != 0) {
+        let silent = packet.payload_bytes == 0 || tcp.flags & tcp_flag::RST != 0;
+        // What only acknowledges matters where something is missing.
+        if !syn && silent && self.young.waiting + self.old.waiting == 0 {
             return;
         }
         let (key, sender) = FlowKey::of(packet);
@@ -154,14 +190,20 @@ impl Streams {
             self.old = std::mem::take(&mut self.young);
         }
         let old = &mut self.old;
-        let mut moved_bytes = 0;
+        let known = |generation: &Generation| generation.conversations.contains_key(&key);
+        if !syn && silent && !known(&self.young) && !known(old) {
+            return;
+        }
+        let (mut moved_bytes, mut moved) = (0, 0);
         let conversation = self.young.conversations.entry(key).or_insert_with(|| {
             let conversation = old.conversations.remove(&key).unwrap_or_default();
-            moved_bytes = conversation.held_bytes();
+            (moved_bytes, moved) = (conversation.held_bytes(), conversation.waiting());
             old.held_bytes -= moved_bytes;
+            old.waiting -= moved;
             conversation
         });
         let held_before = conversation.held_bytes() - moved_bytes;
+        let waiting_before = conversation.waiting() - moved;
         if syn {
             let opened_at = Some(tcp.sequence);
             if conversation.halves[sender.index()].opened_at != opened_at {
@@ -176,13 +218,19 @@ impl Streams {
                 };
             }
         }
+        let mut work = Work {
+            ts_ns: packet.ts_ns,
+            src: packet.src,
+            dst: packet.dst,
+            losses: &mut self.losses,
+            out,
+        };
+        if tcp.flags & tcp_flag::ACK != 0 {
+            let other = &mut conversation.halves[sender.other().index()];
+            other.acknowledged(tcp.acknowledges, &mut work.back());
+        }
         let half = &mut conversation.halves[sender.index()];
-        if packet.payload_bytes > 0 && half.state != State::Over {
-            let mut work = Work {
-                packet,
-                losses: &mut self.losses,
-                out,
-            };
+        if !silent && half.state != State::Over {
             let missing = packet
                 .payload_bytes
                 .saturating_sub(packet.payload.len() as u32);
@@ -191,22 +239,29 @@ impl Streams {
         }
         self.young.held_bytes += conversation.held_bytes();
         self.young.held_bytes -= held_before;
+        self.young.waiting += conversation.waiting();
+        self.young.waiting -= waiting_before;
     }
 }
 
-/// What a half needs besides itself.
-struct Work<'w, 'p> {
-    packet: &'w Packet<'p>,
+/// What a half needs besides itself: who speaks to whom, and where to tell.
+struct Work<'w> {
+    ts_ns: u64,
+    src: Endpoint,
+    dst: Endpoint,
     losses: &'w mut StreamLosses,
     out: &'w mut dyn FnMut(Decoded),
 }
 
-impl<'w> Work<'w, '_> {
-    const fn view<'b>(&self, bytes: &'b [u8]) -> StreamView<'b> {
-        StreamView {
-            src: self.packet.src,
-            dst: self.packet.dst,
-            bytes,
+impl Work<'_> {
+    /// The same for the other direction.
+    fn back(&mut self) -> Work<'_> {
+        Work {
+            ts_ns: self.ts_ns,
+            src: self.dst,
+            dst: self.src,
+            losses: self.losses,
+            out: self.out,
         }
     }
 }
@@ -222,26 +277,50 @@ impl Half {
     }
 
     /// Puts a segment in its place and feeds what is in order.
-    fn place(&mut self, sequence: u32, bytes: &[u8], missing: u32, work: &mut Work<'_, '_>) {
+    fn place(&mut self, sequence: u32, bytes: &[u8], missing: u32, work: &mut Work<'_>) {
         let next = *self.next.get_or_insert(sequence);
         if distance(next, sequence) > 0 {
+            if self.pending.is_empty() {
+                self.waits_since_ns = work.ts_ns;
+            }
             self.keep(sequence, bytes, missing);
-            if self.pending.len() > STREAM_PENDING_SEGMENTS_MAX
+            let overdue = work.ts_ns.saturating_sub(self.waits_since_ns) > STREAM_WAIT_NS;
+            if overdue
+                || self.pending.len() > STREAM_PENDING_SEGMENTS_MAX
                 || self.held_bytes() > STREAM_PENDING_BYTES_MAX
             {
-                self.gap(work);
-                self.next = self
-                    .pending
-                    .iter()
-                    .map(|segment| segment.sequence)
-                    .min_by(|a, b| {
-                        // The one that comes first after what was wanted.
-                        distance(next, *a).cmp(&distance(next, *b))
-                    });
+                self.jump(work);
             }
         } else {
             self.accept(sequence, bytes, missing, work);
         }
+        self.catch_up(work);
+    }
+
+    /// The other side has everything before `number`: what we still wait for there, we missed.
+    fn acknowledged(&mut self, number: u32, work: &mut Work<'_>) {
+        let Some(next) = self.next else { return };
+        if !self.pending.is_empty() && distance(next, number) > 0 {
+            self.jump(work);
+            self.catch_up(work);
+        }
+    }
+
+    /// Gives up what is missing, and goes on with the earliest segment that came.
+    fn jump(&mut self, work: &mut Work<'_>) {
+        let Some(next) = self.next else { return };
+        let waiting = self.pending.iter().map(|segment| segment.sequence);
+        let Some(earliest) = waiting.min_by_key(|sequence| distance(next, *sequence)) else {
+            return;
+        };
+        let missing = distance(next, earliest).max(0) as usize;
+        self.next = Some(earliest);
+        self.waits_since_ns = work.ts_ns;
+        self.miss(missing, work);
+    }
+
+    /// Takes the segments whose turn has come.
+    fn catch_up(&mut self, work: &mut Work<'_>) {
         while let Some(segment) = self.due() {
             self.accept(segment.sequence, &segment.bytes, segment.missing, work);
         }
@@ -275,7 +354,7 @@ impl Half {
     }
 
     /// Takes the part of a segment that is new.
-    fn accept(&mut self, sequence: u32, bytes: &[u8], missing: u32, work: &mut Work<'_, '_>) {
+    fn accept(&mut self, sequence: u32, bytes: &[u8], missing: u32, work: &mut Work<'_>) {
         let Some(next) = self.next else { return };
         let end = sequence
             .wrapping_add(bytes.len() as u32)
@@ -287,21 +366,46 @@ impl Half {
         let seen_already = distance(sequence, next).max(0) as usize;
         self.feed(bytes.get(seen_already..).unwrap_or_default(), work);
         if missing > 0 {
-            self.gap(work);
+            self.miss(missing as usize, work);
         }
     }
 
-    /// Bytes are missing here for good.
-    fn gap(&mut self, work: &mut Work<'_, '_>) {
-        work.losses.gaps += 1;
-        if matches!(self.state, State::Owned(_)) {
-            self.state = State::Over;
+    /// So many bytes are missing here for good.
+    fn miss(&mut self, missing: usize, work: &mut Work<'_>) {
+        if self.pass_over >= missing {
+            // Nobody wanted them.
+            self.pass_over -= missing;
+            return;
         }
-        self.buffer = Vec::new();
+        self.pass_over = 0;
+        work.losses.gaps += 1;
+        let left = std::mem::take(&mut self.buffer);
+        if let State::Owned(at) = self.state {
+            if let Some(protocol) = STREAM_PROTOCOLS.get(at).filter(|_| !left.is_empty()) {
+                work.losses.cut += 1;
+                protocol.cut(&self.view(work, &left), work.out);
+            }
+            self.state = State::Watched;
+            self.lost_by = Some(at);
+        }
+        self.underway = true;
+    }
+
+    const fn view<'b>(&self, work: &Work<'_>, bytes: &'b [u8]) -> StreamView<'b> {
+        StreamView {
+            src: work.src,
+            dst: work.dst,
+            bytes,
+            first: !self.underway,
+            messages: self.messages,
+        }
     }
 
     /// Shows new bytes, and those left over, to the protocols.
-    fn feed(&mut self, bytes: &[u8], work: &mut Work<'_, '_>) {
+    fn feed(&mut self, bytes: &[u8], work: &mut Work<'_>) {
+        let passed_over = self.pass_over.min(bytes.len());
+        self.pass_over -= passed_over;
+        let bytes = bytes.get(passed_over..).unwrap_or_default();
         if bytes.is_empty() || self.state == State::Over {
             return;
         }
@@ -325,45 +429,37 @@ impl Half {
     }
 
     /// Returns how many bytes at the end have to be kept.
-    fn advance(&mut self, mut bytes: &[u8], work: &mut Work<'_, '_>) -> usize {
-        if self.state == State::Watched {
-            let view = work.view(bytes);
-            let mut unsure = false;
-            for (at, protocol) in STREAM_PROTOCOLS.iter().enumerate() {
-                match protocol.claims(&view) {
-                    Claim::No => {}
-                    Claim::Unsure => unsure = true,
-                    Claim::Yes => {
-                        self.state = State::Owned(at);
-                        break;
-                    }
-                    Claim::Over => {
-                        self.state = State::Over;
-                        return 0;
-                    }
-                }
-            }
-            if self.state == State::Watched {
-                if unsure && bytes.len() < STREAM_MESSAGE_BYTES_MAX {
-                    return bytes.len();
-                }
-                self.watched_bytes = self.watched_bytes.saturating_add(bytes.len() as u32);
-                if self.watched_bytes >= STREAM_WATCH_BYTES {
-                    self.state = State::Over;
-                }
-                return 0;
-            }
-        }
-        let State::Owned(at) = self.state else {
-            return 0;
-        };
-        let Some(protocol) = STREAM_PROTOCOLS.get(at) else {
-            return 0;
-        };
+    fn advance(&mut self, mut bytes: &[u8], work: &mut Work<'_>) -> usize {
         while !bytes.is_empty() {
-            match protocol.advance(&work.view(bytes), work.out) {
+            let step = match self.state {
+                State::Over => return 0,
+                State::Watched => match self.watch(bytes, work) {
+                    Some(left) => return left,
+                    None => continue,
+                },
+                State::Owned(at) => {
+                    let Some(protocol) = STREAM_PROTOCOLS.get(at) else {
+                        return 0;
+                    };
+                    let mut told = 0;
+                    let step = protocol.advance(&self.view(work, bytes), &mut |message| {
+                        told += 1;
+                        (work.out)(message);
+                    });
+                    self.messages = self.messages.saturating_add(told);
+                    step
+                }
+            };
+            match step {
                 Step::Took(count) if count > 0 => {
+                    self.pass_over = count.saturating_sub(bytes.len());
                     bytes = bytes.get(count..).unwrap_or_default();
+                    self.underway = true;
+                }
+                Step::Hand(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    self.state = State::Watched;
+                    self.underway = false;
                 }
                 Step::Took(_) | Step::Wait => {
                     if bytes.len() < STREAM_MESSAGE_BYTES_MAX {
@@ -371,15 +467,42 @@ impl Half {
                     }
                     work.losses.overlong += 1;
                     self.state = State::Over;
-                    return 0;
                 }
-                Step::Leave => {
-                    self.state = State::Over;
-                    return 0;
-                }
+                Step::Leave => self.state = State::Over,
             }
         }
         0
+    }
+
+    /// Asks whose the bytes are. Returns how many to keep for the next time, or `None` once they
+    /// have an owner.
+    fn watch(&mut self, bytes: &[u8], work: &mut Work<'_>) -> Option<usize> {
+        let view = self.view(work, bytes);
+        let mut unsure = false;
+        for (at, protocol) in STREAM_PROTOCOLS.iter().enumerate() {
+            match protocol.claims(&view) {
+                Claim::No => {}
+                Claim::Unsure => unsure = true,
+                Claim::Yes => {
+                    self.state = State::Owned(at);
+                    work.losses.found_again += u64::from(self.lost_by.take() == Some(at));
+                    return None;
+                }
+                Claim::Over => {
+                    self.state = State::Over;
+                    return Some(0);
+                }
+            }
+        }
+        if unsure && bytes.len() < STREAM_MESSAGE_BYTES_MAX {
+            return Some(bytes.len());
+        }
+        self.underway = true;
+        self.watched_bytes = self.watched_bytes.saturating_add(bytes.len() as u32);
+        if self.watched_bytes >= STREAM_WATCH_BYTES {
+            self.state = State::Over;
+        }
+        Some(0)
     }
 }
 

@@ -422,3 +422,85 @@ fn any_byte_changed_or_cut_is_survived() {
     let fed: usize = whole.iter().map(|packet| packet.len() * 7).sum();
     assert_eq!(told, fed, "each frame is told exactly once");
 }
+
+/// Frames of a client at port 40,000 and, with `true`, its server at port 53.
+fn dns_stream(parts: &[(bool, u32, u32, &[u8])]) -> (Vec<String>, StreamLosses) {
+    let mut decoder = Decoder::new();
+    let mut seen = Seen::default();
+    for (server, sequence, acknowledges, data) in parts {
+        let ports = if *server { (53, 40_000) } else { (40_000, 53) };
+        let mut segment = tcp(ports.0, ports.1, 0x18, *sequence, data);
+        segment[8..12].copy_from_slice(&acknowledges.to_be_bytes());
+        let (src, dst) = if *server {
+            (SERVER, CLIENT)
+        } else {
+            (CLIENT, SERVER)
+        };
+        seen.add(&mut decoder, LinkType::RAW_IP, &ipv4(src, dst, 6, &segment));
+    }
+    (seen.names(), decoder.losses().streams)
+}
+
+#[test]
+fn a_stream_goes_on_behind_a_segment_that_never_came() {
+    let framed = |name: &[u8]| {
+        let message = dns_query(1, name);
+        [&(message.len() as u16).to_be_bytes()[..], &message].concat()
+    };
+    let (a, b, c) = (framed(b"\x01a\0"), framed(b"\x01b\0"), framed(b"\x01c\0"));
+    let length = a.len() as u32;
+    let [first, second, third] = [1, 1 + length, 1 + 2 * length];
+    let whole = [
+        (false, first, 0, &a[..]),
+        (false, second, 0, &b),
+        (false, third, 0, &c),
+    ];
+    assert_eq!(dns_stream(&whole).0, ["a", "b", "c"]);
+    // The receiver has the second one, and so has no need to get it again.
+    let missed = [whole[0], whole[2], (true, 900, third, &b"\0\x0c"[..])];
+    let (names, losses) = dns_stream(&missed);
+    assert_eq!(names, ["a", "c"]);
+    assert_eq!((losses.gaps, losses.cut, losses.found_again), (1, 0, 1));
+    // An acknowledgement alone does it too; one of less does not.
+    assert_eq!(
+        dns_stream(&[whole[0], whole[2], (true, 900, third, b"")]).0,
+        ["a", "c"]
+    );
+    assert_eq!(
+        dns_stream(&[whole[0], whole[2], (true, 900, second, b"")]).0,
+        ["a"]
+    );
+    // It came late: nothing is lost.
+    let late = [whole[0], whole[2], (true, 900, second, b""), whole[1]];
+    assert_eq!(dns_stream(&late).0, ["a", "b", "c"]);
+    // What goes on in the middle of a message is none.
+    let middle = [
+        whole[0],
+        (false, third, 0, &c[9..]),
+        (true, 900, third, &b"\0\x0c"[..]),
+    ];
+    assert_eq!(dns_stream(&middle).0, ["a"]);
+}
+
+#[test]
+fn a_hello_that_the_capture_cut_tells_what_is_there() {
+    let hello = tls_record(&client_hello("a.example"));
+    let packet = v4(6, &tcp(40_000, 443, 0x18, 1, &hello));
+    let names = |bytes: usize| {
+        let seen = Seen::of(LinkType::RAW_IP, &[packet[..packet.len() - bytes].to_vec()]);
+        seen.names()
+    };
+    assert_eq!(names(0), ["a.example"]);
+    assert_eq!(names(1), ["a.example"]);
+    let behind_name = hello.len() - 85;
+    assert_eq!(
+        names(behind_name + 85 - 60),
+        [""],
+        "a hello whose name is cut"
+    );
+    assert_eq!(
+        names(hello.len() - 8),
+        [""; 0],
+        "too little to know a hello by"
+    );
+}

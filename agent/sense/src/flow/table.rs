@@ -325,7 +325,11 @@ mod tests {
             protocol: Protocol::TCP,
             ip_bytes: 40,
             wire_bytes: 54,
-            tcp: Some(Tcp { flags, sequence: 0 }),
+            tcp: Some(Tcp {
+                flags,
+                sequence: 0,
+                acknowledges: 0,
+            }),
             icmp_type: None,
             payload: &[],
             payload_bytes: 0,

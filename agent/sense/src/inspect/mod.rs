@@ -12,7 +12,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 
 use crate::decode::dns::Service;
-use crate::decode::{Decoded, Decoder, Event, Record};
+use crate::decode::{Decoded, Decoder, Event, Record, Transport};
 use crate::flow::{Flow, FlowTable};
 use crate::input::Frame;
 use crate::limits::FLOWS_MAX;
@@ -147,8 +147,12 @@ impl Inspector {
         totals.add_undecoded("fragments_incomplete", incomplete);
         totals.add_undecoded("fragments_refused", losses.fragments.refused);
         totals.add_undecoded("stream_gap", losses.streams.gaps);
+        totals.add_undecoded("stream_message_cut", losses.streams.cut);
         totals.add_undecoded("stream_forgotten", losses.streams.forgotten);
         totals.add_undecoded("stream_message_overlong", losses.streams.overlong);
+        totals.add_undecoded("quic_cut", losses.quic.cut);
+        totals.add_undecoded("quic_forgotten", losses.quic.forgotten);
+        totals.add_undecoded("quic_overlong", losses.quic.overlong);
         totals.add_undecoded("names_over_limit", self.names.turned_away());
         out(Line::Totals(totals));
 
@@ -193,12 +197,14 @@ fn count_message(record: &Record, counts: &mut Counts, names: &mut Names, hasher
             }
         }
         Decoded::Dns(_) => {}
-        Decoded::ClientHello(hello) => {
+        // Those of QUIC are not counted here.
+        Decoded::ClientHello(hello) if record.transport == Transport::Tcp => {
             counts.tls_client_hellos += 1;
             if let Some(server) = &hello.sni {
                 names.servers.insert(hasher.hash_one(server));
             }
         }
+        Decoded::ClientHello(_) => {}
     }
 }
 

@@ -159,6 +159,11 @@ impl<'a> AnswerItem<'a> {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// `{"kind":"tls",…}`
 #[derive(Debug, Serialize)]
 struct TlsLine<'a> {
@@ -171,8 +176,11 @@ struct TlsLine<'a> {
     transport: &'static str,
     sni: Option<&'a str>,
     alpn: &'a [String],
-    ja3: &'a str,
-    ja4: &'a str,
+    ja3: Option<&'a str>,
+    ja4: Option<&'a str>,
+    /// Set where the rest is missing; there is no fingerprint then.
+    #[serde(skip_serializing_if = "is_false")]
+    cut: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel: Option<&'static str>,
 }
@@ -189,8 +197,9 @@ impl<'a> TlsLine<'a> {
             transport: record.transport.name(),
             sni: hello.sni.as_deref(),
             alpn: &hello.alpn,
-            ja3: &hello.ja3,
-            ja4: &hello.ja4,
+            ja3: hello.ja3.as_deref(),
+            ja4: hello.ja4.as_deref(),
+            cut: !hello.complete,
             tunnel: record.tunnel.map(Tunnel::name),
         }
     }

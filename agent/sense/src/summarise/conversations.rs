@@ -42,7 +42,7 @@ struct Folding {
 pub(crate) struct Hello {
     pub(crate) ts_ns: u64,
     pub(crate) name: Option<String>,
-    pub(crate) ja4: String,
+    pub(crate) ja4: Option<String>,
 }
 
 impl Conversations {
@@ -70,7 +70,7 @@ impl Conversations {
         if let Some(hello) = hello.filter(|hello| hello.ts_ns < folding.hello_ns) {
             folding.hello_ns = hello.ts_ns;
             folding.conversation.tls_name.clone_from(&hello.name);
-            folding.conversation.ja4 = Some(hello.ja4.clone());
+            folding.conversation.ja4.clone_from(&hello.ja4);
         }
     }
 

@@ -277,7 +277,7 @@ impl Summariser {
             (record.src, record.dst)
         };
         let (transport, protocol) = match record.transport {
-            Carrier::Udp => (Transport::Udp, Protocol::UDP),
+            Carrier::Udp | Carrier::Quic => (Transport::Udp, Protocol::UDP),
             Carrier::Tcp => (Transport::Tcp, Protocol::TCP),
         };
         let ts_ns = record.ts_ns;
@@ -313,14 +313,14 @@ impl Summariser {
     }
 
     fn on_hello(&mut self, record: &Record, hello: &ClientHello) {
-        self.counters.add("tls", "client_hellos", 1, 0);
-        if record.transport != Carrier::Tcp {
-            return;
-        }
+        let (reason, protocol) = match record.transport {
+            Carrier::Tcp => ("client_hellos", Protocol::TCP),
+            Carrier::Quic | Carrier::Udp => ("client_hellos_quic", Protocol::UDP),
+        };
+        self.counters.add("tls", reason, 1, 0);
         let Record {
             ts_ns, src, dst, ..
         } = *record;
-        let protocol = Protocol::TCP;
         let name = hello.sni.as_ref().map(|name| {
             // A client that resolves the full name with its final dot may send it along (RFC 6066
             // section 3 forbids it); it is the same server, and the lists know it without.
@@ -355,7 +355,7 @@ impl Summariser {
     /// Takes the decoder's losses since the start; they are messages, not packets.
     pub(crate) fn on_losses(&mut self, losses: DecoderLosses) {
         let before = std::mem::replace(&mut self.losses, losses);
-        let (fragments, streams) = (losses.fragments, losses.streams);
+        let (fragments, streams, quic) = (losses.fragments, losses.streams, losses.quic);
         for (stage, reason, now, before) in [
             (
                 "fragments",
@@ -376,6 +376,16 @@ impl Summariser {
                 before.streams.forgotten,
             ),
             ("streams", "gaps", streams.gaps, before.streams.gaps),
+            ("streams", "cut", streams.cut, before.streams.cut),
+            (
+                "streams",
+                "found_again",
+                streams.found_again,
+                before.streams.found_again,
+            ),
+            ("quic", "cut", quic.cut, before.quic.cut),
+            ("quic", "forgotten", quic.forgotten, before.quic.forgotten),
+            ("quic", "overlong", quic.overlong, before.quic.overlong),
             (
                 "streams",
                 "overlong",

@@ -265,7 +265,13 @@ impl StreamProtocol for OverTcp {
             Some(&[_, _, _, _, high, low]) => {
                 // OPCODE 3 is not given; bit Z must be zero (RFC 1035 4.1.1, RFC 2535 6.1).
                 let known = matches!(high >> 3 & 0x0f, 0..=2 | 4..=6) && low & 0x40 == 0;
-                if known { Claim::Yes } else { Claim::No }
+                if !known {
+                    Claim::No
+                } else if view.first {
+                    Claim::Yes
+                } else {
+                    claims_midway(view.bytes)
+                }
             }
         }
     }
@@ -283,6 +289,33 @@ impl StreamProtocol for OverTcp {
             }
             Err(_) => Step::Leave,
         }
+    }
+}
+
+/// Whether a segment in the middle of a stream starts with a message. There anything may pass for
+/// a length, so the message has to agree with it: records enough room, and what is there readable.
+fn claims_midway(bytes: &[u8]) -> Claim {
+    let Some((&[high, low], rest)) = bytes.split_first_chunk::<2>() else {
+        return Claim::Unsure;
+    };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let there = rest.get(..length).unwrap_or(rest);
+    let Some(header) = there.first_chunk::<12>() else {
+        return Claim::Unsure;
+    };
+    let count = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
+    let records = count(6) + count(8) + count(10);
+    // The shortest question takes 5 bytes, the shortest record 11 (RFC 1035 4.1.2, 4.1.3). Parts of
+    // a zone transfer may leave the question out (RFC 5936 2.2.1).
+    let room = 12 + 5 * count(4) + 11 * records <= length;
+    if count(4) > 1 || count(4) + records == 0 || !room {
+        return Claim::No;
+    }
+    let fault = Message::read(Service::Dns, there).map(|message| message.fault);
+    match fault {
+        Ok(None) => Claim::Yes,
+        Ok(Some(DnsError::Truncated { .. })) if there.len() < length => Claim::Yes,
+        _ => Claim::No,
     }
 }
 

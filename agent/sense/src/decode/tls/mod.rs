@@ -1,4 +1,5 @@
-//! The first message of a TLS client (RFC 8446 4.1.2, RFC 5246 7.4.1.2), over TCP.
+//! The first message of a TLS client (RFC 8446 4.1.2, RFC 5246 7.4.1.2), over TCP; QUIC carries
+//! the same without the records, see [`super::quic`].
 //!
 //! ```text
 //! | 22 | version (2) | length (2) |                        record
@@ -8,14 +9,13 @@
 //!     | length (2) | extensions: type (2), length (2), data |
 //! ```
 //!
-//! After a HelloRetryRequest the client sends a second one, which is a record of its own.
+//! After a HelloRetryRequest the client sends a second one, which is a record of its own. Of one
+//! whose rest is missing we tell what stands in the part that came; it has no fingerprint.
 
 mod fingerprint;
 
-use std::fmt::Write as _;
-
 use super::Decoded;
-use super::bytes::Bytes;
+use super::bytes::{Bytes, escaped};
 use super::stream::{Claim, Step, StreamProtocol, StreamView};
 
 /// `ContentType` of handshake and change-cipher-spec records (RFC 8446 5.1).
@@ -32,14 +32,23 @@ const HELLO_BYTES_MAX: u32 = 48 << 10;
 /// What a client says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientHello {
+    /// Whether all of it was there. If not, what is absent may have been said.
+    pub complete: bool,
     /// Server name (RFC 6066 3), bytes outside 0x21-0x7e and `\` as `\DDD`.
     pub sni: Option<String>,
     /// Application protocols (RFC 7301), escaped alike.
     pub alpn: Vec<String>,
     /// MD5 of version, ciphers, extensions, groups and point formats, in hex.
-    pub ja3: String,
+    pub ja3: Option<String>,
     /// JA4 fingerprint of a TLS client.
-    pub ja4: String,
+    pub ja4: Option<String>,
+}
+
+/// What carries a ClientHello, as JA4 marks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::decode) enum Carrier {
+    Tcp,
+    Quic,
 }
 
 /// The fields of a ClientHello that are looked at.
@@ -62,43 +71,67 @@ impl ClientHello {
     /// Returns `None` if its fixed part, its ciphers or the frame of its extensions are not there.
     #[must_use]
     pub fn read(body: &[u8]) -> Option<Self> {
-        let fields = Fields::read(body)?;
+        Self::read_over(body, Carrier::Tcp)
+    }
+
+    pub(in crate::decode) fn read_over(body: &[u8], carrier: Carrier) -> Option<Self> {
+        let mut fields = Fields::default();
+        fields.read(body)?;
+        let mark = match carrier {
+            Carrier::Tcp => 't',
+            Carrier::Quic => 'q',
+        };
         Some(Self {
-            sni: fields.sni.map(escaped),
-            alpn: fields
-                .alpn
-                .iter()
-                .map(|protocol| escaped(protocol))
-                .collect(),
-            ja3: fingerprint::ja3(&fields),
-            ja4: fingerprint::ja4(&fields, 't'),
+            complete: true,
+            ja3: Some(fingerprint::ja3(&fields)),
+            ja4: Some(fingerprint::ja4(&fields, mark)),
+            ..Self::names(&fields)
         })
+    }
+
+    /// Reads what there is of a body that is cut.
+    pub(super) fn read_cut(body: &[u8]) -> Self {
+        let mut fields = Fields::default();
+        // It ends early; what came before is in the fields.
+        let _ = fields.read(body);
+        Self::names(&fields)
+    }
+
+    fn names(fields: &Fields<'_>) -> Self {
+        let protocols = fields.alpn.iter();
+        Self {
+            complete: false,
+            sni: fields.sni.map(escaped),
+            alpn: protocols.map(|protocol| escaped(protocol)).collect(),
+            ja3: None,
+            ja4: None,
+        }
     }
 }
 
 impl<'a> Fields<'a> {
-    fn read(body: &'a [u8]) -> Option<Self> {
+    /// Reads until something is missing, which makes it `None`.
+    fn read(&mut self, body: &'a [u8]) -> Option<()> {
         let mut bytes = Bytes::new(body);
-        let mut fields = Self {
-            legacy_version: bytes.u16()?,
-            ..Self::default()
-        };
+        self.legacy_version = bytes.u16()?;
         bytes.take(32)?;
         bytes.slice8()?;
-        fields.ciphers = words(bytes.slice16()?);
+        self.ciphers = words(bytes.slice16()?);
         bytes.slice8()?;
         if bytes.is_empty() {
             // Before TLS 1.2 there need be no extensions.
-            return Some(fields);
+            return Some(());
         }
-        let mut extensions = Bytes::new(bytes.slice16()?);
+        let length = usize::from(bytes.u16()?);
+        let there = bytes.rest().get(..length).unwrap_or(bytes.rest());
+        let mut extensions = Bytes::new(there);
         while !extensions.is_empty() {
             let (kind, data) = (extensions.u16()?, extensions.slice16()?);
-            fields.extensions.push(kind);
+            self.extensions.push(kind);
             // An extension that contradicts itself says nothing, but it is there.
-            fields.read_extension(kind, data);
+            self.read_extension(kind, data);
         }
-        Some(fields)
+        (there.len() == length).then_some(())
     }
 
     fn read_extension(&mut self, kind: u16, data: &'a [u8]) -> Option<()> {
@@ -134,22 +167,6 @@ fn words(bytes: &[u8]) -> Vec<u16> {
         .chunks_exact(2)
         .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
         .collect()
-}
-
-/// Names as text that is safe to show, by the rule for DNS names.
-fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        match byte {
-            b'\\' => text.push_str("\\092"),
-            0x21..=0x7e => text.push(char::from(byte)),
-            _ => {
-                // Writing to a string does not fail.
-                let _ = write!(text, "\\{byte:03}");
-            }
-        }
-    }
-    text
 }
 
 /// TLS over TCP, on any port: known by its first bytes.
@@ -227,6 +244,25 @@ impl StreamProtocol for OverTcp {
             _ => Step::Leave,
         }
     }
+
+    fn cut(&self, view: &StreamView<'_>, out: &mut dyn FnMut(Decoded)) {
+        let mut bytes = Bytes::new(view.bytes);
+        let mut joined = Vec::new();
+        while let Ok(Some((kind, data))) = record(&mut bytes) {
+            match kind {
+                HANDSHAKE => joined.extend_from_slice(data),
+                CHANGE_CIPHER_SPEC => {}
+                _ => return,
+            }
+        }
+        // The record that is cut.
+        if let Some((&[HANDSHAKE, ..], part)) = bytes.rest().split_first_chunk::<5>() {
+            joined.extend_from_slice(part);
+        }
+        if let Some((&[CLIENT_HELLO, _, _, _], body)) = joined.split_first_chunk::<4>() {
+            out(Decoded::ClientHello(Box::new(ClientHello::read_cut(body))));
+        }
+    }
 }
 
 /// Takes a record: its type and its content; `None` while it is not all there.
@@ -266,7 +302,8 @@ mod tests {
         assert_eq!(hello.sni.as_deref(), Some("a.example"));
         assert_eq!(hello.alpn, ["h2", "http/1.1"]);
         // Version 1.3, a name, two ciphers, six extensions, "h2"; GREASE left out.
-        assert!(hello.ja4.starts_with("t13d0206h2_"), "{}", hello.ja4);
+        let ja4 = hello.ja4.unwrap();
+        assert!(ja4.starts_with("t13d0206h2_"), "{ja4}");
     }
 
     #[test]
@@ -308,9 +345,24 @@ mod tests {
         let fixed = 2 + 32 + 1 + 8 + 2;
         let hello = ClientHello::read(&body[..fixed]).unwrap();
         assert_eq!((hello.sni, hello.alpn.len()), (None, 0));
-        assert!(hello.ja4.starts_with("t12i020000_") && hello.ja4.ends_with("_000000000000"));
+        let ja4 = hello.ja4.unwrap();
+        assert!(ja4.starts_with("t12i020000_") && ja4.ends_with("_000000000000"));
         for cut in (0..body.len()).filter(|cut| *cut != fixed) {
             assert_eq!(ClientHello::read(&body[..cut]), None, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_a_cut_hello_still_says() {
+        let whole = client_hello("a.example");
+        let body = &whole[4..];
+        let name = body.windows(9).position(|bytes| bytes == b"a.example");
+        let name_end = name.unwrap() + 9;
+        for cut in 0..body.len() {
+            let hello = ClientHello::read_cut(&body[..cut]);
+            let told = hello.sni.as_deref() == Some("a.example");
+            assert_eq!(told, cut >= name_end, "cut at {cut}");
+            assert!(!hello.complete && hello.ja3.is_none() && hello.ja4.is_none());
         }
     }
 }
