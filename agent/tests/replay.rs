@@ -293,14 +293,20 @@ fn replay_and_inspect_count_the_same() {
                     .map(|c| c.count)
                     .sum()
             };
-            let accounted = sum("decode", &["flow", "not_flow_", "lost_"]);
-            assert_eq!(sum("decode", &["seen"]), accounted, "{name}");
-            let told: u64 = summary
-                .conversations
-                .iter()
-                .map(|c| c.packets_out + c.packets_in)
-                .sum();
-            assert_eq!(told + summary.cut.packets, sum("flow", &["flow"]), "{name}");
+            for stage in ["decode", "inner"] {
+                let accounted = sum(stage, &["flow", "not_flow_", "lost_"]);
+                assert_eq!(sum(stage, &["seen"]), accounted, "{name} {stage}");
+            }
+            let told = |inner: bool| -> u64 {
+                let all = summary.conversations.iter();
+                all.filter(|c| c.tunnel.is_some() == inner)
+                    .map(|c| c.packets_out + c.packets_in)
+                    .sum()
+            };
+            let told_outer = told(false) + summary.cut.packets;
+            assert_eq!(told_outer, sum("flow", &["flow"]), "{name}");
+            let told_inner = told(true) + sum("inner", &["cut"]);
+            assert_eq!(told_inner, sum("inner", &["flow"]), "{name}");
         }
     }
 }

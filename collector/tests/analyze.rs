@@ -121,6 +121,8 @@ fn summary(peer: [u8; 4], second: u64) -> Summary {
             dns_name: None,
             process: None,
             content: None,
+            tunnel: None,
+            tunnel_id: None,
         }],
         questions: Vec::new(),
         hits: Vec::new(),

@@ -23,5 +23,5 @@ pub use stream::item_bytes;
 pub use summary::{
     Answer, App, Balance, Canary, Content, Conversation, Counter, Cut, Detached, Gap, Health, Hit,
     HitKind, Host, Http, Imbalance, ImdsClass, ImdsRequest, Latency, Net, Opened, Process,
-    Question, Side, Smtp, Socks, Ssh, Stratum, Summary, Transport, Watched, Window,
+    Question, Side, Smtp, Socks, Ssh, Stratum, Summary, Transport, TunnelKind, Watched, Window,
 };

@@ -51,6 +51,8 @@ fn summary() -> Summary {
             dns_name: None,
             process: None,
             content: None,
+            tunnel: None,
+            tunnel_id: None,
         }],
         questions: vec![],
         hits: vec![],

@@ -93,6 +93,8 @@ fn full() -> Summary {
             dns_name: Some("www.example.com".into()),
             process: Some(process()),
             content: Some(Box::new(content())),
+            tunnel: Some(TunnelKind::Vxlan),
+            tunnel_id: Some(5_569_041),
         }],
         questions: vec![Question {
             client,
@@ -122,6 +124,8 @@ fn full() -> Summary {
                 max_ns: 10_000_000,
                 sum_ns: 10_000_000,
             }),
+            tunnel: None,
+            tunnel_id: None,
         }],
         hits: vec![Hit {
             time_ns: 1_700_000_000_050_000_000,
@@ -139,6 +143,8 @@ fn full() -> Summary {
             source_listed: false,
             name: Some("www.example.com".into()),
             process: Some(process()),
+            tunnel: Some(TunnelKind::Gre),
+            tunnel_id: None,
         }],
         counters: vec![Counter {
             stage: "kernel".into(),

@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use crate::decode::Tunnel;
+
 /// The data link a frame was captured on, by its number in the pcap link-type registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkType(pub u32);
@@ -60,6 +62,8 @@ pub struct FlowDelta {
     pub last_ns: u64,
     /// Interface of the flow's first packet, 0 when unknown.
     pub ifindex: u32,
+    /// The tunnel it was found in: of mirrored traffic, which the kernel counts apart.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// Which way a packet went through its interface.
@@ -85,6 +89,8 @@ pub struct PacketCopy<'a> {
     pub way: Way,
     /// Interface it passed.
     pub ifindex: u32,
+    /// The tunnel it was found in: of mirrored traffic, which the kernel counts apart.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// The kernel found an address of a flow in its indicator tables.
@@ -107,6 +113,8 @@ pub struct KernelHit {
     pub set_version: u64,
     /// Interface it passed.
     pub ifindex: u32,
+    /// The tunnel it was found in: of mirrored traffic, which the kernel counts apart.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// A counter of a stage before the sensor: frames the kernel saw, lost or did not call a flow.

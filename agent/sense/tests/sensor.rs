@@ -472,6 +472,7 @@ fn delta(
         first_ns: T0 + 1,
         last_ns: T0 + 2,
         ifindex: 2,
+        tunnel: None,
     }
 }
 
@@ -484,6 +485,7 @@ fn kernel_hit(remote: SocketAddrV4, way: Way) -> KernelHit {
         way,
         set_version: 1,
         ifindex: 2,
+        tunnel: None,
     }
 }
 
@@ -543,6 +545,7 @@ fn the_kernels_word_and_the_packets_themselves_give_the_same_summary() {
             wire_bytes,
             way: Way::Out,
             ifindex: 2,
+            tunnel: None,
         });
         live.drain();
     }

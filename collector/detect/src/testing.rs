@@ -81,6 +81,8 @@ pub(crate) fn conversation(client: &str, server: &str, port: u16) -> Conversatio
         dns_name: None,
         process: None,
         content: None,
+        tunnel: None,
+        tunnel_id: None,
     }
 }
 
@@ -119,6 +121,8 @@ pub(crate) fn question(client: &str, name: &str) -> Question {
         truncated: 0,
         edns_bytes: None,
         latency: None,
+        tunnel: None,
+        tunnel_id: None,
     }
 }
 
@@ -146,6 +150,8 @@ pub(crate) fn address_hit(src: &str, dst: &str, port: u16, listed: &str, categor
         source_listed: src == listed,
         name: None,
         process: None,
+        tunnel: None,
+        tunnel_id: None,
     }
 }
 

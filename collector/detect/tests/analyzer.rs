@@ -79,6 +79,8 @@ fn event(step: &Step) -> Event {
                 truncated: 0,
                 edns_bytes: None,
                 latency: None,
+                tunnel: None,
+                tunnel_id: None,
             };
             Event::Summary(Box::new(summary(*window, vec![], vec![question])))
         }
@@ -173,6 +175,8 @@ fn conversation(to: &str, port: u16, answered: bool, window: u64) -> picket_wire
         dns_name: None,
         process: None,
         content: None,
+        tunnel: None,
+        tunnel_id: None,
     }
 }
 

@@ -105,6 +105,8 @@ impl Agent {
                 source_listed: false,
                 name: None,
                 process: None,
+                tunnel: None,
+                tunnel_id: None,
             }
         });
         Summary {
@@ -168,6 +170,8 @@ impl Agent {
                 dns_name: None,
                 process: None,
                 content: None,
+                tunnel: None,
+                tunnel_id: None,
             })
             .collect();
         self.seal(&summary)

@@ -194,7 +194,8 @@ impl Summary {
             };
             *side += count;
         }
-        for one in &self.conversations {
+        // What is inside tunnels is a part of packets that are told already.
+        for one in self.conversations.iter().filter(|c| c.tunnel.is_none()) {
             balance.told += u128::from(one.packets_out) + u128::from(one.packets_in);
         }
         balance.cut = u128::from(self.cut.packets);

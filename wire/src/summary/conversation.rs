@@ -6,6 +6,7 @@ use minicbor::{CborLen, Decode, Encode};
 
 use super::content::Content;
 use super::net::ip;
+use super::tunnel::TunnelKind;
 
 /// How it is known which end of a conversation opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
@@ -122,6 +123,12 @@ pub struct Conversation {
     /// What was said, where it could be read.
     #[n(25)]
     pub content: Option<Box<Content>>,
+    /// The tunnel it was found in, if any: then it is counted apart from what carried it.
+    #[n(23)]
+    pub tunnel: Option<TunnelKind>,
+    /// Which tunnel of that kind, where it has a number: VNI, key, session.
+    #[n(24)]
+    pub tunnel_id: Option<u32>,
 }
 
 /// The process behind a conversation, question or hit.

@@ -6,6 +6,7 @@ use minicbor::{CborLen, Decode, Encode};
 
 use super::conversation::{Process, Side};
 use super::net::ip;
+use super::tunnel::TunnelKind;
 
 /// What of a packet met an indicator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, CborLen)]
@@ -73,4 +74,10 @@ pub struct Hit {
     /// Process, where known.
     #[n(14)]
     pub process: Option<Process>,
+    /// The tunnel it was found in, if any: then it is counted apart from what carried it.
+    #[n(18)]
+    pub tunnel: Option<TunnelKind>,
+    /// Which tunnel of that kind, where it has a number: VNI, key, session.
+    #[n(19)]
+    pub tunnel_id: Option<u32>,
 }

@@ -12,6 +12,7 @@ mod hit;
 mod imds;
 mod net;
 mod question;
+mod tunnel;
 
 use minicbor::{CborLen, Decode, Encode};
 
@@ -25,6 +26,7 @@ pub use hit::{Hit, HitKind};
 pub use imds::{ImdsClass, ImdsRequest};
 pub use net::Net;
 pub use question::{Answer, Latency, Question, Transport};
+pub use tunnel::TunnelKind;
 
 /// The layout version that this crate writes.
 pub const SUMMARY_VERSION: u16 = 1;

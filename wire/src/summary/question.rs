@@ -6,6 +6,7 @@ use minicbor::{CborLen, Decode, Encode};
 
 use super::conversation::Process;
 use super::net::ip;
+use super::tunnel::TunnelKind;
 
 /// How DNS messages travelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, CborLen)]
@@ -87,6 +88,12 @@ pub struct Question {
     /// How long responses took whose question was seen.
     #[n(18)]
     pub latency: Option<Latency>,
+    /// The tunnel it was found in, if any: then it is counted apart from what carried it.
+    #[n(20)]
+    pub tunnel: Option<TunnelKind>,
+    /// Which tunnel of that kind, where it has a number: VNI, key, session.
+    #[n(21)]
+    pub tunnel_id: Option<u32>,
 }
 
 /// From questions to their responses, in packet time.

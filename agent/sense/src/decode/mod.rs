@@ -19,7 +19,9 @@ pub mod tls;
 mod tunnel;
 
 pub use fragment::FragmentLosses;
-pub use packet::{Endpoint, Lost, NotFlow, Opening, Packet, Protocol, Tcp, Tunnel, tcp_flag};
+pub use packet::{
+    Endpoint, Lost, NotFlow, Opening, Packet, Protocol, Tcp, Tunnel, TunnelKind, tcp_flag,
+};
 pub use quic::QuicLosses;
 pub use stream::StreamLosses;
 
@@ -183,8 +185,8 @@ impl Decoder {
         let wire_bytes = copy.wire_bytes.max(copy.data.len() as u32);
         let layer = Layer {
             ts_ns: copy.ts_ns,
-            tunnel: None,
-            depth: 0,
+            tunnel: copy.tunnel,
+            depth: u8::from(copy.tunnel.is_some()),
             wire_bytes,
             counted: Counted::Before,
         };

@@ -101,9 +101,48 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// What carried a packet inside another one.
+/// What carried a packet inside another one: the kind of tunnel, and which one of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Tunnel {
+pub struct Tunnel {
+    kind: TunnelKind,
+    // Not a `u32`, whose alignment would cost each flow 8 bytes.
+    id: [u8; 4],
+}
+
+impl Tunnel {
+    /// A tunnel of this kind with this id; 0 where it has none.
+    #[must_use]
+    pub const fn new(kind: TunnelKind, id: u32) -> Self {
+        Self {
+            kind,
+            id: id.to_ne_bytes(),
+        }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(self) -> TunnelKind {
+        self.kind
+    }
+
+    /// The number both directions carry: the VNI of VXLAN (of an AWS mirror session) and of
+    /// GENEVE, the key of GRE, the session of ERSPAN; 0 where there is none. (The numbers of GTP
+    /// and PPTP differ by direction, so they are left out.)
+    #[must_use]
+    pub const fn id(self) -> u32 {
+        u32::from_ne_bytes(self.id)
+    }
+
+    /// The name of its kind in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.kind.name()
+    }
+}
+
+/// The kinds of tunnels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TunnelKind {
     /// RFC 7348, UDP 4789.
     Vxlan,
     /// RFC 8926, UDP 6081.
@@ -124,7 +163,7 @@ pub enum Tunnel {
     Teredo,
 }
 
-impl Tunnel {
+impl TunnelKind {
     /// Its name in records.
     #[must_use]
     pub const fn name(self) -> &'static str {

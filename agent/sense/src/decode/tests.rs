@@ -15,7 +15,8 @@ fn v4(protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-fn check_query(link: LinkType, frame: Vec<u8>, tunnel: Option<Tunnel>) {
+fn check_query(link: LinkType, frame: Vec<u8>, tunnel: Option<(TunnelKind, u32)>) {
+    let tunnel = tunnel.map(|(kind, id)| Tunnel::new(kind, id));
     let seen = Seen::of(link, &[frame]);
     assert_eq!(seen.names(), ["example.org"], "{seen:?}");
     assert_eq!(seen.records[0].tunnel, tunnel);
@@ -57,28 +58,33 @@ fn a_query_is_found_in_every_wrapping() {
         4789,
         &[&[8, 0, 0, 0, 0, 0, 7, 0][..], &frame].concat(),
     );
-    check_query(raw, v4(17, &vxlan), Some(Tunnel::Vxlan));
+    check_query(raw, v4(17, &vxlan), Some((TunnelKind::Vxlan, 7)));
     let geneve = [&[1, 0, 0x65, 0x58, 0, 0, 7, 0][..], &[0; 4], &frame].concat();
     check_query(
         raw,
         v4(17, &udp(50_000, 6081, &geneve)),
-        Some(Tunnel::Geneve),
+        Some((TunnelKind::Geneve, 7)),
     );
-    check_query(raw, v4(4, &v4(17, &query())), Some(Tunnel::IpIp));
-    check_query(raw, v4(41, &ipv6(17, &query())), Some(Tunnel::Ip6));
+    check_query(raw, v4(4, &v4(17, &query())), Some((TunnelKind::IpIp, 0)));
+    check_query(raw, v4(41, &ipv6(17, &query())), Some((TunnelKind::Ip6, 0)));
     let gre = [&[0x20, 0, 8, 0, 0, 0, 0, 1][..], &v4(17, &query())].concat();
-    check_query(raw, v4(47, &gre), Some(Tunnel::Gre));
-    let erspan = [&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1][..], &[0; 8], &frame].concat();
-    check_query(raw, v4(47, &erspan), Some(Tunnel::Erspan));
+    check_query(raw, v4(47, &gre), Some((TunnelKind::Gre, 1)));
+    let session = [0x10, 0, 0xf9, 0x23, 0, 0, 0, 0];
+    let erspan = [&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1][..], &session, &frame].concat();
+    check_query(raw, v4(47, &erspan), Some((TunnelKind::Erspan, 0x123)));
     check_query(
         raw,
         v4(97, &[&[0x30, 0][..], &frame].concat()),
-        Some(Tunnel::EtherIp),
+        Some((TunnelKind::EtherIp, 0)),
     );
     let gtp = [&[0x30, 0xff, 0, 0, 0, 0, 0, 1][..], &v4(17, &query())].concat();
-    check_query(raw, v4(17, &udp(2152, 2152, &gtp)), Some(Tunnel::Gtp));
+    check_query(
+        raw,
+        v4(17, &udp(2152, 2152, &gtp)),
+        Some((TunnelKind::Gtp, 0)),
+    );
     let teredo = udp(50_000, 3544, &ipv6(17, &query()));
-    check_query(raw, v4(17, &teredo), Some(Tunnel::Teredo));
+    check_query(raw, v4(17, &teredo), Some((TunnelKind::Teredo, 0)));
 }
 
 #[test]
@@ -96,7 +102,10 @@ fn tunnels_end_at_their_depth() {
         packet = v4(4, &packet);
     }
     let seen = Seen::of(LinkType::RAW_IP, &[packet]);
-    assert_eq!(seen.lost, [(Lost::TunnelDepth, Some(Tunnel::IpIp))]);
+    assert_eq!(
+        seen.lost,
+        [(Lost::TunnelDepth, Some(Tunnel::new(TunnelKind::IpIp, 0)))]
+    );
     assert_eq!(seen.packets.len(), usize::from(TUNNEL_DEPTH_MAX) + 1);
 }
 
@@ -239,6 +248,7 @@ fn a_copy_tells_records_and_counts_nothing() {
         wire_bytes: data.len() as u32,
         way: Way::Out,
         ifindex: 2,
+        tunnel: None,
     };
     let mut records = 0;
     Decoder::new().on_copy(&copy, &mut |event| match event {

@@ -3,7 +3,7 @@
 use super::bytes::Bytes;
 use super::ip::front;
 use super::link::{self, NoIp};
-use super::packet::{Packet, Protocol, Tunnel};
+use super::packet::{Packet, Protocol, Tunnel, TunnelKind};
 
 /// What a tunnel carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub(crate) fn open<'a>(packet: &Packet<'a>) -> Option<Carried<'a>> {
             _ => None,
         },
         Protocol::GRE => gre(bytes),
-        Protocol::IPV4 => Some((Tunnel::IpIp, Form::Ip, bytes)),
-        Protocol::IPV6 => Some((Tunnel::Ip6, Form::Ip, bytes)),
+        Protocol::IPV4 => Some((unnumbered(TunnelKind::IpIp), Form::Ip, bytes)),
+        Protocol::IPV6 => Some((unnumbered(TunnelKind::Ip6), Form::Ip, bytes)),
         Protocol::ETHERIP => etherip(bytes),
         _ => None,
     }?;
@@ -70,7 +70,8 @@ type Opened<'a> = Option<(Tunnel, Form, Bytes<'a>)>;
 /// extension uses some of the reserved bits.)
 fn vxlan(mut bytes: Bytes<'_>) -> Opened<'_> {
     let header = bytes.array::<8>()?;
-    (header[0] & 0x08 != 0).then_some((Tunnel::Vxlan, Form::Ethernet, bytes))
+    let tunnel = Tunnel::new(TunnelKind::Vxlan, network_id(header));
+    (header[0] & 0x08 != 0).then_some((tunnel, Form::Ethernet, bytes))
 }
 
 /// RFC 8926 3.4: version, length of options in units of 4 bytes, flags, protocol, VNI.
@@ -81,10 +82,21 @@ fn geneve(mut bytes: Bytes<'_>) -> Opened<'_> {
     }
     bytes.take(usize::from(header[0] & 0x3f) * 4)?;
     Some((
-        Tunnel::Geneve,
+        Tunnel::new(TunnelKind::Geneve, network_id(header)),
         payload_form(u16::from_be_bytes([header[2], header[3]])),
         bytes,
     ))
+}
+
+/// The 24 bits that VXLAN and GENEVE have at the same place.
+const fn network_id(header: [u8; 8]) -> u32 {
+    let [.., a, b, c, _] = header;
+    u32::from_be_bytes([0, a, b, c])
+}
+
+/// A tunnel without an id.
+const fn unnumbered(kind: TunnelKind) -> Tunnel {
+    Tunnel::new(kind, 0)
 }
 
 /// The EtherType of what a tunnel carries; one means Ethernet itself.
@@ -111,9 +123,11 @@ fn gre(mut bytes: Bytes<'_>) -> Opened<'_> {
             if checksum || routing {
                 bytes.take(4)?;
             }
-            if key {
-                bytes.take(4)?;
-            }
+            let key = if key {
+                u32::from_be_bytes(bytes.array()?)
+            } else {
+                0
+            };
             if sequence {
                 bytes.take(4)?;
             }
@@ -130,23 +144,23 @@ fn gre(mut bytes: Bytes<'_>) -> Opened<'_> {
             match kind {
                 // ERSPAN type II has 8 bytes of its own behind a sequence number, type I none.
                 0x88be => {
-                    bytes.take(if sequence { 8 } else { 0 })?;
-                    Some((Tunnel::Erspan, Form::Ethernet, bytes))
+                    let header = bytes.take(if sequence { 8 } else { 0 })?;
+                    Some((erspan(header), Form::Ethernet, bytes))
                 }
                 // Type III: 12 bytes, and 8 more if the last bit says so.
                 0x22eb => {
                     let header = bytes.array::<12>()?;
                     bytes.take(if header[11] & 1 != 0 { 8 } else { 0 })?;
-                    Some((Tunnel::Erspan, Form::Ethernet, bytes))
+                    Some((erspan(&header), Form::Ethernet, bytes))
                 }
                 // WCCP: version 2 puts 4 bytes before the packet, version 1 none.
                 0x883e => {
                     if bytes.rest().first()? >> 4 != 4 {
                         bytes.take(4)?;
                     }
-                    Some((Tunnel::Gre, Form::Ip, bytes))
+                    Some((Tunnel::new(TunnelKind::Gre, key), Form::Ip, bytes))
                 }
-                kind => Some((Tunnel::Gre, payload_form(kind), bytes)),
+                kind => Some((Tunnel::new(TunnelKind::Gre, key), payload_form(kind), bytes)),
             }
         }
         // Key (length and call id), sequence and acknowledgement as flagged.
@@ -158,16 +172,25 @@ fn gre(mut bytes: Bytes<'_>) -> Opened<'_> {
             if version & 0x80 != 0 {
                 bytes.take(4)?;
             }
-            (!bytes.is_empty()).then_some((Tunnel::Gre, Form::Ppp, bytes))
+            (!bytes.is_empty()).then_some((unnumbered(TunnelKind::Gre), Form::Ppp, bytes))
         }
         _ => None,
     }
 }
 
+/// The session: 10 bits in the third and fourth byte of the header of types II and III.
+fn erspan(header: &[u8]) -> Tunnel {
+    let session = match *header {
+        [_, _, high, low, ..] => u16::from_be_bytes([high, low]) & 0x3ff,
+        _ => 0,
+    };
+    Tunnel::new(TunnelKind::Erspan, u32::from(session))
+}
+
 /// RFC 3378: version 3 and 12 reserved bits, then Ethernet.
 fn etherip(mut bytes: Bytes<'_>) -> Opened<'_> {
     let header = bytes.u16()?;
-    (header == 0x3000).then_some((Tunnel::EtherIp, Form::Ethernet, bytes))
+    (header == 0x3000).then_some((unnumbered(TunnelKind::EtherIp), Form::Ethernet, bytes))
 }
 
 /// 3GPP TS 29.281 5.1: flags, message type, length, tunnel id; 4 more if any of E, S, PN is set,
@@ -187,7 +210,7 @@ fn gtp(mut bytes: Bytes<'_>) -> Opened<'_> {
         }
     }
     let first = bytes.rest().first()? >> 4;
-    matches!(first, 4 | 6).then_some((Tunnel::Gtp, Form::Ip, bytes))
+    matches!(first, 4 | 6).then_some((unnumbered(TunnelKind::Gtp), Form::Ip, bytes))
 }
 
 /// RFC 4380 5.1.1: optional authentication and origin indications, then IPv6.
@@ -202,7 +225,7 @@ fn teredo(mut bytes: Bytes<'_>) -> Opened<'_> {
     let header = bytes.rest().first_chunk::<40>()?;
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
     (header[0] >> 4 == 6 && length + 40 == bytes.rest().len()).then_some((
-        Tunnel::Teredo,
+        unnumbered(TunnelKind::Teredo),
         Form::Ip,
         bytes,
     ))

@@ -195,7 +195,7 @@ impl FlowTable {
     pub fn add_delta(&mut self, delta: &FlowDelta) -> Result<&Flow, TableFull> {
         let local = Endpoint::new(delta.local.0, delta.local.1);
         let remote = Endpoint::new(delta.remote.0, delta.remote.1);
-        let (key, local) = FlowKey::new(local, remote, Protocol(delta.protocol), None);
+        let (key, local) = FlowKey::new(local, remote, Protocol(delta.protocol), delta.tunnel);
         let seen_first = if delta.packets_out > 0 {
             local
         } else {
@@ -431,6 +431,7 @@ mod tests {
             first_ns: 7,
             last_ns: 9,
             ifindex: 1,
+            tunnel: None,
             opener: Some(Way::Out),
         };
         let flow = table.add_delta(&delta).unwrap();

@@ -8,7 +8,9 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use picket_wire::{Conversation, Cut, Net, Opened, Side};
 
-use crate::decode::{Protocol, tcp_flag};
+use super::counters::Tally;
+use super::tunnels::{id_of, kind_of};
+use crate::decode::{Protocol, Tunnel, tcp_flag};
 use crate::flow::{Direction, Flow, Side as End};
 use crate::limits::{CONVERSATIONS_FOLDED_MAX, CONVERSATIONS_PER_SUMMARY_MAX};
 
@@ -23,13 +25,20 @@ pub(crate) fn local_side(local: &[Net], client: IpAddr, server: IpAddr) -> Side 
     }
 }
 
-type Key = (IpAddr, IpAddr, u16, u8);
+type Key = (IpAddr, IpAddr, u16, u8, Option<Tunnel>);
 
 /// The conversations of one window, taking shape.
 #[derive(Default)]
 pub(crate) struct Conversations {
     folded: HashMap<Key, Folding, RandomState>,
-    cut: Cut,
+    left_out: LeftOut,
+}
+
+/// What found no room: a cut tells of packets of the wire, so those inside tunnels stand apart.
+#[derive(Debug, Default)]
+pub(crate) struct LeftOut {
+    pub(crate) cut: Cut,
+    pub(crate) inner: Tally,
 }
 
 struct Folding {
@@ -49,10 +58,17 @@ impl Conversations {
     /// Adds what a flow had in the window.
     pub(crate) fn add(&mut self, local: &[Net], flow: &Flow, hello: Option<&Hello>) {
         let one = of_flow(flow);
-        let key = (one.client, one.server, one.server_port, one.protocol);
+        let tunnel = flow.key.tunnel();
+        let key = (
+            one.client,
+            one.server,
+            one.server_port,
+            one.protocol,
+            tunnel,
+        );
         let full = self.folded.len() >= CONVERSATIONS_FOLDED_MAX;
         let folding = match self.folded.entry(key) {
-            Entry::Vacant(_) if full => return leave_out(&mut self.cut, &one),
+            Entry::Vacant(_) if full => return self.left_out.add(&one),
             Entry::Vacant(vacant) => {
                 let local = local_side(local, one.client, one.server);
                 let conversation = Conversation { local, ..one };
@@ -75,31 +91,42 @@ impl Conversations {
     }
 
     /// Cuts to what a summary may hold, puts the rest in order, and starts anew. The conversations
-    /// with most packets stay, ties going to those that began first.
-    pub(crate) fn take(&mut self) -> (Vec<Conversation>, Cut) {
-        let mut cut = std::mem::take(&mut self.cut);
+    /// with most packets stay, ties going to those that began first. With each, its tunnel.
+    pub(crate) fn take(&mut self) -> (Vec<(Option<Tunnel>, Conversation)>, LeftOut) {
+        let mut left_out = std::mem::take(&mut self.left_out);
         let folded = std::mem::take(&mut self.folded);
-        let mut all: Vec<Conversation> = folded
-            .into_values()
-            .map(|folding| folding.conversation)
+        let mut all: Vec<_> = folded
+            .into_iter()
+            .map(|((.., tunnel), folding)| (tunnel, folding.conversation))
             .collect();
-        let key = |c: &Conversation| (c.client, c.server, c.server_port, c.protocol);
+        let key = |(tunnel, c): &(Option<Tunnel>, Conversation)| -> Key {
+            (c.client, c.server, c.server_port, c.protocol, *tunnel)
+        };
         if all.len() > CONVERSATIONS_PER_SUMMARY_MAX {
-            all.sort_unstable_by_key(|c| {
-                (Reverse(c.packets_out + c.packets_in), c.first_ns, key(c))
+            all.sort_unstable_by_key(|one| {
+                let packets = one.1.packets_out + one.1.packets_in;
+                (Reverse(packets), one.1.first_ns, key(one))
             });
-            let left_out = all.drain(CONVERSATIONS_PER_SUMMARY_MAX..);
-            left_out.for_each(|one| leave_out(&mut cut, &one));
+            let rest = all.drain(CONVERSATIONS_PER_SUMMARY_MAX..);
+            rest.for_each(|(_, one)| left_out.add(&one));
         }
         all.sort_unstable_by_key(key);
-        (all, cut)
+        (all, left_out)
     }
 }
 
-fn leave_out(cut: &mut Cut, one: &Conversation) {
-    cut.conversations += 1;
-    cut.packets += one.packets_out + one.packets_in;
-    cut.bytes += one.bytes_out + one.bytes_in;
+impl LeftOut {
+    pub(crate) fn add(&mut self, one: &Conversation) {
+        let packets = one.packets_out + one.packets_in;
+        let bytes = one.bytes_out + one.bytes_in;
+        self.cut.conversations += 1;
+        if one.tunnel.is_some() {
+            self.inner.add(packets, bytes);
+        } else {
+            self.cut.packets += packets;
+            self.cut.bytes += bytes;
+        }
+    }
 }
 
 /// A conversation of one flow; which end is the host's own is left open.
@@ -156,6 +183,8 @@ fn of_flow(flow: &Flow) -> Conversation {
         dns_name: None,
         process: None,
         content: None,
+        tunnel: flow.key.tunnel().map(kind_of),
+        tunnel_id: flow.key.tunnel().and_then(id_of),
     }
 }
 

@@ -29,7 +29,7 @@ impl Tally {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    fn less(self, other: Self) -> Self {
+    pub(crate) fn less(self, other: Self) -> Self {
         Self {
             count: self.count.saturating_sub(other.count),
             bytes: self.bytes.saturating_sub(other.bytes),
@@ -63,12 +63,18 @@ impl Equation {
 /// The stage whose packets are counted by the kernel.
 pub(crate) const KERNEL: &str = "kernel";
 
+/// The stage whose packets were found inside tunnels.
+pub(crate) const INNER: &str = "inner";
+
+/// Stages whose packets and flows the kernel tells by different ways.
+const COUNTED_APART: [&str; 2] = [KERNEL, INNER];
+
 /// Counters by stage and reason. The keys come from closed sets, so there are never many.
 #[derive(Debug, Default)]
 pub struct Counters {
     since_start: BTreeMap<Key, Tally>,
     since_summary: BTreeMap<Key, Tally>,
-    unsettled_before: Tally,
+    unsettled_before: [Tally; COUNTED_APART.len()],
 }
 
 impl Counters {
@@ -119,7 +125,7 @@ impl Counters {
         for side in [sum.not_flow, sum.lost] {
             settled.add(side.count, side.bytes);
         }
-        if stage == KERNEL {
+        if COUNTED_APART.contains(&stage) {
             sum.unsettled = sum.seen.less(settled);
             // A flow may be read before the counter that saw its packets is.
             sum.seen.count = sum.seen.count.max(settled.count);
@@ -146,19 +152,23 @@ impl Counters {
 
     /// Moves what the kernel has seen and not told yet out of this summary's `seen`.
     fn settle(&mut self) {
-        let key = (KERNEL, "", "seen");
-        let unsettled = self.equation(KERNEL).unsettled;
-        if let Some(seen) = self.since_summary.get_mut(&key) {
-            seen.add(self.unsettled_before.count, self.unsettled_before.bytes);
-            *seen = seen.less(unsettled);
-        } else if self.unsettled_before != unsettled {
-            let before = self.unsettled_before;
-            self.since_summary.insert(key, before.less(unsettled));
-        }
-        self.unsettled_before = unsettled;
-        if unsettled != Tally::default() {
-            self.since_summary
-                .insert((KERNEL, "", "unsettled"), unsettled);
+        for (at, stage) in COUNTED_APART.into_iter().enumerate() {
+            let unsettled = self.equation(stage).unsettled;
+            let Some(before) = self.unsettled_before.get_mut(at) else {
+                continue;
+            };
+            let before = std::mem::replace(before, unsettled);
+            let key = (stage, "", "seen");
+            if let Some(seen) = self.since_summary.get_mut(&key) {
+                seen.add(before.count, before.bytes);
+                *seen = seen.less(unsettled);
+            } else if before != unsettled {
+                self.since_summary.insert(key, before.less(unsettled));
+            }
+            if unsettled != Tally::default() {
+                self.since_summary
+                    .insert((stage, "", "unsettled"), unsettled);
+            }
         }
     }
 }

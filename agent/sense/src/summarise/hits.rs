@@ -12,7 +12,8 @@ use picket_intel::{IndicatorSet, Match};
 use picket_wire::{Hit, HitKind, Net, Transport};
 
 use super::conversations::local_side;
-use crate::decode::{Endpoint, Protocol};
+use super::tunnels::{id_of, kind_of};
+use crate::decode::{Endpoint, Protocol, Tunnel};
 use crate::flow::FlowKey;
 use crate::limits::{HITS_PER_WINDOW_MAX, HITS_REMEMBERED_MAX};
 
@@ -23,11 +24,13 @@ pub(crate) struct Sighting {
     pub(crate) src: Endpoint,
     pub(crate) dst: Endpoint,
     pub(crate) protocol: Protocol,
+    /// The tunnel it was found in.
+    pub(crate) tunnel: Option<Tunnel>,
 }
 
 impl Sighting {
     fn flow(&self) -> FlowKey {
-        FlowKey::new(self.src, self.dst, self.protocol, None).0
+        FlowKey::new(self.src, self.dst, self.protocol, self.tunnel).0
     }
 }
 
@@ -41,7 +44,7 @@ pub(crate) struct Hits {
     /// Flows that have told of a server name.
     told_tls: HashMap<FlowKey, u64, RandomState>,
     /// Names asked for in this window.
-    told_names: HashSet<(IpAddr, IpAddr, Transport, String)>,
+    told_names: HashSet<(IpAddr, IpAddr, Option<Tunnel>, Transport, String)>,
     pending: Vec<Hit>,
     in_window: usize,
     cut: u64,
@@ -116,6 +119,7 @@ impl Hits {
         let told = (
             sighting.src.addr,
             sighting.dst.addr,
+            sighting.tunnel,
             transport,
             name.to_owned(),
         );
@@ -158,6 +162,8 @@ impl Hits {
             source_listed: false,
             name: None,
             process: None,
+            tunnel: at.tunnel.map(kind_of),
+            tunnel_id: at.tunnel.and_then(id_of),
         }
     }
 

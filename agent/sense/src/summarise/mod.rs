@@ -1,8 +1,19 @@
 //! Summarise: from flows, messages and counters to the summary of a window.
 //!
 //! [`Summariser`] takes what was decoded or counted and hands out a summary when it is told that a
-//! window is over; when that is, [`crate::sensor`] knows. Packets inside tunnels are counted under
-//! `inner` and not summarised: the host's own interfaces show the outer packets alone.
+//! window is over; when that is, [`crate::sensor`] knows.
+//!
+//! # Inside tunnels
+//!
+//! What is inside a tunnel is summarised like what is outside, marked with the tunnel, so that a
+//! capture of mirrored traffic (AWS sends it as VXLAN) gives the same findings as one made on the
+//! host itself. It is kept apart everywhere: a flow, a question, a name or a hit inside one tunnel
+//! has nothing to do with one inside another or outside, since private ranges repeat. Whose host an
+//! inner address is follows from the same list of local addresses; a mirror's hosts are not on it,
+//! so each end may be the resource.
+//!
+//! It counts under the stage `inner`, never under `decode` or `flow`, whose packets are those of the
+//! wire: an inner packet is a part of an outer one. So `inner` has a loss equation of its own.
 
 mod conversations;
 mod counters;
@@ -10,6 +21,7 @@ mod hits;
 mod names;
 mod questions;
 mod shrink;
+mod tunnels;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,8 +35,8 @@ use picket_wire::{Cut, Gap, Hit, Host, Net, Opened, Summary, Transport, Window};
 pub use counters::{Counters, Equation, Tally};
 pub use shrink::shrink;
 
-use conversations::{Conversations, Hello};
-use counters::KERNEL;
+use conversations::{Conversations, Hello, LeftOut};
+use counters::{INNER, KERNEL};
 use hits::{Hits, Met, Sighting};
 use names::Names;
 use questions::{Asked, Questions};
@@ -32,7 +44,7 @@ use questions::{Asked, Questions};
 use crate::decode::dns::{AnswerData, Message, Service};
 use crate::decode::tls::ClientHello;
 use crate::decode::{
-    Decoded, DecoderLosses, Endpoint, Event, Packet, Protocol, Record, Transport as Carrier,
+    Decoded, DecoderLosses, Endpoint, Event, Packet, Protocol, Record, Transport as Carrier, Tunnel,
 };
 use crate::flow::{FlowKey, FlowTable};
 use crate::input::{FlowDelta, KernelHit, StageCount, Way};
@@ -113,54 +125,59 @@ impl Summariser {
     /// Takes what the decoder found in a frame.
     pub(crate) fn on_event(&mut self, event: Event<'_>) {
         match event {
-            Event::Packet(packet) if packet.tunnel.is_none() => self.on_packet(packet),
+            Event::Packet(packet) => self.on_packet(packet),
             Event::NotFlow {
                 class,
-                tunnel: None,
+                tunnel,
                 wire_bytes,
-            } => {
-                let bytes = u64::from(wire_bytes);
-                self.frames.seen.add(1, bytes);
-                self.counters
-                    .add_class("decode", "not_flow_", class.name(), 1, bytes);
-            }
+            } => self.on_no_flow(tunnel, "not_flow_", class.name(), wire_bytes),
             Event::Lost {
                 reason,
-                tunnel: None,
+                tunnel,
                 wire_bytes,
-            } => {
-                let bytes = u64::from(wire_bytes);
-                self.frames.seen.add(1, bytes);
-                self.counters
-                    .add_class("decode", "lost_", reason.name(), 1, bytes);
-            }
-            Event::Packet(packet) => self.on_inner(packet.wire_bytes),
-            Event::NotFlow { wire_bytes, .. } | Event::Lost { wire_bytes, .. } => {
-                self.on_inner(wire_bytes);
-            }
+            } => self.on_no_flow(tunnel, "lost_", reason.name(), wire_bytes),
             Event::Record(record) => self.on_record(&record),
         }
     }
 
-    fn on_inner(&mut self, wire_bytes: u32) {
-        self.counters
-            .add("inner", "packets", 1, u64::from(wire_bytes));
+    fn on_no_flow(
+        &mut self,
+        tunnel: Option<Tunnel>,
+        prefix: &'static str,
+        name: &'static str,
+        wire_bytes: u32,
+    ) {
+        let bytes = u64::from(wire_bytes);
+        let stage = if tunnel.is_some() {
+            self.counters.add(INNER, "seen", 1, bytes);
+            INNER
+        } else {
+            self.frames.seen.add(1, bytes);
+            "decode"
+        };
+        self.counters.add_class(stage, prefix, name, 1, bytes);
     }
 
     fn on_packet(&mut self, packet: &Packet<'_>) {
         let wire_bytes = u64::from(packet.wire_bytes);
-        self.frames.seen.add(1, wire_bytes);
-        self.frames.flow.add(1, wire_bytes);
         let ip_bytes = u64::from(packet.ip_bytes);
-        self.frames.offered.add(1, ip_bytes);
+        if packet.tunnel.is_some() {
+            self.counters.add(INNER, "seen", 1, wire_bytes);
+        } else {
+            self.frames.seen.add(1, wire_bytes);
+            self.frames.flow.add(1, wire_bytes);
+            self.frames.offered.add(1, ip_bytes);
+        }
         let flows_before = self.flows.len();
         let recorded = self.flows.record(packet).is_ok();
         // In a full table whether it is new is not known, and a hit must not be missed.
         let new = !recorded || self.flows.len() > flows_before;
-        if recorded || self.make_room().record(packet).is_ok() {
-            self.frames.recorded.add(1, ip_bytes);
-        } else {
-            self.counters.add("flow", "lost_table_full", 1, ip_bytes);
+        let recorded = recorded || self.make_room().record(packet).is_ok();
+        match (recorded, packet.tunnel.is_some()) {
+            (true, false) => self.frames.recorded.add(1, ip_bytes),
+            (false, false) => self.counters.add("flow", "lost_table_full", 1, ip_bytes),
+            (true, true) => self.counters.add(INNER, "flow", 1, wire_bytes),
+            (false, true) => self.counters.add(INNER, "lost_table_full", 1, wire_bytes),
         }
         if new {
             let Packet {
@@ -168,6 +185,7 @@ impl Summariser {
                 src,
                 dst,
                 protocol,
+                tunnel,
                 ..
             } = *packet;
             self.hits.on_flow(&Sighting {
@@ -175,6 +193,7 @@ impl Summariser {
                 src,
                 dst,
                 protocol,
+                tunnel,
             });
         }
     }
@@ -183,13 +202,18 @@ impl Summariser {
     pub(crate) fn on_flow(&mut self, delta: &FlowDelta) {
         let packets = delta.packets_out.saturating_add(delta.packets_in);
         let bytes = delta.bytes_out.saturating_add(delta.bytes_in);
-        self.counters.add(KERNEL, "flow", packets, bytes);
-        self.frames.offered.add(packets, bytes);
+        let inner = delta.tunnel.is_some();
+        if !inner {
+            self.counters.add(KERNEL, "flow", packets, bytes);
+            self.frames.offered.add(packets, bytes);
+        }
         let recorded = self.flows.add_delta(delta).is_ok();
-        if recorded || self.make_room().add_delta(delta).is_ok() {
-            self.frames.recorded.add(packets, bytes);
-        } else {
-            self.counters.add("flow", "lost_table_full", packets, bytes);
+        let recorded = recorded || self.make_room().add_delta(delta).is_ok();
+        match (recorded, inner) {
+            (true, false) => self.frames.recorded.add(packets, bytes),
+            (false, false) => self.counters.add("flow", "lost_table_full", packets, bytes),
+            (true, true) => self.counters.add(INNER, "flow", packets, bytes),
+            (false, true) => self.counters.add(INNER, "lost_table_full", packets, bytes),
         }
     }
 
@@ -227,6 +251,7 @@ impl Summariser {
             src,
             dst,
             protocol,
+            tunnel: hit.tunnel,
         });
         self.counters.add(
             "hit",
@@ -248,9 +273,6 @@ impl Summariser {
 
     /// Takes a message.
     pub(crate) fn on_record(&mut self, record: &Record) {
-        if record.tunnel.is_some() {
-            return;
-        }
         match &record.message {
             Decoded::Dns(message) if message.service == Service::Dns => {
                 self.on_dns(record, message);
@@ -261,13 +283,15 @@ impl Summariser {
     }
 
     fn on_dns(&mut self, record: &Record, message: &Message) {
-        let reason = if message.response {
-            "responses"
-        } else {
-            "queries"
+        let tunnel = record.tunnel;
+        let (stage, reason) = match (tunnel.is_some(), message.response) {
+            (false, true) => ("dns", "responses"),
+            (false, false) => ("dns", "queries"),
+            (true, true) => (INNER, "dns_responses"),
+            (true, false) => (INNER, "dns_queries"),
         };
         self.counters
-            .add("dns", reason, 1, u64::from(message.bytes));
+            .add(stage, reason, 1, u64::from(message.bytes));
         if message.fault.is_some() {
             self.counters.add("dns", "faulty", 1, 0);
         }
@@ -286,6 +310,7 @@ impl Summariser {
             client: client.addr,
             resolver: resolver.addr,
             transport,
+            tunnel,
             message,
         });
         let Some(name) = message.qname() else { return };
@@ -295,6 +320,7 @@ impl Summariser {
             src: client,
             dst: resolver,
             protocol,
+            tunnel,
         };
         self.hits.on_question(&sighting, transport, &name);
         for answer in &message.answers {
@@ -305,7 +331,7 @@ impl Summariser {
             };
             if !self
                 .names
-                .learn((client.addr, address), &name, answer.ttl, ts_ns)
+                .learn((client.addr, address, tunnel), &name, answer.ttl, ts_ns)
             {
                 self.counters.add("names", "lost_full", 1, 0);
             }
@@ -313,13 +339,25 @@ impl Summariser {
     }
 
     fn on_hello(&mut self, record: &Record, hello: &ClientHello) {
-        let (reason, protocol) = match record.transport {
-            Carrier::Tcp => ("client_hellos", Protocol::TCP),
-            Carrier::Quic | Carrier::Udp => ("client_hellos_quic", Protocol::UDP),
+        let (protocol, reason, inner_reason) = match record.transport {
+            Carrier::Tcp => (Protocol::TCP, "client_hellos", "tls_client_hellos"),
+            Carrier::Quic | Carrier::Udp => (
+                Protocol::UDP,
+                "client_hellos_quic",
+                "tls_client_hellos_quic",
+            ),
         };
-        self.counters.add("tls", reason, 1, 0);
+        if record.tunnel.is_some() {
+            self.counters.add(INNER, inner_reason, 1, 0);
+        } else {
+            self.counters.add("tls", reason, 1, 0);
+        }
         let Record {
-            ts_ns, src, dst, ..
+            ts_ns,
+            src,
+            dst,
+            tunnel,
+            ..
         } = *record;
         let name = hello.sni.as_ref().map(|name| {
             // A client that resolves the full name with its final dot may send it along (RFC 6066
@@ -336,11 +374,12 @@ impl Summariser {
                     src,
                     dst,
                     protocol,
+                    tunnel,
                 },
                 name,
             );
         }
-        let (flow, _) = FlowKey::new(src, dst, protocol, None);
+        let (flow, _) = FlowKey::new(src, dst, protocol, tunnel);
         if self.hellos.len() >= HELLOS_MAX && !self.hellos.contains_key(&flow) {
             self.counters.add("tls", "lost_full", 1, 0);
             return;
@@ -424,19 +463,25 @@ impl Summariser {
         self.fold(if crowded { u64::MAX } else { keep_from_ns });
         self.hellos
             .retain(|key, hello| hello.ts_ns >= keep_from_ns || self.flows.find(key).is_some());
-        let (mut conversations, mut cut) = self.conversations.take();
+        let (mut conversations, left_out) = self.conversations.take();
+        let LeftOut { mut cut, inner } = left_out;
+        if inner != Tally::default() {
+            self.counters.add(INNER, "cut", inner.count, inner.bytes);
+        }
         let asked = self.questions.asked_over_udp();
-        for one in &mut conversations {
+        for (tunnel, one) in &mut conversations {
             let dns = one.server_port == DNS_PORT && one.protocol == Protocol::UDP.0;
-            if dns && asked.contains(&(one.client, one.server)) {
+            if dns && asked.contains(&(one.client, one.server, *tunnel)) {
                 // The kernel knows no questions; the copies of them do.
                 one.opened = Opened::Seen;
             }
-            let name = self
-                .names
-                .find((one.client, one.server), (one.first_ns, one.last_ns));
+            let name = self.names.find(
+                (one.client, one.server, *tunnel),
+                (one.first_ns, one.last_ns),
+            );
             one.dns_name = name.map(|name| name.to_string());
         }
+        let conversations = conversations.into_iter().map(|(_, one)| one).collect();
         self.names.expire(window.start_ns);
         let (questions, questions_cut) = self.questions.take();
         cut.questions = questions_cut;

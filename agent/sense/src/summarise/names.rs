@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use crate::decode::Tunnel;
 use crate::limits::{NAME_KEEP_NS, NAME_KEEP_NS_MAX, NAMES_MAX};
 
 /// How far a flow's stamp may lie before the time of a copy that passed earlier: the kernel stamps
@@ -18,10 +19,13 @@ struct Known {
     until_ns: u64,
 }
 
-/// Names by (who asked, address answered), bounded.
+/// Who asked, the address answered, and the tunnel both are in.
+type Key = (IpAddr, IpAddr, Option<Tunnel>);
+
+/// Names by who asked and what was answered, bounded.
 #[derive(Default)]
 pub(crate) struct Names {
-    known: HashMap<(IpAddr, IpAddr), Known, RandomState>,
+    known: HashMap<Key, Known, RandomState>,
 }
 
 impl Names {
@@ -29,12 +33,12 @@ impl Names {
     /// seconds. Returns whether there was room.
     pub(crate) fn learn(
         &mut self,
-        (client, address): (IpAddr, IpAddr),
+        (client, address, tunnel): Key,
         name: &Arc<str>,
         ttl_s: u32,
         now_ns: u64,
     ) -> bool {
-        let key = (client, address.to_canonical());
+        let key = (client, address.to_canonical(), tunnel);
         if self.known.len() >= NAMES_MAX && !self.known.contains_key(&key) {
             return false;
         }
@@ -53,12 +57,8 @@ impl Names {
 
     /// The name that led `client` to `address` in a conversation with packets from `first_ns` to
     /// `last_ns`. A name in use is kept on.
-    pub(crate) fn find(
-        &mut self,
-        (client, address): (IpAddr, IpAddr),
-        (first_ns, last_ns): (u64, u64),
-    ) -> Option<Arc<str>> {
-        let known = self.known.get_mut(&(client, address))?;
+    pub(crate) fn find(&mut self, key: Key, (first_ns, last_ns): (u64, u64)) -> Option<Arc<str>> {
+        let known = self.known.get_mut(&key)?;
         let after_answer = last_ns.saturating_add(STAMP_COARSE_NS) >= known.from_ns;
         if known.until_ns < first_ns || !after_answer {
             return None;
@@ -87,8 +87,8 @@ mod tests {
     fn a_name_holds_for_its_client_and_its_time() {
         let mut names = Names::default();
         let name: Arc<str> = "a.example".into();
-        assert!(names.learn((ip(1), ip(9)), &name, 3600, 100 * S));
-        let mut find = |client, at| names.find((ip(client), ip(9)), (at, at)).is_some();
+        assert!(names.learn((ip(1), ip(9), None), &name, 3600, 100 * S));
+        let mut find = |client, at| names.find((ip(client), ip(9), None), (at, at)).is_some();
         assert!(find(1, 101 * S), "soon after");
         assert!(!find(2, 101 * S), "another client did not ask");
         assert!(!find(1, 99 * S), "it was not known before");
@@ -104,8 +104,12 @@ mod tests {
     #[test]
     fn a_short_time_is_stretched_and_the_expired_go() {
         let mut names = Names::default();
-        names.learn((ip(1), ip(9)), &"a.example".into(), 0, 100 * S);
-        assert!(names.find((ip(1), ip(9)), (130 * S, 130 * S)).is_some());
+        names.learn((ip(1), ip(9), None), &"a.example".into(), 0, 100 * S);
+        assert!(
+            names
+                .find((ip(1), ip(9), None), (130 * S, 130 * S))
+                .is_some()
+        );
         names.expire(99_999 * S);
         assert!(names.known.is_empty());
     }
@@ -115,11 +119,11 @@ mod tests {
         let mut names = Names::default();
         let name: Arc<str> = "a.example".into();
         for at in 0..NAMES_MAX as u32 {
-            assert!(names.learn((ip(1), IpAddr::from(at.to_be_bytes())), &name, 60, S));
+            assert!(names.learn((ip(1), IpAddr::from(at.to_be_bytes()), None), &name, 60, S));
         }
-        assert!(!names.learn((ip(1), ip(9)), &name, 60, S));
+        assert!(!names.learn((ip(1), ip(9), None), &name, 60, S));
         assert!(
-            names.learn((ip(1), IpAddr::from([0, 0, 0, 1])), &name, 60, S),
+            names.learn((ip(1), IpAddr::from([0, 0, 0, 1]), None), &name, 60, S),
             "a known one"
         );
     }

@@ -6,6 +6,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_wire::{Answer, Question, Transport};
 
+use super::tunnels::{id_of, kind_of};
+use crate::decode::Tunnel;
 use crate::decode::dns::{AnswerData, Message, Name};
 use crate::limits::{
     ANSWER_CHARS_MAX, QUESTION_GROUPS_MAX, QUESTION_TEXT_BYTES_MAX, QUESTIONS_PER_SUMMARY_MAX,
@@ -19,6 +21,7 @@ struct Key {
     client: IpAddr,
     resolver: IpAddr,
     transport: Transport,
+    tunnel: Option<Tunnel>,
     name: Name,
     qtype: u16,
 }
@@ -29,6 +32,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) client: IpAddr,
     pub(crate) resolver: IpAddr,
     pub(crate) transport: Transport,
+    pub(crate) tunnel: Option<Tunnel>,
     pub(crate) message: &'a Message,
 }
 
@@ -51,6 +55,7 @@ impl Questions {
             client: asked.client,
             resolver: asked.resolver,
             transport: asked.transport,
+            tunnel: asked.tunnel,
             name: question.name.clone(),
             qtype: question.kind.0,
         };
@@ -95,13 +100,16 @@ impl Questions {
         }
     }
 
-    /// Whether a question of `client` to `resolver` over UDP was seen in the window.
-    pub(crate) fn asked_over_udp(&self) -> hashbrown::HashSet<(IpAddr, IpAddr), RandomState> {
+    /// Clients and resolvers, with the tunnel they are in, between whom a question over UDP was seen
+    /// in the window.
+    pub(crate) fn asked_over_udp(
+        &self,
+    ) -> hashbrown::HashSet<(IpAddr, IpAddr, Option<Tunnel>), RandomState> {
         let udp = self
             .groups
-            .values()
-            .filter(|q| q.transport == Transport::Udp && q.asked > 0);
-        udp.map(|question| (question.client, question.resolver))
+            .iter()
+            .filter(|(_, q)| q.transport == Transport::Udp && q.asked > 0);
+        udp.map(|(key, _)| (key.client, key.resolver, key.tunnel))
             .collect()
     }
 
@@ -111,7 +119,10 @@ impl Questions {
         let mut all: Vec<Question> = self.groups.drain().map(|(_, question)| question).collect();
         let mut cut = std::mem::take(&mut self.turned_away);
         self.text_bytes = 0;
-        let place = |q: &Question| (q.client, q.resolver, q.transport, q.qtype);
+        let place = |q: &Question| {
+            let tunnel = (q.tunnel, q.tunnel_id);
+            (q.client, q.resolver, q.transport, q.qtype, tunnel)
+        };
         if all.len() > QUESTIONS_PER_SUMMARY_MAX {
             cut += (all.len() - QUESTIONS_PER_SUMMARY_MAX) as u64;
             all.sort_unstable_by(|a, b| {
@@ -153,6 +164,8 @@ fn new_group(key: &Key, ts_ns: u64) -> Question {
         truncated: 0,
         edns_bytes: None,
         latency: None,
+        tunnel: key.tunnel.map(kind_of),
+        tunnel_id: key.tunnel.and_then(id_of),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Makes a summary smaller that would not fit its envelope: hostile traffic can fill each field
 //! with what compresses least. What goes is counted in the summary's `cut`.
 
-use picket_wire::Summary;
+use picket_wire::{Conversation, Counter, Summary};
+
+use super::counters::{INNER, Tally};
 
 /// Takes away about half of what a summary holds: answers first, then the rarer half of its
 /// questions, conversations and hits. Returns whether there was anything to take.
@@ -28,23 +30,62 @@ pub fn shrink(summary: &mut Summary) -> bool {
     keep_most(&mut summary.questions, questions, |q| {
         u64::from(q.asked) + u64::from(q.answered)
     });
-    let packets = |c: &picket_wire::Conversation| c.packets_out + c.packets_in;
-    let bytes = |c: &picket_wire::Conversation| c.bytes_out + c.bytes_in;
-    let all = |summary: &Summary| -> (u64, u64) {
-        let told = summary.conversations.iter();
-        told.fold((0, 0), |sum, one| {
-            (sum.0 + packets(one), sum.1 + bytes(one))
-        })
-    };
-    let before = all(summary);
+    let before = told(summary);
     summary.cut.conversations += (summary.conversations.len() - conversations) as u64;
     keep_most(&mut summary.conversations, conversations, packets);
-    let after = all(summary);
-    summary.cut.packets += before.0 - after.0;
-    summary.cut.bytes += before.1 - after.1;
+    let after = told(summary);
+    summary.cut.packets += before.outer.count - after.outer.count;
+    summary.cut.bytes += before.outer.bytes - after.outer.bytes;
+    cut_inner(summary, before.inner.less(after.inner));
     summary.cut.hits += (summary.hits.len() - hits) as u64;
     summary.hits.truncate(hits);
     true
+}
+
+/// What the conversations of a summary tell of, those inside tunnels apart.
+#[derive(Default)]
+struct Told {
+    outer: Tally,
+    inner: Tally,
+}
+
+fn told(summary: &Summary) -> Told {
+    let mut told = Told::default();
+    for one in &summary.conversations {
+        let side = if one.tunnel.is_some() {
+            &mut told.inner
+        } else {
+            &mut told.outer
+        };
+        side.add(packets(one), one.bytes_out + one.bytes_in);
+    }
+    told
+}
+
+const fn packets(one: &Conversation) -> u64 {
+    one.packets_out + one.packets_in
+}
+
+/// Counts packets inside tunnels that are told no more.
+fn cut_inner(summary: &mut Summary, cut: Tally) {
+    if cut == Tally::default() {
+        return;
+    }
+    let counters = &mut summary.counters;
+    let known = counters
+        .iter_mut()
+        .find(|counter| counter.stage == INNER && counter.reason == "cut");
+    if let Some(counter) = known {
+        counter.count += cut.count;
+        counter.bytes += cut.bytes;
+        return;
+    }
+    counters.push(Counter {
+        stage: INNER.to_owned(),
+        reason: "cut".to_owned(),
+        count: cut.count,
+        bytes: cut.bytes,
+    });
 }
 
 /// Keeps the `count` items of most weight, in the order they had.

@@ -146,6 +146,7 @@ fn difference(
         first_ns: clock.epoch_ns(first_ns),
         last_ns: clock.epoch_ns(slot.last_ns.max(first_ns)),
         ifindex: slot.ifindex,
+        tunnel: None,
     })
 }
 

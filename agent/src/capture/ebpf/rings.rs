@@ -186,6 +186,7 @@ fn kernel_hit(record: &HitRecord, clock: Clock) -> KernelHit {
         way: way(u32::from(record.way)),
         set_version: record.set_version,
         ifindex: record.ifindex,
+        tunnel: None,
     }
 }
 
@@ -199,5 +200,6 @@ fn packet_copy(record: &[u8], clock: Clock) -> Option<PacketCopy<'_>> {
         wire_bytes: header.wire_bytes,
         way: way(header.way),
         ifindex: header.ifindex,
+        tunnel: None,
     })
 }
