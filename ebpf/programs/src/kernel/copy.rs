@@ -1,4 +1,5 @@
-//! Copies of packets that are worth decoding: DNS, and the first payload packets of TCP flows.
+//! Copies of packets that are worth decoding: DNS, the first payload packets of TCP flows, and
+//! those that a client sends to the port of QUIC.
 
 use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ringbuf_output, bpf_skb_load_bytes};
@@ -11,18 +12,22 @@ use super::{Passage, wake_flag};
 use crate::parse::{Packet, protocol};
 use crate::wake;
 
-/// Payload packets copied of each TCP flow and direction: a ClientHello split in three, or a
-/// banner, a command and their answers. Chosen by hand.
+/// Payload packets copied of each flow and direction: a ClientHello split in three, or a banner, a
+/// command and their answers. Chosen by hand.
 const FIRST_PAYLOADS: u8 = 4;
 
 const DNS_PORT: u16 = 53;
+const QUIC_PORT: u16 = 443;
 
-/// Whether this is one of the first payload packets of a TCP flow in its direction. Counts it:
+/// Whether this is one of the first payload packets of a flow in its direction, over TCP or to
+/// the port of QUIC: what a QUIC server says is encrypted under keys we cannot have. Counts it:
 /// an offer that finds the ring full is not repeated with later packets, which would only make
 /// the ring fuller.
 #[inline(always)]
 pub(super) fn is_first_payload(slot: &mut FlowSlot, way: Way, packet: &Packet) -> bool {
-    if packet.protocol != protocol::TCP || packet.payload_bytes() == 0 {
+    let worth = packet.protocol == protocol::TCP
+        || (packet.protocol == protocol::UDP && packet.destination_port == QUIC_PORT);
+    if !worth || packet.payload_bytes() == 0 {
         return false;
     }
     let offered = match way {
