@@ -50,6 +50,10 @@ impl Identity {
     pub fn load_or_create(file: &Path) -> anyhow::Result<Self> {
         if !file.exists() {
             create(file).with_context(|| format!("create key {}", file.display()))?;
+            let made = Self::load(file)?;
+            let (agent_id, public_key) = (made.agent(), made.public_key_hex());
+            tracing::info!(%agent_id, public_key, "key made; the collector must be told of it");
+            return Ok(made);
         }
         Self::load(file)
     }

@@ -63,9 +63,6 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let collector = Collector::new(&url, &config.ca_files)?;
     let feeds = load_feeds(config)?;
     let (state, before) = StateFile::begin(&config.state_dir, boot);
-    state
-        .write()
-        .with_context(|| format!("write to {}", config.state_dir.display()))?;
     let shared = Shared::new(Spool::open(&config.spool_dir(), config.spool)?);
     let runtime = runtime()?;
     let socket = {
@@ -77,6 +74,10 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let plan = plan(config, before, &feeds);
     let (summaries, kept) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan, summaries, Arc::clone(&shared.tallies))?;
+    // Not before: a start that fails is no run that was killed.
+    state
+        .write()
+        .with_context(|| format!("write to {}", config.state_dir.display()))?;
     let sealer = Sealer::new(agent, boot, identity);
     let outbox = Outbox {
         sealer,

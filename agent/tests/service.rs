@@ -362,6 +362,31 @@ fn a_bad_configuration_is_named() {
     assert_eq!(run(&["run"]).status.code(), Some(2));
 }
 
+/// A start that fails is no run that was killed: the first that succeeds tells of no gap.
+#[test]
+fn a_start_that_fails_leaves_its_key_and_no_gap() {
+    let authority = Authority::new();
+    let collector = Collector::start(&authority, "127.0.0.1:0", None);
+    let service = Service::new("pk-nowhere", &collector, &authority);
+    fs::remove_file(service.path("agent.key")).unwrap();
+    let mut command = service.command("run");
+    let config = fs::read_to_string(service.path("agent.toml")).unwrap();
+    fs::write(
+        service.path("agent.toml"),
+        format!("default_route = false\n{config}"),
+    )
+    .unwrap();
+    let output = command.env("NO_COLOR", "1").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("key made") && told.contains("public_key="),
+        "{told}"
+    );
+    assert!(service.path("agent.key").exists());
+    assert!(!service.path("state/state.json").exists());
+}
+
 #[test]
 fn nobody_to_ask_is_said() {
     let output = run(&["status", "--socket", "/nonexistent/agent.sock"]);

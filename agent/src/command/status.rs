@@ -106,9 +106,9 @@ fn shown(status: &Status) -> String {
     let last = match ship.last_ack_s {
         Some(at) => {
             let ago = (crate::watch::now_ns() / 1_000_000_000).saturating_sub(at);
-            format!("last answer {ago} s ago")
+            format!("last took one {ago} s ago")
         }
-        None => "no answer yet".to_owned(),
+        None => "took none yet".to_owned(),
     };
     let refused: u64 = ship.refused.values().sum();
     lines.push((

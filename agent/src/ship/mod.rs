@@ -147,10 +147,12 @@ impl Shipper {
     }
 
     async fn ship(&self, batch: &[Waiting]) -> Outcome {
-        let envelopes: Vec<_> = batch
+        let mut envelopes: Vec<_> = batch
             .iter()
             .map(|waiting| waiting.envelope.clone())
             .collect();
+        // What goes together goes in order, so that the collector sees no gap where none is.
+        envelopes.sort_by_key(|envelope| envelope.sequence);
         match self.collector.post(&envelopes).await {
             Ok(verdicts) => self.apply(batch, &verdicts),
             Err(PostError::Busy { pause }) => {

@@ -109,7 +109,7 @@ impl Page {
 
     /// Adds a line of a name and a value.
     fn field(&mut self, name: &str, value: &str) {
-        let _ = writeln!(self.0, "  {name:<12}{}", clean(value));
+        let _ = writeln!(self.0, "  {name:<11} {}", clean(value));
     }
 
     /// Adds a line if there is a value.
