@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 
-use crate::capture::ladder::Wanted;
+use crate::capture::ladder::CaptureConfig;
 use crate::command::BadConfig;
 use crate::ship::collector::envelopes_url;
 use crate::spool::SpoolConfig;
@@ -47,14 +47,6 @@ pub struct Config {
     pub socket: PathBuf,
     /// Envelopes that wait for the collector.
     pub spool: SpoolConfig,
-}
-
-/// How to capture.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CaptureConfig {
-    /// The rung of the ladder.
-    pub rung: Wanted,
 }
 
 /// Who this host is.
@@ -139,6 +131,7 @@ impl Config {
         if !self.default_route && self.interfaces.is_empty() {
             return Err(bad("interfaces", "names none, and default_route is off"));
         }
+        self.capture.check()?;
         self.spool.check()
     }
 
@@ -267,6 +260,7 @@ mod tests {
         check("[spool]\nbytes_max = 1\nage = 2", "spool.age");
         check("[spool]\nbytes_max = 1", "spool.bytes_max");
         check("[capture]\nrung = 'xdp'", "capture.rung");
+        check("[capture]\ncpu_percent = 0", "capture.cpu_percent");
         check(
             "window_s = 1\n[identity]\naccount = '12'",
             "identity.account",

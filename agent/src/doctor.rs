@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::capture::ebpf::{Check, probe};
+use crate::capture::ebpf::Check;
+use crate::capture::ladder::{foresee, probe};
 use crate::config::Config;
 use crate::feeds::Feeds;
 use crate::identity::Identity;
@@ -40,6 +41,7 @@ pub fn examine(config: Option<&Path>) -> Vec<Check> {
             return checks;
         }
     };
+    checks.push(foresee(config.capture.rung, &checks));
     checks.push(shipping(&config));
     checks.push(key(&config));
     checks.push(state_dir(&config));

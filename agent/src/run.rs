@@ -207,7 +207,7 @@ fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> Plan {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..Host::default()
         },
-        rung: config.capture.rung,
+        capture: config.capture.clone(),
         options: Options {
             interfaces: config.interfaces.clone(),
             default_route: config.default_route,

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::capture::addresses;
 use crate::capture::ebpf::Options;
-use crate::capture::ladder::{self, Wanted};
+use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching};
 use crate::outbox::Tallies;
 
@@ -37,8 +37,8 @@ pub const COMMANDS_WAITING_MAX: usize = 8;
 pub struct Plan {
     /// Who speaks. `capture` and `local` are filled in.
     pub host: Host,
-    /// The rung of the ladder to capture on.
-    pub rung: Wanted,
+    /// How to capture.
+    pub capture: CaptureConfig,
     /// What to capture.
     pub options: Options,
     /// Length of a window.
@@ -178,7 +178,7 @@ impl Watch {
         summaries: mpsc::Sender<Summary>,
         tallies: Arc<Tallies>,
     ) -> anyhow::Result<Self> {
-        let capture = ladder::open(plan.rung, &plan.options).context("capture")?;
+        let capture = ladder::open(&plan.capture, &plan.options).context("capture")?;
         let to_ns = now_ns();
         let local = addresses::of_host().context("read the host's addresses")?;
         let capture_rung = capture.rung().to_owned();
@@ -333,6 +333,7 @@ fn feed(sensor: &mut Sensor, event: Event<'_>) {
         Event::Hit(hit) => sensor.on_kernel_hit(&hit),
         Event::Flow(delta) => sensor.on_flow(&delta),
         Event::Copy(copy) => sensor.on_copy(&copy),
+        Event::Frame(live) => sensor.on_live_frame(&live),
     }
 }
 

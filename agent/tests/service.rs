@@ -331,6 +331,108 @@ fn without_a_collector_hits_are_lines() {
     });
 }
 
+/// The agent with only these capabilities, as a container or a unit may leave it.
+fn confined(service: &Service, capabilities: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .arg(format!("--bounding-set={capabilities}"))
+        .arg(env!("CARGO_BIN_EXE_picket-agent"))
+        .args(["run", "--config"])
+        .arg(service.path("agent.toml"));
+    command
+}
+
+#[test]
+fn without_kernel_programs_packet_sockets_take_over() {
+    in_namespace(|| {
+        let authority = Authority::new();
+        let key = Signer::from_seed(&SEED).public_key();
+        let collector = Collector::start(&authority, "127.0.0.1:0", Some(key));
+        let peer = Peer::connect("pk-f0", "pk-f1");
+        let service = Service::new("pk-f0", &collector, &authority);
+        service.list("c2-ips.txt", &format!("{THEIRS}:4444\n"));
+        let log = service.path("log");
+        let child = confined(&service, "-all,+net_raw,+dac_override")
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut running = Running(child);
+        let status = service.wait_for("a status", |_| true);
+        assert_eq!(status["rung"], "afpacket");
+        let told = fs::read_to_string(&log).unwrap();
+        let why = told.lines().find(|line| line.contains("lower rung"));
+        assert!(why.unwrap().contains("kernel programs: "), "{told}");
+
+        let mut took = Vec::new();
+        for n in 1..=10 {
+            let begin = Instant::now();
+            send(
+                &socket(OURS),
+                format!("{THEIRS}:4444").parse().unwrap(),
+                10,
+                1,
+            );
+            let all = collector.wait_for("a hit", |all| hits(all).len() == n);
+            let arrived = all.iter().rfind(|one| one.summary.immediate).unwrap().at;
+            took.push(arrived.duration_since(begin));
+        }
+        took.sort();
+        println!(
+            "packet to collector: median {:?}, longest {:?}",
+            took[5], took[9]
+        );
+        send(
+            &socket(OURS),
+            format!("{THEIRS}:53").parse().unwrap(),
+            10,
+            100,
+        );
+        let status = service.wait_for("packets", |status| {
+            status["packets"]["flow"].as_u64() >= Some(110)
+        });
+        assert_eq!(status["packets"]["equation_holds"], true, "{status}");
+        running.signal(Signal::TERM);
+        assert_eq!(running.0.wait().unwrap().code(), Some(0));
+        let all = collector.accepted();
+        assert!(all.iter().all(|one| one.summary.host.capture == "afpacket"));
+        assert_eq!(
+            counted(&all, &["seen"]),
+            counted(&all, &["flow", "not_flow_", "lost_"])
+        );
+        drop(peer);
+    });
+}
+
+#[test]
+fn a_refusal_names_what_each_rung_lacks() {
+    in_namespace(|| {
+        let authority = Authority::new();
+        let collector = Collector::start(&authority, "127.0.0.1:0", None);
+        let peer = Peer::connect("pk-r0", "pk-r1");
+        let service = Service::new("pk-r0", &collector, &authority);
+        let check = |rung: &str, code: i32, says: &[&str], not: &[&str]| {
+            let mut file = fs::File::options()
+                .append(true)
+                .open(service.path("agent.toml"))
+                .unwrap();
+            let before = file.metadata().unwrap().len();
+            writeln!(file, "[capture]\nrung = '{rung}'").unwrap();
+            let output = confined(&service, "-all,+dac_override").output().unwrap();
+            file.set_len(before).unwrap();
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(code), "{told}");
+            assert!(says.iter().all(|word| told.contains(word)), "{told}");
+            assert!(!not.iter().any(|word| told.contains(word)), "{told}");
+        };
+        let programs = "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN";
+        check("auto", 1, &[programs, "CAP_NET_RAW"], &[]);
+        check("tcx", 1, &[programs], &["CAP_NET_RAW"]);
+        check("afpacket", 1, &["CAP_NET_RAW"], &["CAP_BPF"]);
+        check("xdp", 78, &["capture.rung"], &[]);
+        drop(peer);
+    });
+}
+
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_picket-agent"));
     command.args(arguments).output().unwrap()

@@ -30,6 +30,19 @@ pub struct Frame<'a> {
     pub data: &'a [u8],
 }
 
+/// A frame of a packet socket: one that passed an interface of this host.
+///
+/// It counts under the stage `kernel`, as what kernel programs count does, so that a summary says
+/// the same whatever captured it.
+#[derive(Debug, Clone, Copy)]
+pub struct LiveFrame<'a> {
+    /// The frame, maybe a packet that the interface cuts into segments later (GSO) or that it put
+    /// together from some (GRO).
+    pub frame: Frame<'a>,
+    /// Bytes above the transport header in each of those segments; 0 when it is one packet.
+    pub segment_bytes: u16,
+}
+
 /// The packets of one flow that the kernel counted since it last told us, or a whole flow.
 ///
 /// `local` is the source of what left an interface and the destination of what entered one.

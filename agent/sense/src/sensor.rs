@@ -21,9 +21,9 @@ use picket_intel::IndicatorSet;
 use picket_wire::{Gap, Health, Host, Net, Summary, Window};
 
 use crate::decode::Decoder;
-use crate::input::{FlowDelta, Frame, KernelHit, PacketCopy, StageCount};
+use crate::input::{FlowDelta, Frame, KernelHit, LiveFrame, PacketCopy, StageCount};
 use crate::limits::{OUTPUTS_MAX, SENSOR_FLOWS_MAX};
-use crate::summarise::{Counters, Keep, Summariser};
+use crate::summarise::{Counters, Keep, Origin, Summariser};
 
 /// What moves time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +113,18 @@ impl Sensor {
         self.begin(frame.ts_ns);
         let summariser = &mut self.summariser;
         self.decoder
-            .on_frame(frame, &mut |event| summariser.on_event(event));
+            .on_frame(frame, &mut |event| summariser.on_event(event, Origin::File));
+    }
+
+    /// Takes a frame of a packet socket: counts it in place of the kernel, and decodes it.
+    pub fn on_live_frame(&mut self, live: &LiveFrame<'_>) {
+        self.begin(live.frame.ts_ns);
+        let summariser = &mut self.summariser;
+        let origin = Origin::Socket {
+            segment_bytes: live.segment_bytes,
+        };
+        self.decoder
+            .on_frame(&live.frame, &mut |event| summariser.on_event(event, origin));
     }
 
     /// Takes what the kernel counted of a flow.
@@ -127,7 +138,7 @@ impl Sensor {
         self.begin(copy.ts_ns);
         let summariser = &mut self.summariser;
         self.decoder
-            .on_copy(copy, &mut |event| summariser.on_event(event));
+            .on_copy(copy, &mut |event| summariser.on_event(event, Origin::File));
     }
 
     /// Takes a match of the kernel's tables; it is a hit if the indicator set confirms it.

@@ -2,13 +2,16 @@
 //! above it lacked is said, and never tried again until the next start.
 //!
 //! ```text
-//! tcx ─→ clsact ─→ (refusal, with what each rung lacks)
+//! tcx ─→ clsact ─→ afpacket ─→ refusal, with what each rung lacks
 //! ```
 
 use serde::Deserialize;
 
-use super::ebpf::{CaptureError, EbpfCapture, Options, Rung};
+use super::ebpf::{self, CaptureError, Check, EbpfCapture, Options, Rung};
 use super::live::Live;
+use super::packet::{self, PacketCapture};
+use crate::command::BadConfig;
+use crate::config::bad;
 
 /// The rung that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -21,23 +24,71 @@ pub enum Wanted {
     Tcx,
     /// Kernel programs as filters on clsact.
     Clsact,
+    /// Packet sockets.
+    Afpacket,
 }
+
+/// How to capture.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaptureConfig {
+    /// The rung of the ladder.
+    pub rung: Wanted,
+    /// Share of one processor that packet sockets may take, percent. Kernel programs do not ask.
+    pub cpu_percent: u8,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Self {
+            rung: Wanted::Auto,
+            cpu_percent: packet::Sizes::default().cpu_percent,
+        }
+    }
+}
+
+impl CaptureConfig {
+    /// Checks what the parser cannot.
+    ///
+    /// # Errors
+    /// The key that is out of bounds.
+    pub(crate) fn check(&self) -> Result<(), BadConfig> {
+        match self.cpu_percent {
+            1..=100 => Ok(()),
+            _ => Err(bad("capture.cpu_percent", "a share is 1 to 100 percent")),
+        }
+    }
+}
+
+/// Opens a rung.
+type Open = fn(&CaptureConfig, &Options) -> Result<Box<dyn Live>, CaptureError>;
 
 /// What the ladder steps on.
 struct Step {
     name: &'static str,
     /// Which wishes it answers.
     answers: &'static [Wanted],
-    open: fn(Wanted, &Options) -> Result<Box<dyn Live>, CaptureError>,
+    open: Open,
+    /// What this process lacks for it, where that can be said.
+    lacks: fn() -> Option<String>,
 }
 
 /// The rungs, best first. tcx and clsact are one step: the programs are the same, and which of
 /// the two the kernel has is asked once they are loaded.
-const STEPS: &[Step] = &[Step {
-    name: "kernel programs",
-    answers: &[Wanted::Auto, Wanted::Tcx, Wanted::Clsact],
-    open: open_ebpf,
-}];
+const STEPS: &[Step] = &[
+    Step {
+        name: "kernel programs",
+        answers: &[Wanted::Auto, Wanted::Tcx, Wanted::Clsact],
+        open: open_ebpf,
+        lacks: || lack(ebpf::capabilities()),
+    },
+    Step {
+        name: "packet sockets",
+        answers: &[Wanted::Auto, Wanted::Afpacket],
+        open: open_packet,
+        lacks: || lack(packet::probe()),
+    },
+];
 
 /// No rung opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,24 +102,79 @@ pub struct Refusal {
 ///
 /// # Errors
 /// None does; the refusal says for each what it lacks.
-pub fn open(wanted: Wanted, options: &Options) -> Result<Box<dyn Live>, Refusal> {
+pub fn open(config: &CaptureConfig, options: &Options) -> Result<Box<dyn Live>, Refusal> {
     let mut lacks = Vec::new();
-    for step in STEPS.iter().filter(|step| step.answers.contains(&wanted)) {
-        match (step.open)(wanted, options) {
+    for step in STEPS
+        .iter()
+        .filter(|step| step.answers.contains(&config.rung))
+    {
+        match (step.open)(config, options) {
             Ok(capture) => {
                 for lack in lacks {
                     tracing::warn!(rung = capture.rung(), lack, "capture on a lower rung");
                 }
                 return Ok(capture);
             }
-            Err(error) => lacks.push(format!("{}: {:#}", step.name, anyhow::Error::new(error))),
+            Err(error) => {
+                let lack = (step.lacks)().map_or_else(String::new, |lack| format!(" ({lack})"));
+                let error = anyhow::Error::new(error);
+                lacks.push(format!("{}: {error:#}{lack}", step.name));
+            }
         }
     }
     Err(Refusal { lacks })
 }
 
-fn open_ebpf(wanted: Wanted, options: &Options) -> Result<Box<dyn Live>, CaptureError> {
-    let rung = match wanted {
+/// Asks what each rung takes: the kernel's part first, then packet sockets. Changes nothing.
+#[must_use]
+pub fn probe() -> Vec<Check> {
+    let mut checks = ebpf::probe();
+    checks.push(packet::probe());
+    checks
+}
+
+/// Says from the answers of [`probe`] which rung a start would get.
+#[must_use]
+pub fn foresee(wanted: Wanted, checks: &[Check]) -> Check {
+    let yes = |name: &str| checks.iter().any(|check| check.name == name && check.ok);
+    let programs = ["capabilities", "bpf", "memlock"].into_iter().all(yes);
+    let rungs = [
+        ("tcx", Wanted::Tcx, programs && yes("tcx")),
+        ("clsact", Wanted::Clsact, programs),
+        (packet::RUNG, Wanted::Afpacket, yes(packet::RUNG)),
+    ];
+    let asked = |rung: Wanted| wanted == Wanted::Auto || wanted == rung;
+    let found = rungs.into_iter().find(|(_, rung, ok)| *ok && asked(*rung));
+    let why = match (found, wanted) {
+        (Some((packet::RUNG, ..)), Wanted::Auto) => format!(
+            "{}: kernel programs cannot be loaded; each packet costs more, and none can be blocked",
+            packet::RUNG
+        ),
+        (Some((name, ..)), _) => format!("{name} would be used"),
+        (None, Wanted::Auto) => "none opens: no kernel programs and no packet sockets".to_owned(),
+        (None, _) => "the one that capture.rung asks for does not open".to_owned(),
+    };
+    Check {
+        name: "rung",
+        ok: found.is_some(),
+        why,
+    }
+}
+
+fn lack(check: Check) -> Option<String> {
+    (!check.ok).then_some(check.why)
+}
+
+fn open_packet(config: &CaptureConfig, options: &Options) -> Result<Box<dyn Live>, CaptureError> {
+    let sizes = packet::Sizes {
+        cpu_percent: config.cpu_percent,
+        ..packet::Sizes::default()
+    };
+    Ok(Box::new(PacketCapture::open(options, sizes)?))
+}
+
+fn open_ebpf(config: &CaptureConfig, options: &Options) -> Result<Box<dyn Live>, CaptureError> {
+    let rung = match config.rung {
         Wanted::Tcx => Some(Rung::Tcx),
         Wanted::Clsact => Some(Rung::Clsact),
         _ => options.rung,
@@ -78,4 +184,35 @@ fn open_ebpf(wanted: Wanted, options: &Options) -> Result<Box<dyn Live>, Capture
         ..options.clone()
     };
     Ok(Box::new(EbpfCapture::open(options)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rung_to_come_follows_from_what_is_there() {
+        let check = |wanted: Wanted, there: &[&'static str], rung: Option<&str>| {
+            let checks: Vec<Check> = ["capabilities", "bpf", "tcx", "memlock", "afpacket"]
+                .map(|name| Check {
+                    name,
+                    ok: there.contains(&name),
+                    why: String::new(),
+                })
+                .into();
+            let told = foresee(wanted, &checks);
+            assert_eq!(told.ok, rung.is_some(), "{there:?}: {}", told.why);
+            assert!(told.why.starts_with(rung.unwrap_or("")), "{}", told.why);
+        };
+        let all = ["capabilities", "bpf", "tcx", "memlock", "afpacket"];
+        check(Wanted::Auto, &all, Some("tcx"));
+        check(Wanted::Clsact, &all, Some("clsact"));
+        check(Wanted::Afpacket, &all, Some("afpacket"));
+        let old = ["capabilities", "bpf", "memlock", "afpacket"];
+        check(Wanted::Auto, &old, Some("clsact"));
+        check(Wanted::Tcx, &old, None);
+        check(Wanted::Auto, &["bpf", "tcx", "afpacket"], Some("afpacket"));
+        check(Wanted::Clsact, &["bpf", "tcx", "afpacket"], None);
+        check(Wanted::Auto, &["bpf", "tcx"], None);
+    }
 }

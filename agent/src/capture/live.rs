@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use picket_intel::IndicatorSet;
-use picket_sense::input::{FlowDelta, KernelHit, PacketCopy, StageCount};
+use picket_sense::input::{FlowDelta, KernelHit, LiveFrame, PacketCopy, StageCount};
 
 use super::ebpf::CaptureError;
 
@@ -17,6 +17,8 @@ pub enum Event<'a> {
     Flow(FlowDelta),
     /// A packet that the kernel counted and that is worth decoding.
     Copy(PacketCopy<'a>),
+    /// A frame that nobody has counted.
+    Frame(LiveFrame<'a>),
 }
 
 /// Where listed addresses are matched.

@@ -5,4 +5,5 @@ pub mod addresses;
 pub mod ebpf;
 pub mod ladder;
 pub mod live;
+pub mod packet;
 pub mod pcap;

@@ -143,6 +143,7 @@ impl Totals {
                     way,
                 });
             }
+            Event::Frame(_) => unreachable!("kernel programs hand no frames up"),
         });
         handed.expect("poll")
     }

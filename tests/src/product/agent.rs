@@ -113,6 +113,16 @@ impl Agent {
         fs::write(self.config(), config.to_string()).context("write agent.toml")
     }
 
+    /// Has it capture on a rung of the ladder, in place of the best.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn capture_on(&self, rung: &str) -> Result<()> {
+        let file = fs::File::options().append(true).open(self.config());
+        file.and_then(|mut file| write!(file, "[capture]\nrung = '{rung}'\n"))
+            .context("add to agent.toml")
+    }
+
     /// Starts it and waits until it captures.
     ///
     /// # Errors

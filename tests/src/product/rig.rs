@@ -74,7 +74,11 @@ impl Rig {
         })
     }
 
-    fn started(mut self) -> Result<Self> {
+    /// Starts collector and agent of a rig that was laid out.
+    ///
+    /// # Errors
+    /// With the end of the log of whatever did not come up.
+    pub fn started(mut self) -> Result<Self> {
         self.collector.start()?;
         self.agent.start()?;
         Ok(self)

@@ -35,11 +35,24 @@ fn now() -> Duration {
 
 #[test]
 fn replay_equals_live() {
+    replay_equals("auto", &["tcx", "clsact"]);
+}
+
+#[test]
+fn replay_equals_packet_sockets() {
+    replay_equals("afpacket", &["afpacket"]);
+}
+
+/// Compares a replay with what an agent tells that was asked for `wanted` and is to use one of
+/// `rungs`.
+fn replay_equals(wanted: &str, rungs: &[&str]) {
     if skips() {
         return;
     }
     let scenario = Scenario::load("intrusion").unwrap();
-    let rig = Rig::raise(&scenario, Wire::Silent).unwrap();
+    let rig = Rig::lay_out(&scenario, Wire::Silent).unwrap();
+    rig.agent.capture_on(wanted).unwrap();
+    let rig = rig.started().unwrap();
     // A window that has just begun, so that all frames fall into one, live as in the capture.
     let start = wait_until("a fresh window", WINDOW + ROOM, || {
         let into = now().as_nanos() % WINDOW.as_nanos();
@@ -67,6 +80,10 @@ fn replay_equals_live() {
     );
     rig.until_judged(injected, Duration::from_secs(60)).unwrap();
     let live = rig.told().unwrap();
+    let other = live
+        .iter()
+        .find(|one| !rungs.contains(&one.summary.host.capture.as_str()));
+    assert!(other.is_none(), "{other:?}");
     let live = Story::of(live.iter().map(|one| &one.summary));
 
     let capture = rig.lab.folder().join("drawn.pcap");

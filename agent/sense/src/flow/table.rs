@@ -61,6 +61,10 @@ pub struct Flow {
     bytes: [u64; 2],
     tcp_flags: [u8; 2],
     flags_before: [u8; 2],
+    /// Whether a packet of it has been matched since the indicators changed, and whether its last
+    /// packet was the first of these.
+    matched: bool,
+    newly_matched: bool,
 }
 
 impl Flow {
@@ -112,7 +116,16 @@ impl Flow {
             bytes: [0; 2],
             tcp_flags: [0; 2],
             flags_before: [0; 2],
+            matched: false,
+            newly_matched: false,
         }
+    }
+
+    /// Whether the packet recorded last is the one to match: the first, or the first since
+    /// [`FlowTable::unmatch_all`].
+    #[must_use]
+    pub const fn newly_matched(&self) -> bool {
+        self.newly_matched
     }
 
     fn learn(&mut self, sender: Side, opening: Opening) {
@@ -174,12 +187,28 @@ impl FlowTable {
     ///
     /// The table is full and the packet's flow is not in it.
     pub fn record(&mut self, packet: &Packet<'_>) -> Result<&Flow, TableFull> {
+        self.record_as(packet, 1, u64::from(packet.ip_bytes))
+    }
+
+    /// Counts a packet that is `packets` packets of `ip_bytes` bytes in all on the wire.
+    ///
+    /// # Errors
+    ///
+    /// The table is full and the packet's flow is not in it.
+    pub fn record_as(
+        &mut self,
+        packet: &Packet<'_>,
+        packets: u64,
+        ip_bytes: u64,
+    ) -> Result<&Flow, TableFull> {
         let (key, sender) = FlowKey::of(packet);
         let flow = self.entry(key, sender, packet.ts_ns)?;
         flow.touch(packet.ts_ns, packet.ts_ns);
         let at = sender.index();
-        flow.packets[at] += 1;
-        flow.bytes[at] += u64::from(packet.ip_bytes);
+        flow.packets[at] += packets;
+        flow.bytes[at] += ip_bytes;
+        flow.newly_matched = !flow.matched;
+        flow.matched = true;
         flow.tcp_flags[at] |= packet.tcp.map_or(0, |tcp| tcp.flags);
         if let Some(opening) = packet.opening() {
             flow.learn(sender, opening);
@@ -223,6 +252,13 @@ impl FlowTable {
             None => {}
         }
         Ok(flow)
+    }
+
+    /// Has the next packet of each flow matched again.
+    pub fn unmatch_all(&mut self) {
+        for flow in &mut self.flows {
+            flow.matched = false;
+        }
     }
 
     fn entry(&mut self, key: FlowKey, sender: Side, ts_ns: u64) -> Result<&mut Flow, TableFull> {

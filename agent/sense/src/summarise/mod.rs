@@ -46,9 +46,12 @@ use crate::decode::tls::ClientHello;
 use crate::decode::{
     Decoded, DecoderLosses, Endpoint, Event, Packet, Protocol, Record, Transport as Carrier, Tunnel,
 };
-use crate::flow::{FlowKey, FlowTable};
+use crate::flow::{Flow, FlowKey, FlowTable};
 use crate::input::{FlowDelta, KernelHit, StageCount, Way};
 use crate::limits::{FLOW_IDLE_NS, HELLOS_MAX, TLS_NAME_BYTES_MAX};
+
+/// The stage that counts frames of a file.
+const DECODE: &str = "decode";
 
 /// DNS over UDP is asked at this port (RFC 1035 4.2.1).
 const DNS_PORT: u16 = 53;
@@ -70,10 +73,47 @@ pub(crate) struct Summariser {
     gap: Option<Gap>,
 }
 
+/// Where a frame was captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Anywhere; it comes from a file, as one packet.
+    File,
+    /// On this host, by a packet socket, as one packet or several: see
+    /// [`crate::input::LiveFrame`].
+    Socket { segment_bytes: u16 },
+}
+
+impl Origin {
+    /// The stage that counts its frames, and its place in [`Frames`].
+    const fn stage(self) -> (&'static str, usize) {
+        match self {
+            Self::File => (DECODE, 0),
+            Self::Socket { .. } => (KERNEL, 1),
+        }
+    }
+
+    /// How many packets on the wire a packet is, and their IP bytes: each segment repeats the
+    /// headers. Of a segmented packet in a tunnel the inner headers count as payload here, which
+    /// may make it one segment more than it is.
+    fn on_wire(self, packet: &Packet<'_>) -> (u64, u64) {
+        let ip_bytes = u64::from(packet.ip_bytes);
+        match self {
+            Self::Socket { segment_bytes } if segment_bytes > 0 => {
+                let segments = packet.payload_bytes.div_ceil(u32::from(segment_bytes));
+                let repeated = u64::from(segments.saturating_sub(1));
+                let headers = packet.ip_bytes.saturating_sub(packet.payload_bytes);
+                (repeated + 1, ip_bytes + repeated * u64::from(headers))
+            }
+            _ => (1, ip_bytes),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Frames {
-    seen: Tally,
-    flow: Tally,
+    /// By stage, see [`Origin::stage`].
+    seen: [Tally; 2],
+    flow: [Tally; 2],
     /// Offered to the flow table, in IP bytes.
     offered: Tally,
     recorded: Tally,
@@ -104,6 +144,8 @@ impl Summariser {
     }
 
     pub(crate) fn replace_set(&mut self, set: Arc<IndicatorSet>) {
+        // Flows that go on meet the new set with their next packet.
+        self.flows.unmatch_all();
         self.hits.replace_set(set);
     }
 
@@ -123,28 +165,28 @@ impl Summariser {
     }
 
     /// Takes what the decoder found in a frame.
-    pub(crate) fn on_event(&mut self, event: Event<'_>) {
+    pub(crate) fn on_event(&mut self, event: Event<'_>, origin: Origin) {
         match event {
-            Event::Packet(packet) => self.on_packet(packet),
+            Event::Packet(packet) => self.on_packet(packet, origin),
             Event::NotFlow {
                 class,
                 tunnel,
                 wire_bytes,
-            } => self.on_no_flow(tunnel, "not_flow_", class.name(), wire_bytes),
+            } => self.on_no_flow(origin, tunnel, ("not_flow_", class.name()), wire_bytes),
             Event::Lost {
                 reason,
                 tunnel,
                 wire_bytes,
-            } => self.on_no_flow(tunnel, "lost_", reason.name(), wire_bytes),
+            } => self.on_no_flow(origin, tunnel, ("lost_", reason.name()), wire_bytes),
             Event::Record(record) => self.on_record(&record),
         }
     }
 
     fn on_no_flow(
         &mut self,
+        origin: Origin,
         tunnel: Option<Tunnel>,
-        prefix: &'static str,
-        name: &'static str,
+        (prefix, name): (&'static str, &'static str),
         wire_bytes: u32,
     ) {
         let bytes = u64::from(wire_bytes);
@@ -152,34 +194,47 @@ impl Summariser {
             self.counters.add(INNER, "seen", 1, bytes);
             INNER
         } else {
-            self.frames.seen.add(1, bytes);
-            "decode"
+            let (stage, at) = origin.stage();
+            self.frames.seen[at].add(1, bytes);
+            stage
         };
         self.counters.add_class(stage, prefix, name, 1, bytes);
     }
 
-    fn on_packet(&mut self, packet: &Packet<'_>) {
+    fn on_packet(&mut self, packet: &Packet<'_>, origin: Origin) {
         let wire_bytes = u64::from(packet.wire_bytes);
-        let ip_bytes = u64::from(packet.ip_bytes);
+        let (packets, ip_bytes) = origin.on_wire(packet);
         if packet.tunnel.is_some() {
-            self.counters.add(INNER, "seen", 1, wire_bytes);
+            self.counters.add(INNER, "seen", packets, wire_bytes);
         } else {
-            self.frames.seen.add(1, wire_bytes);
-            self.frames.flow.add(1, wire_bytes);
-            self.frames.offered.add(1, ip_bytes);
+            let bytes = match origin {
+                Origin::File => wire_bytes,
+                // As kernel programs count.
+                Origin::Socket { .. } => ip_bytes,
+            };
+            let (_, at) = origin.stage();
+            self.frames.seen[at].add(packets, bytes);
+            self.frames.flow[at].add(packets, bytes);
+            self.frames.offered.add(packets, ip_bytes);
         }
-        let flows_before = self.flows.len();
-        let recorded = self.flows.record(packet).is_ok();
-        // In a full table whether it is new is not known, and a hit must not be missed.
-        let new = !recorded || self.flows.len() > flows_before;
-        let recorded = recorded || self.make_room().record(packet).is_ok();
+        let recorded = self.flows.record_as(packet, packets, ip_bytes);
+        // In a full table whether it was matched is not known, and a hit must not be missed.
+        let unmatched = recorded.is_ok_and(Flow::newly_matched) || recorded.is_err();
+        let recorded = recorded.is_ok() || {
+            let again = self.make_room().record_as(packet, packets, ip_bytes);
+            again.is_ok()
+        };
         match (recorded, packet.tunnel.is_some()) {
-            (true, false) => self.frames.recorded.add(1, ip_bytes),
-            (false, false) => self.counters.add("flow", "lost_table_full", 1, ip_bytes),
-            (true, true) => self.counters.add(INNER, "flow", 1, wire_bytes),
-            (false, true) => self.counters.add(INNER, "lost_table_full", 1, wire_bytes),
+            (true, false) => self.frames.recorded.add(packets, ip_bytes),
+            (false, false) => self
+                .counters
+                .add("flow", "lost_table_full", packets, ip_bytes),
+            (true, true) => self.counters.add(INNER, "flow", packets, wire_bytes),
+            (false, true) => self
+                .counters
+                .add(INNER, "lost_table_full", packets, wire_bytes),
         }
-        if new {
+        if unmatched {
             let Packet {
                 ts_ns,
                 src,
@@ -523,9 +578,13 @@ impl Summariser {
             offered,
             recorded,
         } = std::mem::take(&mut self.frames);
+        let [file_seen, live_seen] = seen;
+        let [file_flow, live_flow] = flow;
         for (stage, reason, tally) in [
-            ("decode", "seen", seen),
-            ("decode", "flow", flow),
+            (DECODE, "seen", file_seen),
+            (DECODE, "flow", file_flow),
+            (KERNEL, "seen", live_seen),
+            (KERNEL, "flow", live_flow),
             ("flow", "seen", offered),
             ("flow", "flow", recorded),
         ] {

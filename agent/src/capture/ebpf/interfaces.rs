@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// What the frames of an interface begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LinkHeader {
+pub(in crate::capture) enum LinkHeader {
     /// An Ethernet header.
     Ethernet,
     /// The IP header.
@@ -19,7 +19,7 @@ pub(super) enum LinkHeader {
 }
 
 /// An interface's index, 0 when there is none of this name.
-pub(super) fn index(name: &str) -> u32 {
+pub(in crate::capture) fn index(name: &str) -> u32 {
     let Ok(name) = std::ffi::CString::new(name) else {
         return 0;
     };
@@ -28,7 +28,7 @@ pub(super) fn index(name: &str) -> u32 {
 }
 
 /// Interfaces that have a default route of either family, without `lo` and veth ends.
-pub(super) fn with_default_route() -> io::Result<BTreeSet<String>> {
+pub(in crate::capture) fn with_default_route() -> io::Result<BTreeSet<String>> {
     // Not /proc/net: that is the namespace of the process's first thread.
     let ipv4 = fs::read_to_string("/proc/thread-self/net/route")?;
     // Not there when IPv6 is switched off.
@@ -67,7 +67,7 @@ fn default_routes_v6(table: &str) -> impl Iterator<Item = &str> {
 const ARPHRD_RAWIP: u16 = 519;
 
 /// What an interface's frames begin with, or in words why it cannot be watched.
-pub(super) fn link_header(name: &str) -> Result<LinkHeader, String> {
+pub(in crate::capture) fn link_header(name: &str) -> Result<LinkHeader, String> {
     // Numbers of include/uapi/linux/if_arp.h.
     match hardware(name).map_err(|error| error.to_string())? {
         libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Ok(LinkHeader::Ethernet),

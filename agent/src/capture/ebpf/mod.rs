@@ -12,7 +12,7 @@
 
 mod attach;
 mod clock;
-mod interfaces;
+pub(in crate::capture) mod interfaces;
 mod ledger;
 mod mapped;
 mod probe;
@@ -35,6 +35,7 @@ use picket_intel::IndicatorSet;
 use picket_sense::input::{FlowDelta, StageCount};
 
 pub use attach::{HANDLE, PRIORITY, Rung};
+pub(in crate::capture) use probe::capabilities;
 pub use probe::{Check, probe};
 pub use size::Sizes;
 pub use tables::{Network, SetError, SetSize};

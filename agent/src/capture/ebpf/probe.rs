@@ -90,7 +90,8 @@ const SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
 const PERFMON: (u32, &str) = (38, "CAP_PERFMON");
 const BPF: (u32, &str) = (39, "CAP_BPF");
 
-fn capabilities() -> Check {
+/// Whether the capabilities that loading and attaching take are there.
+pub(in crate::capture) fn capabilities() -> Check {
     let status = match fs::read_to_string("/proc/thread-self/status") {
         Ok(status) => status,
         Err(error) => {
