@@ -63,13 +63,16 @@ pub struct AddressConfig {
     pub ipv6_entries: [u32; 2],
     /// IPv4 networks and addresses in each half: 0 spares the lookup.
     pub ipv4_entries: [u32; 2],
+    /// Labels of the deepest listed name in each half, at most [`crate::names::DEPTH_MAX`]: 0
+    /// spares the lookup.
+    pub name_depths: [u32; 2],
     /// Zeros, up to a cache line.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 
 const _: () = assert!(size_of::<AddressConfig>() == 64);
 
-// SAFETY: repr(C), integers only; 8 + 16 + 8 + 8 + 24 bytes are the 64 asserted above.
+// SAFETY: repr(C), integers only; 8 + 16 + 3 × 8 + 16 bytes are the 64 asserted above.
 unsafe impl Plain for AddressConfig {}
 
 #[cfg(test)]

@@ -46,6 +46,10 @@ pub enum Reason {
     CopyRingFull = 16,
     /// A copy's bytes could not be read from the packet.
     CopyUnreadable = 17,
+    /// A recognised message went into its ring.
+    NoticeSent = 18,
+    /// A recognised message found its ring full. Its copy may still tell of it.
+    NoticeRingFull = 19,
 }
 
 /// Counters there is room for: a power of two, so that a mask is a bounds check.
@@ -53,7 +57,7 @@ pub const REASONS: usize = 32;
 
 impl Reason {
     /// Every reason with its stage and its name, in the order of [`CpuCounters`].
-    pub const ALL: [(Self, &'static str, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str, &'static str); 20] = [
         (Self::Seen, "kernel", "seen"),
         (Self::NotFlowArp, "kernel", "not_flow_arp"),
         (Self::NotFlowNonIp, "kernel", "not_flow_non_ip"),
@@ -76,6 +80,8 @@ impl Reason {
         (Self::CopySent, "ring", "copy_sent"),
         (Self::CopyRingFull, "ring", "copy_failed_full"),
         (Self::CopyUnreadable, "ring", "copy_failed_unreadable"),
+        (Self::NoticeSent, "ring", "notice_sent"),
+        (Self::NoticeRingFull, "ring", "notice_failed_full"),
     ];
 }
 

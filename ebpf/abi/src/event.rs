@@ -36,6 +36,46 @@ pub struct HitRecord {
     pub verdict: u16,
 }
 
+/// Bytes of a message that go up with a [`Notice`]: a name of the longest kind, or the opening of
+/// a stream.
+pub const NOTICE_BYTES: usize = 256;
+
+/// What a [`Notice`] tells of.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// A DNS question may ask for a listed name. The bytes are the name as it stands in the
+    /// message, up to its root.
+    Name = 0,
+    /// A TCP payload begins like Stratum, the protocol of miners. The bytes are the payload.
+    Stratum = 1,
+}
+
+/// A message that the kernel recognised, told at once. The agent looks at the bytes again and
+/// makes a hit of it or counts it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Notice {
+    /// When the packet passed, monotonic clock; the same as that of the packet's copy.
+    pub ktime_ns: u64,
+    /// The flow it belongs to.
+    pub key: FlowKey,
+    /// Version of the indicator set it was matched against; 0 for what needs no list.
+    pub set_version: u64,
+    /// For a name: the hash of the listed suffix.
+    pub hash: u64,
+    /// Interface it passed.
+    pub ifindex: u32,
+    /// Which way it went: a [`Way`] as a number.
+    pub way: u32,
+    /// What this is: a [`NoticeKind`] as a number.
+    pub kind: u32,
+    /// How many of the bytes count.
+    pub bytes_len: u32,
+    /// The bytes.
+    pub bytes: [u8; NOTICE_BYTES],
+}
+
 /// A flow that had to leave its slot, with its final counters.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,11 +105,15 @@ pub struct CopyHeader {
 }
 
 const _: () = assert!(size_of::<HitRecord>() == 64);
+const _: () = assert!(size_of::<Notice>() == 80 + NOTICE_BYTES);
 const _: () = assert!(size_of::<EvictedFlow>() == 136);
 const _: () = assert!(size_of::<CopyHeader>() == 24);
 
 // SAFETY: repr(C), integers only; 8 + 40 + 8 + 4 + 2 + 2 bytes are the 64 asserted above.
 unsafe impl Plain for HitRecord {}
+// SAFETY: repr(C), integers only; 8 + 40 + 2 × 8 + 4 × 4 bytes before an array of bytes make the
+// size asserted above.
+unsafe impl Plain for Notice {}
 // SAFETY: repr(C), a plain slot of 128 bytes and two words of 4.
 unsafe impl Plain for EvictedFlow {}
 // SAFETY: repr(C), integers only; 8 + 4 × 4 bytes are the 24 asserted above.

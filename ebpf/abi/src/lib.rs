@@ -2,7 +2,7 @@
 //!
 //! Everything here is `repr(C)` and free of padding, with its size asserted at compile time, so
 //! that the kernel side can write it and the agent can read it from a ring or a mapped array as
-//! it stands. Where both sides must compute the same place (the tables of listed addresses), the
+//! it stands. Where both sides must compute the same place (the tables of what is listed), the
 //! arithmetic is here too. No IO, no allocation, nothing of ours imported.
 //!
 //! Numbers are in the byte order of the machine; both sides run on the same one. Only
@@ -14,17 +14,20 @@ pub mod addresses;
 pub mod counter;
 pub mod event;
 pub mod flow;
+pub mod names;
 
 pub use addresses::{AddressConfig, BUCKET_ENTRIES, Bucket, CODE_WORDS};
 pub use counter::{Count, CpuCounters, REASONS, Reason};
-pub use event::{COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, Way};
+pub use event::{
+    COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, NOTICE_BYTES, Notice, NoticeKind, Way,
+};
 pub use flow::{FlowKey, FlowSet, FlowSlot, WAYS, opener, verdict};
 
 #[cfg(target_endian = "big")]
 compile_error!("picket's kernel records are laid out for little-endian machines");
 
 /// Version of this layout: changes whenever a record here changes its shape or meaning.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// A type that is nothing but bytes: every content is a valid value, and it has no padding.
 ///

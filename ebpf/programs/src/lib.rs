@@ -2,8 +2,9 @@
 //! addresses are looked up among the listed ones, and what is worth decoding is copied up.
 //!
 //! Pure parts, built and tested on the host as well: [`parse`] (headers to a key and sizes),
-//! [`slots`] (which slot a flow has), [`listed`] (is an address in the tables),
-//! [`wake`] (does a record wake the agent). Around them, for
+//! [`slots`] (which slot a flow has), [`listed`] (is an address in the tables), [`names`] (is a
+//! question's name), [`stratum`] (does a payload begin like a miner's), [`wake`] (does a record wake
+//! the agent). Around them, for
 //! the kernel alone: [`kernel`], which reads socket buffers, maps and clocks. `main.rs` holds the
 //! entry points and nothing else.
 //!
@@ -25,6 +26,8 @@ mod golden;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
 pub mod listed;
+pub mod names;
 pub mod parse;
 pub mod slots;
+pub mod stratum;
 pub mod wake;

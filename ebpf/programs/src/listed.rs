@@ -57,7 +57,7 @@ fn contains_ipv4(tables: &impl Tables, address: u32) -> bool {
 /// Compares all sixteen places without a branch between them: less one, only a difference of 0
 /// has its top bit set. With a comparison each, the verifier would follow every combination.
 #[inline(always)]
-fn holds(bucket: Option<&Bucket>, address: u32) -> bool {
+pub(crate) fn holds(bucket: Option<&Bucket>, address: u32) -> bool {
     let Some(bucket) = bucket else { return false };
     let mut less_one = 0;
     for entry in bucket {
@@ -112,7 +112,8 @@ mod tests {
         set_versions: [0; 2],
         ipv6_entries: [0, 1],
         ipv4_entries: [0, 1],
-        reserved: [0; 3],
+        name_depths: [0; 2],
+        reserved: [0; 2],
     };
 
     fn key(local: u32, remote: u32) -> FlowKey {

@@ -6,7 +6,7 @@ mod entry {
     use aya_ebpf::macros::classifier;
     use aya_ebpf::programs::TcContext;
     use picket_abi::Way;
-    use picket_programs::kernel::observe;
+    use picket_programs::kernel::{look_for_names, look_for_stratum, observe};
     use picket_programs::parse::Link;
 
     /// What leaves an interface with Ethernet headers. Follows `sch_handle_egress`
@@ -32,6 +32,19 @@ mod entry {
     #[classifier]
     pub fn ip_in(context: TcContext) -> i32 {
         observe(context.skb.skb, Way::In, Link::Ip)
+    }
+
+    /// Stage: questions of DNS against the listed names. Never attached; the programs above jump
+    /// to it.
+    #[classifier]
+    pub fn names(context: TcContext) -> i32 {
+        look_for_names(context.skb.skb)
+    }
+
+    /// Stage: openings of miners. Never attached.
+    #[classifier]
+    pub fn stratum(context: TcContext) -> i32 {
+        look_for_stratum(context.skb.skb)
     }
 
     /// The ring buffer and the exact clock are helpers for programs under the GPL.

@@ -2,7 +2,7 @@
 //! those that a client sends to the port of QUIC.
 
 use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ringbuf_output, bpf_skb_load_bytes};
+use aya_ebpf::helpers::{bpf_ringbuf_output, bpf_skb_load_bytes};
 use picket_abi::{COPY_BYTES_MAX, CopyHeader, FlowSlot, Reason, Way};
 
 use super::counters::Counters;
@@ -49,16 +49,17 @@ pub(super) fn is_dns(packet: &Packet) -> bool {
         && packet.payload_bytes() != 0
 }
 
-/// Copies a packet from its IP header on.
+/// Copies a packet from its IP header on; `ip` is where that is and the IP total length.
 #[inline(always)]
-pub(super) fn send(passage: &Passage, counters: &mut Counters, packet: &Packet) {
+pub(super) fn send(passage: &Passage, counters: &mut Counters, ip: (u32, u32), ktime_ns: u64) {
+    let (ip_at, ip_bytes) = ip;
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: this CPU's element; no other program of ours runs on this CPU until we are done.
     let scratch = unsafe { &mut *scratch };
-    let wanted = if packet.ip_bytes < COPY_BYTES_MAX as u32 {
-        packet.ip_bytes
+    let wanted = if ip_bytes < COPY_BYTES_MAX as u32 {
+        ip_bytes
     } else {
         COPY_BYTES_MAX as u32
     };
@@ -68,7 +69,7 @@ pub(super) fn send(passage: &Passage, counters: &mut Counters, packet: &Packet) 
     let error = unsafe {
         bpf_skb_load_bytes(
             passage.skb.cast(),
-            packet.ip_at,
+            ip_at,
             scratch.bytes.as_mut_ptr().cast(),
             bytes as u32,
         )
@@ -78,9 +79,8 @@ pub(super) fn send(passage: &Passage, counters: &mut Counters, packet: &Packet) 
         return;
     }
     scratch.header = CopyHeader {
-        // SAFETY: no precondition.
-        ktime_ns: unsafe { bpf_ktime_get_ns() },
-        wire_bytes: packet.ip_bytes,
+        ktime_ns,
+        wire_bytes: ip_bytes,
         copied_bytes: bytes as u32,
         ifindex: passage.ifindex,
         way: passage.way as u32,

@@ -5,10 +5,13 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, ProgramArray, RingBuf};
+use picket_abi::names::FILTER_WORDS;
 use picket_abi::{
     AddressConfig, Bucket, CODE_WORDS, COPY_BYTES_MAX, CopyHeader, CpuCounters, FlowSet,
 };
+
+use super::stages::{Handoff, stage};
 
 /// Flow sets, those of one CPU after those of another. Written by its CPU, read by mapping.
 #[map]
@@ -38,6 +41,28 @@ pub(super) static IPV6_EVEN: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1
 #[map]
 pub(super) static IPV6_ODD: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1, 0);
 
+/// Filter of listed names, in two halves.
+#[map]
+pub(super) static NAME_FILTER: Array<u64> =
+    Array::with_max_entries(2 * FILTER_WORDS, BPF_F_MMAPABLE);
+
+/// Buckets of tags of listed names, in two halves.
+#[map]
+pub(super) static NAME_BUCKETS: Array<Bucket> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+
+/// Programs of the stages; empty where a stage is off.
+#[map]
+pub(super) static STAGES: ProgramArray = ProgramArray::with_max_entries(stage::COUNT, 0);
+
+/// What goes from the program at the hook to a stage.
+#[map]
+pub(super) static HANDOFF: PerCpuArray<Handoff> = PerCpuArray::with_max_entries(1, 0);
+
+/// Messages recognised by a stage: few, and each wakes the agent. Of their own, so that a flood
+/// of questions cannot take the room of hits.
+#[map]
+pub(super) static NOTICES: RingBuf = RingBuf::with_byte_size(4096, 0);
+
 /// Hits: few, and each wakes the agent.
 #[map]
 pub(super) static HITS: RingBuf = RingBuf::with_byte_size(4096, 0);
@@ -65,13 +90,17 @@ pub(super) struct Scratch {
 #[unsafe(no_mangle)]
 pub(super) static SETS_PER_CPU: Global<u32> = Global::new(1);
 
-/// Drawn at each load; see [`crate::slots::hash`].
+/// Drawn at each load; see [`crate::slots::hash`] and [`picket_abi::names`].
 #[unsafe(no_mangle)]
 pub(super) static HASH_SALT: Global<u64> = Global::new(0);
 
 /// Buckets in one half, less one: a power of two, less one.
 #[unsafe(no_mangle)]
 pub(super) static BUCKET_MASK: Global<u32> = Global::new(0);
+
+/// Buckets of names in one half, less one: a power of two, less one.
+#[unsafe(no_mangle)]
+pub(super) static NAME_BUCKET_MASK: Global<u32> = Global::new(0);
 
 /// Bytes waiting in [`EVICTED`] that wake the agent before its timer does; see [`crate::wake`].
 #[unsafe(no_mangle)]

@@ -6,10 +6,13 @@ mod flows;
 mod frame;
 mod maps;
 mod matches;
+mod names;
+mod stages;
+mod stratum;
 mod verifier;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use picket_abi::{Reason, Way};
 
 use crate::parse::{self, Link, Packet};
@@ -27,6 +30,21 @@ struct Passage {
     ifindex: u32,
 }
 
+impl Passage {
+    #[inline(always)]
+    fn here(skb: *mut __sk_buff, way: Way) -> Self {
+        Self {
+            skb,
+            // SAFETY: this helper has no precondition. Programs at tc run with bottom halves off,
+            // so neither the CPU nor the owner of its slots changes under us.
+            cpu: unsafe { bpf_get_smp_processor_id() },
+            way,
+            // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
+            ifindex: unsafe { (*skb).ifindex },
+        }
+    }
+}
+
 /// How a record is submitted that wakes the agent now, or that waits for its next look.
 #[inline(always)]
 const fn wake_flag(wakes: bool) -> u64 {
@@ -40,20 +58,11 @@ const fn wake_flag(wakes: bool) -> u64 {
 /// Counts one packet. Always lets it pass.
 #[inline(always)]
 pub fn observe(skb: *mut __sk_buff, way: Way, link: Link) -> i32 {
-    // SAFETY: this helper has no precondition. Programs at tc run with bottom halves off, so
-    // neither the CPU nor the owner of its slots changes under us.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let Some(mut counters) = Counters::of(cpu) else {
+    let passage = Passage::here(skb, way);
+    let Some(mut counters) = Counters::of(passage.cpu) else {
         return NEXT;
     };
     let segments = frame::segments(skb);
-    let passage = Passage {
-        skb,
-        cpu,
-        way,
-        // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
-        ifindex: unsafe { (*skb).ifindex },
-    };
     match frame::parse(skb, link, counters.detour()) {
         Ok(packet) => {
             let bytes = packet.wire_bytes(segments);
@@ -66,6 +75,18 @@ pub fn observe(skb: *mut __sk_buff, way: Way, link: Link) -> i32 {
         }
     }
     NEXT
+}
+
+/// The names stage; see [`stages`].
+#[inline(always)]
+pub fn look_for_names(skb: *mut __sk_buff) -> i32 {
+    names::run(skb)
+}
+
+/// The Stratum stage; see [`stages`].
+#[inline(always)]
+pub fn look_for_stratum(skb: *mut __sk_buff) -> i32 {
+    stratum::run(skb)
 }
 
 /// Counts a packet in its flow, matches the flow's addresses, copies what is worth decoding.
@@ -86,6 +107,9 @@ fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u
         }
     }
     if first_payload || copy::is_dns(packet) {
-        copy::send(passage, counters, packet);
+        // SAFETY: no precondition.
+        let ktime_ns = unsafe { bpf_ktime_get_ns() };
+        stages::hand_on(passage, packet, &key, ktime_ns);
+        copy::send(passage, counters, (packet.ip_at, packet.ip_bytes), ktime_ns);
     }
 }

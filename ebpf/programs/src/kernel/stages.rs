@@ -1,0 +1,128 @@
+//! Stages: programs of their own for what only few packets need, so that the verifier judges each
+//! by itself and a kernel that refuses one still runs the rest.
+//!
+//! The program at the hook writes what it knows of the packet into [`HANDOFF`] and jumps into the
+//! stage, which ends as the hook's program would have: it copies the packet. Where the agent has
+//! put no program for a stage, the jump falls through and the hook's program goes on; nothing is
+//! lost but the early notice, as the agent matches what is copied.
+
+use aya_ebpf::bindings::{__sk_buff, BPF_RB_FORCE_WAKEUP};
+use aya_ebpf::helpers::bpf_ringbuf_output;
+use aya_ebpf::programs::TcContext;
+use picket_abi::{FlowKey, Notice, NoticeKind, Reason, Way};
+
+use super::Passage;
+use super::copy::is_dns;
+use super::counters::Counters;
+use super::maps::{HANDOFF, NOTICES, STAGES};
+use crate::parse::{Packet, protocol};
+
+/// Places in [`STAGES`]; the agent knows them by the same numbers.
+pub(super) mod stage {
+    /// Names of DNS questions.
+    pub(in crate::kernel) const NAMES: u32 = 0;
+    /// Openings of miners.
+    pub(in crate::kernel) const STRATUM: u32 = 1;
+    /// How many there are.
+    pub(in crate::kernel) const COUNT: u32 = 2;
+}
+
+/// What a stage is told of a packet, and where it puts its notice together: too large for the
+/// stack. One for each CPU.
+#[repr(C)]
+pub(super) struct Handoff {
+    /// The notice, its bytes last.
+    pub(super) notice: Notice,
+    /// Room behind the notice's bytes, so that words may be read up to their end.
+    pub(super) beyond: [u8; 64],
+    /// Where labels begin.
+    pub(super) starts: [u64; 8],
+    /// Where the IP header begins.
+    pub(super) ip_at: u32,
+    /// IP total length.
+    pub(super) ip_bytes: u32,
+    /// Where the payload begins.
+    pub(super) payload_at: u32,
+    /// Its bytes.
+    pub(super) payload_bytes: u32,
+}
+
+/// Hands a packet that will be copied to the stage that knows it, and comes back only where there
+/// is none.
+#[inline(always)]
+pub(super) fn hand_on(passage: &Passage, packet: &Packet, key: &FlowKey, ktime_ns: u64) {
+    const DNS_PORT: u16 = 53;
+    let dns = is_dns(packet);
+    let stage = if dns && packet.destination_port == DNS_PORT {
+        stage::NAMES
+    } else if !dns && packet.protocol == protocol::TCP {
+        stage::STRATUM
+    } else {
+        return;
+    };
+    let Some(handoff) = HANDOFF.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's element; no other program of ours runs on this CPU until we are done.
+    let handoff = unsafe { &mut *handoff };
+    let notice = &mut handoff.notice;
+    notice.ktime_ns = ktime_ns;
+    notice.key.local[0] = key.local[0];
+    notice.key.local[1] = key.local[1];
+    notice.key.remote[0] = key.remote[0];
+    notice.key.remote[1] = key.remote[1];
+    notice.key.ports = key.ports;
+    notice.ifindex = passage.ifindex;
+    notice.way = passage.way as u32;
+    handoff.ip_at = packet.ip_at;
+    handoff.ip_bytes = packet.ip_bytes;
+    handoff.payload_at = packet.ip_at + packet.header_bytes;
+    handoff.payload_bytes = packet.payload_bytes();
+    jump(passage.skb, stage);
+}
+
+/// Jumps into a stage; comes back where there is none.
+#[inline(always)]
+pub(super) fn jump(skb: *mut __sk_buff, stage: u32) {
+    let context = TcContext::new(skb);
+    // SAFETY: every program that the agent puts there is a classifier like this one, and expects
+    // nothing but the handoff, which has been written.
+    let _fell_through = unsafe { STAGES.tail_call(&context, stage) };
+}
+
+/// What a stage begins with: the handoff, and this CPU's counters.
+#[inline(always)]
+pub(super) fn begin(skb: *mut __sk_buff) -> Option<(Passage, Counters, &'static mut Handoff)> {
+    let passage = Passage::here(skb, Way::Out);
+    let counters = Counters::of(passage.cpu)?;
+    let handoff = HANDOFF.get_ptr_mut(0)?;
+    // SAFETY: this CPU's element; the program that wrote it has jumped to us.
+    let handoff = unsafe { &mut *handoff };
+    let way = if handoff.notice.way == Way::Out as u32 {
+        Way::Out
+    } else {
+        Way::In
+    };
+    Some((Passage { way, ..passage }, counters, handoff))
+}
+
+/// Tells the agent at once.
+#[inline(always)]
+pub(super) fn tell(counters: &mut Counters, notice: &mut Notice, kind: NoticeKind, bytes_len: u32) {
+    notice.kind = kind as u32;
+    notice.bytes_len = bytes_len;
+    // SAFETY: the notice is a live, plain value of the size given.
+    let error = unsafe {
+        bpf_ringbuf_output(
+            (&raw const NOTICES).cast_mut().cast(),
+            core::ptr::from_mut(notice).cast(),
+            size_of::<Notice>() as u64,
+            u64::from(BPF_RB_FORCE_WAKEUP),
+        )
+    };
+    counters.note(if error == 0 {
+        Reason::NoticeSent
+    } else {
+        Reason::NoticeRingFull
+    });
+}
