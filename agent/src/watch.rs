@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::capture::addresses;
 use crate::capture::ebpf::Options;
 use crate::capture::ladder::{self, CaptureConfig};
-use crate::capture::live::{Event, Live, Matching};
+use crate::capture::live::{Event, Live, Matching, StageReport};
 use crate::outbox::Tallies;
 
 /// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
@@ -73,6 +73,9 @@ pub struct Report {
     pub counters: Vec<Count>,
     /// The indicators in use.
     pub indicators: Indicators,
+    /// Where each stage of matching runs.
+    #[serde(default)]
+    pub stages: Vec<StageReport>,
 }
 
 /// Packets seen = in flows + no flow + lost + not told yet.
@@ -213,6 +216,10 @@ impl Watch {
     fn match_against(&mut self, set: Arc<IndicatorSet>) {
         let kernel = match self.capture.load_set(&set) {
             Ok(Matching::Kernel) => "yes".to_owned(),
+            Ok(Matching::KernelButNames(why)) => {
+                tracing::warn!(why, "listed names not loaded into the kernel");
+                format!("but for names: {why}")
+            }
             Ok(Matching::UserSpace) => "this rung has no tables there".to_owned(),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
@@ -323,6 +330,7 @@ impl Watch {
             },
             counters: counts.collect(),
             indicators: self.indicators.clone(),
+            stages: self.capture.stages(),
         }
     }
 }
@@ -331,6 +339,7 @@ impl Watch {
 fn feed(sensor: &mut Sensor, event: Event<'_>) {
     match event {
         Event::Hit(hit) => sensor.on_kernel_hit(&hit),
+        Event::Notice(notice) => sensor.on_kernel_notice(&notice),
         Event::Flow(delta) => sensor.on_flow(&delta),
         Event::Copy(copy) => sensor.on_copy(&copy),
         Event::Frame(live) => sensor.on_live_frame(&live),

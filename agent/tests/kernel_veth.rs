@@ -26,6 +26,7 @@ fn open_by(rung: Rung, interface: &str, sizes: Sizes) -> EbpfCapture {
         default_route: false,
         sizes,
         rung: Some(rung),
+        ..Options::default()
     })
     .expect("open the capture")
 }
@@ -437,7 +438,7 @@ fn an_interface_that_is_not_there_is_named() {
             interfaces: vec!["pk-none".to_owned()],
             default_route: false,
             sizes: small(),
-            rung: None,
+            ..Options::default()
         })
         .expect_err("there is none");
         assert_eq!(

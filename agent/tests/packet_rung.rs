@@ -33,7 +33,7 @@ fn options(interface: &str) -> Options {
         interfaces: vec![interface.to_owned()],
         default_route: false,
         sizes: small(),
-        rung: None,
+        ..Options::default()
     }
 }
 
@@ -65,6 +65,7 @@ impl Rig {
         match event {
             Event::Hit(hit) => sensor.on_kernel_hit(&hit),
             Event::Flow(delta) => sensor.on_flow(&delta),
+            Event::Notice(notice) => sensor.on_kernel_notice(&notice),
             Event::Copy(copy) => sensor.on_copy(&copy),
             Event::Frame(live) => sensor.on_live_frame(&live),
         }

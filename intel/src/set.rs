@@ -234,6 +234,11 @@ impl IndicatorSet {
             }))
     }
 
+    /// Every listed domain, in no particular order.
+    pub fn domains(&self) -> impl Iterator<Item = &str> + Send {
+        self.domains.keys().map(AsRef::as_ref)
+    }
+
     fn follow<'a>(&'a self, head: Option<&u32>, indicator: &Indicator, out: &mut Vec<Match<'a>>) {
         let mut at = head.copied().unwrap_or(END);
         while let Some(place) = self.places.get(at as usize) {

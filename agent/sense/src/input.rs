@@ -130,6 +130,45 @@ pub struct KernelHit {
     pub tunnel: Option<Tunnel>,
 }
 
+/// What the kernel took a message for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recognised {
+    /// A DNS question for a listed name or one below it. The bytes are the name as it stands in the
+    /// message, up to its root.
+    Name,
+    /// A line of Stratum. The bytes are the beginning of the TCP payload.
+    Stratum,
+}
+
+/// The kernel recognised a message and tells of it at once; the packet's copy follows later, with
+/// the same time.
+///
+/// The kernel knows hashes of names and beginnings of lines, so the sensor looks at the bytes
+/// again, and makes a hit of them or counts the notice as unconfirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelNotice<'a> {
+    /// When the packet passed, nanoseconds since the epoch.
+    pub ts_ns: u64,
+    /// Address and port on this host's side.
+    pub local: (IpAddr, u16),
+    /// Address and port of the other side.
+    pub remote: (IpAddr, u16),
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Which way the packet went.
+    pub way: Way,
+    /// Version of the indicator set in the kernel when it matched; 0 for what needs no list.
+    pub set_version: u64,
+    /// Interface it passed.
+    pub ifindex: u32,
+    /// The tunnel it was found in.
+    pub tunnel: Option<Tunnel>,
+    /// What it was taken for.
+    pub recognised: Recognised,
+    /// Bytes of the message.
+    pub bytes: &'a [u8],
+}
+
 /// A counter of a stage before the sensor: frames the kernel saw, lost or did not call a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageCount {

@@ -21,7 +21,7 @@ use picket_intel::IndicatorSet;
 use picket_wire::{Gap, Health, Host, Net, Summary, Window};
 
 use crate::decode::Decoder;
-use crate::input::{FlowDelta, Frame, KernelHit, LiveFrame, PacketCopy, StageCount};
+use crate::input::{FlowDelta, Frame, KernelHit, KernelNotice, LiveFrame, PacketCopy, StageCount};
 use crate::limits::{OUTPUTS_MAX, SENSOR_FLOWS_MAX};
 use crate::summarise::{Counters, Keep, Origin, Summariser};
 
@@ -87,7 +87,13 @@ impl Sensor {
             window_ns: config.window_ns.max(1),
             open_ns: None,
             decoder: Decoder::new(),
-            summariser: Summariser::new(config.host, set, config.flows_max, config.gap),
+            summariser: Summariser::new(
+                config.host,
+                set,
+                config.flows_max,
+                config.window_ns,
+                config.gap,
+            ),
             health: None,
             outputs: VecDeque::new(),
         }
@@ -145,6 +151,13 @@ impl Sensor {
     pub fn on_kernel_hit(&mut self, hit: &KernelHit) {
         self.begin(hit.ts_ns);
         self.summariser.on_kernel_hit(hit);
+    }
+
+    /// Takes a message that the kernel recognised; it is a hit if the indicator set, or a decoder,
+    /// confirms it. Its copy, when it comes, tells of it no second time.
+    pub fn on_kernel_notice(&mut self, notice: &KernelNotice<'_>) {
+        self.begin(notice.ts_ns);
+        self.summariser.on_kernel_notice(notice);
     }
 
     /// Takes a counter of a stage before the sensor.

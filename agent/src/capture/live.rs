@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use picket_intel::IndicatorSet;
-use picket_sense::input::{FlowDelta, KernelHit, LiveFrame, PacketCopy, StageCount};
+use picket_sense::input::{FlowDelta, KernelHit, KernelNotice, LiveFrame, PacketCopy, StageCount};
+use serde::{Deserialize, Serialize};
 
 use super::ebpf::CaptureError;
 
@@ -13,6 +14,8 @@ use super::ebpf::CaptureError;
 pub enum Event<'a> {
     /// An address is listed.
     Hit(KernelHit),
+    /// A message looks listed, or like a miner's.
+    Notice(KernelNotice<'a>),
     /// What is new of a flow that the kernel counts.
     Flow(FlowDelta),
     /// A packet that the kernel counted and that is worth decoding.
@@ -21,13 +24,26 @@ pub enum Event<'a> {
     Frame(LiveFrame<'a>),
 }
 
-/// Where listed addresses are matched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where what is listed is matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Matching {
     /// By the kernel programs, which tell of a hit at once.
     Kernel,
+    /// Addresses as above, names by the sensor, for this reason.
+    KernelButNames(String),
     /// By the sensor, which is shown every packet.
     UserSpace,
+}
+
+/// Where a stage of matching runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// `names` or `stratum`.
+    pub name: String,
+    /// In the kernel, which tells at once; else in the sensor, a tenth of a second later.
+    pub in_kernel: bool,
+    /// Why.
+    pub why: String,
 }
 
 /// A capture of a live host, in the network namespace of the thread that opened it.
@@ -69,4 +85,9 @@ pub trait Live {
     /// # Errors
     /// It cannot be loaded; the old one stays in force.
     fn load_set(&mut self, set: &IndicatorSet) -> Result<Matching, CaptureError>;
+
+    /// Where each stage of matching runs; none where there is no kernel to choose.
+    fn stages(&self) -> Vec<StageReport> {
+        Vec::new()
+    }
 }

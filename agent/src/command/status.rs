@@ -93,6 +93,15 @@ fn shown(status: &Status) -> String {
             indicators.count, indicators.lists, indicators.version
         ),
     ));
+    for stage in &watch.stages {
+        let place = if stage.in_kernel {
+            "in the kernel"
+        } else {
+            "in user space"
+        };
+        let stage = format!("{} {place}: {}", stage.name, stage.why);
+        lines.push(("matching", stage));
+    }
     let (spool, dropped) = (status.spool, status.dropped);
     let lost = dropped.full + dropped.old + dropped.damaged + dropped.unwritten;
     lines.push((

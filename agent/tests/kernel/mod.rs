@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use picket_agent::capture::ebpf::{EbpfCapture, Options, Sizes, probe};
 use picket_agent::capture::live::Event;
-use picket_sense::input::{FlowDelta, KernelHit, Way};
+use picket_sense::input::{FlowDelta, KernelHit, Recognised, Way};
 
 /// Why kernel tests cannot run here, if they cannot.
 fn obstacle() -> Option<String> {
@@ -72,6 +72,7 @@ pub(crate) fn small() -> Sizes {
     Sizes {
         slots_per_cpu: 1024,
         addresses_max: 20_000,
+        names_max: 20_000,
         ipv6_networks_max: 100,
         hit_ring_bytes: 1 << 20,
         evicted_ring_bytes: 1 << 20,
@@ -82,11 +83,16 @@ pub(crate) fn small() -> Sizes {
 
 /// Opens a capture on the interfaces named.
 pub(crate) fn open(interfaces: &[&str], sizes: Sizes) -> EbpfCapture {
+    open_with(interfaces, sizes, &Options::default())
+}
+
+/// Opens a capture on the interfaces named, with these options else.
+pub(crate) fn open_with(interfaces: &[&str], sizes: Sizes, options: &Options) -> EbpfCapture {
     EbpfCapture::open(Options {
         interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
         default_route: false,
         sizes,
-        rung: None,
+        ..options.clone()
     })
     .expect("open the capture")
 }
@@ -102,11 +108,25 @@ pub(crate) struct Copied {
     pub(crate) way: Way,
 }
 
+/// A message that the kernel recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Noticed {
+    pub(crate) ts_ns: u64,
+    pub(crate) local: (IpAddr, u16),
+    pub(crate) remote: (IpAddr, u16),
+    pub(crate) protocol: u8,
+    pub(crate) way: Way,
+    pub(crate) set_version: u64,
+    pub(crate) recognised: Recognised,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// Everything that came up.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) flows: BTreeMap<Key, FlowDelta>,
     pub(crate) hits: Vec<KernelHit>,
+    pub(crate) notices: Vec<Noticed>,
     pub(crate) copies: Vec<Copied>,
     pub(crate) counts: BTreeMap<(&'static str, &'static str), (u64, u64)>,
 }
@@ -134,6 +154,16 @@ impl Totals {
     pub(crate) fn poll(&mut self, capture: &mut EbpfCapture, timeout: Duration) -> usize {
         let handed = capture.poll(timeout, &mut |event| match event {
             Event::Hit(hit) => self.hits.push(hit),
+            Event::Notice(notice) => self.notices.push(Noticed {
+                ts_ns: notice.ts_ns,
+                local: notice.local,
+                remote: notice.remote,
+                protocol: notice.protocol,
+                way: notice.way,
+                set_version: notice.set_version,
+                recognised: notice.recognised,
+                bytes: notice.bytes.to_vec(),
+            }),
             Event::Flow(delta) => self.add(&delta),
             Event::Copy(copy) => {
                 let (wire_bytes, way) = (copy.wire_bytes, copy.way);

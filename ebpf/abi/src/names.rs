@@ -116,7 +116,12 @@ mod tests {
 
     #[test]
     fn labels_do_not_run_into_each_other() {
-        let hash = |labels: &[&[u8]]| labels.iter().rev().fold(7, |hash, one| label_hash(hash, one));
+        let hash = |labels: &[&[u8]]| {
+            labels
+                .iter()
+                .rev()
+                .fold(7, |hash, one| label_hash(hash, one))
+        };
         assert_eq!(hash(&[b"a", b"Example"]), hash(&[b"A", b"eXAMPLE"]));
         assert_ne!(hash(&[b"a", b"bc"]), hash(&[b"ab", b"c"]));
         assert_ne!(hash(&[b"ab"]), hash(&[b"a", b"b"]));

@@ -121,7 +121,7 @@ fn label_hash<T: Text>(text: &T, before: u64, start: u32) -> u64 {
     let length = u32::from(text.byte(start) & LABEL_BYTES_MAX);
     let mut hash = before;
     let mut further = 0;
-    while further <= LABEL_BYTES_MAX as u32 {
+    while further <= u32::from(LABEL_BYTES_MAX) {
         if further > length {
             break;
         }

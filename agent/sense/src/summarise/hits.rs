@@ -43,12 +43,19 @@ pub(crate) struct Hits {
     told: HashMap<FlowKey, u64, RandomState>,
     /// Flows that have told of a server name.
     told_tls: HashMap<FlowKey, u64, RandomState>,
-    /// Names asked for in this window.
-    told_names: HashSet<(IpAddr, IpAddr, Option<Tunnel>, Transport, String)>,
+    /// Length of a window.
+    window_ns: u64,
+    /// Names asked for, each with the window that its packet belongs to: a copy may come when that
+    /// has been closed.
+    told_names: HashSet<NamedQuestion>,
     pending: Vec<Hit>,
     in_window: usize,
     cut: u64,
 }
+
+/// A name asked for: the window of its packet, client, resolver, the tunnel it was in, transport,
+/// name.
+type NamedQuestion = (u64, IpAddr, IpAddr, Option<Tunnel>, Transport, String);
 
 /// Whether a sighting met anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,10 +69,11 @@ pub(crate) enum Met {
 }
 
 impl Hits {
-    pub(crate) fn new(set: Arc<IndicatorSet>, local: Vec<Net>) -> Self {
+    pub(crate) fn new(set: Arc<IndicatorSet>, local: Vec<Net>, window_ns: u64) -> Self {
         Self {
             set,
             local,
+            window_ns: window_ns.max(1),
             ..Self::default()
         }
     }
@@ -109,23 +117,34 @@ impl Hits {
     }
 
     /// Matches the name of a question; `sighting` goes from the client to the resolver.
-    pub(crate) fn on_question(&mut self, sighting: &Sighting, transport: Transport, name: &str) {
+    pub(crate) fn on_question(
+        &mut self,
+        sighting: &Sighting,
+        transport: Transport,
+        name: &str,
+    ) -> Met {
         let set = Arc::clone(&self.set);
         let found = set.match_domain(name);
-        if found.is_empty() || self.told_names.len() >= HITS_REMEMBERED_MAX {
-            self.cut += u64::from(!found.is_empty());
-            return;
+        if found.is_empty() {
+            return Met::Nothing;
+        }
+        if self.told_names.len() >= HITS_REMEMBERED_MAX {
+            self.cut += 1;
+            return Met::Before;
         }
         let told = (
+            sighting.ts_ns / self.window_ns,
             sighting.src.addr,
             sighting.dst.addr,
             sighting.tunnel,
             transport,
             name.to_owned(),
         );
-        if self.told_names.insert(told) {
-            self.tell_name(sighting, HitKind::Question, name, &found);
+        if !self.told_names.insert(told) {
+            return Met::Before;
         }
+        self.tell_name(sighting, HitKind::Question, name, &found);
+        Met::Now
     }
 
     /// Matches the server name of a ClientHello.
@@ -183,11 +202,15 @@ impl Hits {
 
     /// Begins another window: forgets flows that met nothing since `keep_from_ns`, and says how
     /// many hits were cut.
-    pub(crate) fn close_window(&mut self, keep_from_ns: u64) -> u64 {
+    ///
+    /// Names of the window that ends, from `start_ns` on, are remembered for one window more.
+    pub(crate) fn close_window(&mut self, start_ns: u64, keep_from_ns: u64) -> u64 {
         for told in [&mut self.told, &mut self.told_tls] {
             told.retain(|_, last_ns| *last_ns >= keep_from_ns);
         }
-        self.told_names.clear();
+        // Where flows are forgotten whatever they met, so are names.
+        let keep_from = start_ns.max(keep_from_ns.saturating_sub(1)) / self.window_ns;
+        self.told_names.retain(|(window, ..)| *window >= keep_from);
         self.in_window = 0;
         std::mem::take(&mut self.cut)
     }

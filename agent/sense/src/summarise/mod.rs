@@ -41,13 +41,13 @@ use hits::{Hits, Met, Sighting};
 use names::Names;
 use questions::{Asked, Questions};
 
-use crate::decode::dns::{AnswerData, Message, Service};
+use crate::decode::dns::{AnswerData, Message, Name, Service};
 use crate::decode::tls::ClientHello;
 use crate::decode::{
     Decoded, DecoderLosses, Endpoint, Event, Packet, Protocol, Record, Transport as Carrier, Tunnel,
 };
 use crate::flow::{Flow, FlowKey, FlowTable};
-use crate::input::{FlowDelta, KernelHit, StageCount, Way};
+use crate::input::{FlowDelta, KernelHit, KernelNotice, Recognised, StageCount, Way};
 use crate::limits::{FLOW_IDLE_NS, HELLOS_MAX, TLS_NAME_BYTES_MAX};
 
 /// The stage that counts frames of a file.
@@ -124,9 +124,10 @@ impl Summariser {
         host: Host,
         set: Arc<IndicatorSet>,
         flows_max: usize,
+        window_ns: u64,
         gap: Option<Gap>,
     ) -> Self {
-        let hits = Hits::new(set, host.local.clone());
+        let hits = Hits::new(set, host.local.clone(), window_ns);
         Self {
             host,
             flows: FlowTable::new(flows_max),
@@ -294,30 +295,55 @@ impl Summariser {
 
     /// Takes what the kernel's tables matched, and names the indicator.
     pub(crate) fn on_kernel_hit(&mut self, hit: &KernelHit) {
-        let local = Endpoint::new(hit.local.0, hit.local.1);
-        let remote = Endpoint::new(hit.remote.0, hit.remote.1);
-        let (src, dst) = match hit.way {
-            Way::Out => (local, remote),
-            Way::In => (remote, local),
-        };
-        let protocol = Protocol(hit.protocol);
+        let (src, dst) = ends(hit.way, hit.local, hit.remote);
         let met = self.hits.on_flow(&Sighting {
             ts_ns: hit.ts_ns,
             src,
             dst,
-            protocol,
+            protocol: Protocol(hit.protocol),
             tunnel: hit.tunnel,
         });
-        self.counters.add(
-            "hit",
-            match met {
-                Met::Now => "confirmed",
-                Met::Before => "repeated",
-                Met::Nothing => "unconfirmed",
-            },
-            1,
-            0,
-        );
+        self.count_met("hit", met);
+    }
+
+    /// Takes a message that the kernel recognised.
+    pub(crate) fn on_kernel_notice(&mut self, notice: &KernelNotice<'_>) {
+        let (src, dst) = ends(notice.way, notice.local, notice.remote);
+        let protocol = Protocol(notice.protocol);
+        let sighting = Sighting {
+            ts_ns: notice.ts_ns,
+            src,
+            dst,
+            protocol,
+            tunnel: notice.tunnel,
+        };
+        let (stage, met) = match notice.recognised {
+            Recognised::Name => ("name_hit", self.on_noticed_name(&sighting, notice.bytes)),
+            Recognised::Stratum => ("stratum_hit", Met::Nothing),
+        };
+        self.count_met(stage, met);
+    }
+
+    fn on_noticed_name(&mut self, sighting: &Sighting, wire: &[u8]) -> Met {
+        let transport = match sighting.protocol {
+            Protocol::TCP => Transport::Tcp,
+            _ => Transport::Udp,
+        };
+        match Name::read(wire, 0) {
+            Ok((name, _)) => self
+                .hits
+                .on_question(sighting, transport, &name.to_string()),
+            Err(_) => Met::Nothing,
+        }
+    }
+
+    fn count_met(&mut self, stage: &'static str, met: Met) {
+        let reason = match met {
+            Met::Now => "confirmed",
+            Met::Before => "repeated",
+            Met::Nothing => "unconfirmed",
+        };
+        self.counters.add(stage, reason, 1, 0);
     }
 
     /// Takes a counter of a stage before us.
@@ -540,7 +566,7 @@ impl Summariser {
         self.names.expire(window.start_ns);
         let (questions, questions_cut) = self.questions.take();
         cut.questions = questions_cut;
-        cut.hits = self.hits.close_window(keep_from_ns);
+        cut.hits = self.hits.close_window(window.start_ns, keep_from_ns);
         self.count_frames();
         let counters = self.counters.take();
         Summary {
@@ -602,4 +628,14 @@ pub(crate) enum Keep {
     Flows,
     /// Nothing: time has jumped back, and what was seen lies in the future.
     Nothing,
+}
+
+/// Sender and receiver of a packet, by the way it went.
+fn ends(way: Way, local: (IpAddr, u16), remote: (IpAddr, u16)) -> (Endpoint, Endpoint) {
+    let local = Endpoint::new(local.0, local.1);
+    let remote = Endpoint::new(remote.0, remote.1);
+    match way {
+        Way::Out => (local, remote),
+        Way::In => (remote, local),
+    }
 }

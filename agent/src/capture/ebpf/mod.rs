@@ -17,37 +17,42 @@ mod ledger;
 mod mapped;
 mod probe;
 mod rings;
+mod sets;
 mod size;
+mod stages;
 mod tables;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use picket_abi::{AddressConfig, CpuCounters, FlowSlot, Reason};
+use picket_abi::{CpuCounters, FlowSlot, Reason};
 use picket_intel::IndicatorSet;
 use picket_sense::input::{FlowDelta, StageCount};
 
 pub use attach::{HANDLE, PRIORITY, Rung};
 pub(in crate::capture) use probe::capabilities;
 pub use probe::{Check, probe};
+pub use sets::LoadedSet;
 pub use size::Sizes;
-pub use tables::{Network, SetError, SetSize};
+pub use stages::{Stage, Stages};
+pub use tables::{NamesSize, Network, SetError, SetSize};
 
 use attach::Attached;
 use clock::Clock;
 use ledger::Ledger;
 use mapped::{Access, Mapped};
 use rings::Rings;
-use tables::Image;
+use sets::Tables;
+use stages::Installed;
 
-use super::live::{Event, Live, Matching};
+use super::live::{Event, Live, Matching, StageReport};
 
 /// The kernel object, built by `make kernel`; see `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PICKET_EMBEDDED_OBJECT"));
@@ -63,6 +68,11 @@ pub struct Options {
     pub sizes: Sizes,
     /// The rung to use; `None` asks the kernel for the best it has.
     pub rung: Option<Rung>,
+    /// The stages to have in the kernel, as far as it takes them.
+    pub stages: Stages,
+    /// Stages that the kernel's verifier is made to refuse, for tests.
+    #[doc(hidden)]
+    pub spoiled: Stages,
 }
 
 impl Default for Options {
@@ -72,6 +82,8 @@ impl Default for Options {
             default_route: true,
             sizes: Sizes::default(),
             rung: None,
+            stages: Stages::ALL,
+            spoiled: Stages::NONE,
         }
     }
 }
@@ -148,17 +160,15 @@ pub struct EbpfCapture {
     refused: BTreeSet<String>,
     slots: Mapped,
     counters: Mapped,
-    config: Mapped,
-    codes: MapData,
-    buckets: MapData,
-    ipv6: [LpmTrie<MapData, [u8; 16], u8>; 2],
+    tables: Tables,
+    stages: Installed,
     rings: Rings,
     ledger: Ledger,
     counted: Vec<(u64, u64)>,
     clock: Clock,
     ebpf: Ebpf,
     /// Mapped above; a program that is loaded later still needs their descriptors.
-    _arrays: [MapData; 3],
+    _arrays: [MapData; 2],
 }
 
 impl EbpfCapture {
@@ -173,14 +183,15 @@ impl EbpfCapture {
     /// [`CaptureError`], naming what was refused. Nothing stays behind.
     pub fn open(options: Options) -> Result<Self, CaptureError> {
         let sizes = options.sizes.fitted()?;
-        let mut ebpf = load(&sizes)?;
+        let asked = "draw a salt";
+        let salt = random().map_err(|source| CaptureError::System { asked, source })?;
+        let mut ebpf = load(&sizes, salt, options.spoiled)?;
         let rung = match options.rung {
             Some(rung) => rung,
             None => attach::rung_of_kernel(&mut ebpf)?,
         };
         let slots = array(&mut ebpf, "SLOTS")?;
         let counters = array(&mut ebpf, "COUNTERS")?;
-        let config = array(&mut ebpf, "CONFIG")?;
         let map = |map: &MapData, name, bytes, access| {
             Mapped::new(map.fd().as_fd(), 0, bytes, access)
                 .map_err(|source| CaptureError::Memory { name, source })
@@ -191,16 +202,14 @@ impl EbpfCapture {
             refused: BTreeSet::new(),
             slots: map(&slots, "SLOTS", sizes.slot_bytes(), Access::Read)?,
             counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
-            config: map(&config, "CONFIG", size_of::<AddressConfig>(), Access::Write)?,
-            codes: array(&mut ebpf, "CODES")?,
-            buckets: array(&mut ebpf, "BUCKETS")?,
-            ipv6: [trie(&mut ebpf, "IPV6_EVEN")?, trie(&mut ebpf, "IPV6_ODD")?],
+            tables: Tables::take(&mut ebpf, sizes, salt)?,
+            stages: Installed::install(&mut ebpf, options.stages)?,
             rings: Rings::take(&mut ebpf)?,
             ledger: Ledger::new(sizes.slots()),
             counted: vec![(0, 0); Reason::ALL.len()],
             clock: Clock::measure(),
             ebpf,
-            _arrays: [slots, counters, config],
+            _arrays: [slots, counters],
             options: Options { sizes, ..options },
         };
         let named: BTreeSet<String> = capture.options.interfaces.iter().cloned().collect();
@@ -327,6 +336,7 @@ impl EbpfCapture {
             }
         }
         self.counted = sums;
+        counts.extend(self.stages.counts());
         counts
     }
 
@@ -343,55 +353,43 @@ impl EbpfCapture {
         networks: impl Iterator<Item = Network>,
         version: u64,
     ) -> Result<SetSize, CaptureError> {
-        let sizes = self.options.sizes;
-        let buckets = tables::buckets_for(sizes.addresses_max) as usize;
-        let mut image = Image::new(buckets, sizes.addresses_max, sizes.ipv6_networks_max);
-        for network in networks {
-            image.add(network)?;
-        }
-        let mut config: AddressConfig = self.read_config();
-        config.epoch += 1;
-        let half = (config.epoch & 1) as usize;
-        config.set_versions[half] = version;
-        config.ipv4_entries[half] = image
-            .size
-            .addresses
-            .saturating_add(image.size.whole_networks);
-        config.ipv6_entries[half] = image.size.ipv6_networks;
-
-        wait_for_programs();
-        write_half(self.codes.fd().as_fd(), "CODES", half, &image.codes)?;
-        let buckets: Vec<u64> = image.buckets.iter().flat_map(words_of_bucket).collect();
-        write_half(self.buckets.fd().as_fd(), "BUCKETS", half, &buckets)?;
-        fill_trie(&mut self.ipv6[half], &image.ipv6).map_err(|source| CaptureError::Map {
-            name: ["IPV6_EVEN", "IPV6_ODD"][half],
-            source: Box::new(source),
-        })?;
-        self.write_config(&config);
-        Ok(image.size)
+        let no_names = std::iter::empty();
+        Ok(self.tables.load(networks, no_names, version)?.addresses)
     }
 
-    fn read_config(&self) -> AddressConfig {
-        let words = self
-            .config
-            .copy::<{ CONFIG_WORDS }>(0)
-            .unwrap_or([0; CONFIG_WORDS]);
-        picket_abi::from_words(&words).unwrap_or_default()
+    /// Puts a set of listed addresses and names in force, both with the same packet; else as
+    /// [`Self::load_set`]. `names` are in lower case and have no final dot; what is listed deeper
+    /// than eight labels is listed by its last eight.
+    ///
+    /// Names that do not fit are left to the sensor, all of them, and that is told; it is no error.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load_set`].
+    pub fn load_sets<'a>(
+        &mut self,
+        networks: impl Iterator<Item = Network>,
+        names: impl Iterator<Item = &'a str> + Send,
+        version: u64,
+    ) -> Result<LoadedSet, CaptureError> {
+        self.tables.load(networks, names, version)
     }
 
-    /// Writes everything but the epoch, then the epoch.
-    fn write_config(&self, config: &AddressConfig) {
-        let words = self.config.words();
-        let values = [
-            config.set_versions[0],
-            config.set_versions[1],
-            pair(config.ipv6_entries),
-            pair(config.ipv4_entries),
-        ];
-        for (word, value) in words[1..].iter().zip(values) {
-            word.store(value, Ordering::Relaxed);
-        }
-        words[0].store(config.epoch, Ordering::Release);
+    /// Where each stage runs, and why.
+    #[must_use]
+    pub fn stages(&self) -> Vec<StageReport> {
+        self.stages.reports()
+    }
+
+    /// How many instructions the verifier went through for each program that is loaded; nothing
+    /// before Linux 5.16, which does not tell.
+    #[must_use]
+    pub fn instructions(&self) -> Vec<(String, u32)> {
+        let programs = self.ebpf.programs();
+        let verified = programs.filter_map(|(name, program)| {
+            Some((name.to_owned(), stages::verified(&program.info().ok()?)?))
+        });
+        verified.collect()
     }
 
     /// The loaded programs, for tests that run them without an interface.
@@ -436,28 +434,25 @@ impl Live for EbpfCapture {
     }
 
     fn load_set(&mut self, set: &IndicatorSet) -> Result<Matching, CaptureError> {
-        self.load_set(set.address_nets(), set.version())?;
-        Ok(Matching::Kernel)
+        let loaded = self.load_sets(set.address_nets(), set.domains(), set.version())?;
+        Ok(match loaded.names {
+            Ok(_) => Matching::Kernel,
+            Err(error) => Matching::KernelButNames(error.to_string()),
+        })
+    }
+
+    fn stages(&self) -> Vec<StageReport> {
+        self.stages()
     }
 }
 
-const CONFIG_WORDS: usize = size_of::<AddressConfig>() / size_of::<u64>();
-
-const fn pair(values: [u32; 2]) -> u64 {
-    values[0] as u64 | (values[1] as u64) << 32
-}
-
-fn words_of_bucket(bucket: &picket_abi::Bucket) -> impl Iterator<Item = u64> {
-    bucket.chunks_exact(2).map(|two| pair([two[0], two[1]]))
-}
-
 /// Loads the object with its maps at the sizes wanted.
-fn load(sizes: &Sizes) -> Result<Ebpf, CaptureError> {
+fn load(sizes: &Sizes, salt: u64, spoiled: Stages) -> Result<Ebpf, CaptureError> {
     allow_locked_memory();
-    let asked = "draw a salt";
-    let salt = random().map_err(|source| CaptureError::System { asked, source })?;
     let sets = sizes.sets_per_cpu();
     let bucket_mask = tables::buckets_for(sizes.addresses_max) - 1;
+    let name_bucket_mask = tables::buckets_for(sizes.names_max) - 1;
+    let spoiled = spoiled.bits();
     // A quarter full wakes us: time to empty it before the rest is used up.
     let evicted_wake = u64::from(sizes.evicted_ring_bytes / 4);
     let copies_wake = u64::from(sizes.copy_ring_bytes / 4);
@@ -469,12 +464,16 @@ fn load(sizes: &Sizes) -> Result<Ebpf, CaptureError> {
         .map_max_entries("BUCKETS", 2 * (bucket_mask + 1))
         .map_max_entries("IPV6_EVEN", sizes.ipv6_networks_max.max(1))
         .map_max_entries("IPV6_ODD", sizes.ipv6_networks_max.max(1))
+        .map_max_entries("NAME_BUCKETS", 2 * (name_bucket_mask + 1))
+        .map_max_entries("NOTICES", sizes.notice_ring_bytes)
         .map_max_entries("HITS", sizes.hit_ring_bytes)
         .map_max_entries("EVICTED", sizes.evicted_ring_bytes)
         .map_max_entries("COPIES", sizes.copy_ring_bytes)
         .override_global("SETS_PER_CPU", &sets, true)
         .override_global("HASH_SALT", &salt, true)
         .override_global("BUCKET_MASK", &bucket_mask, true)
+        .override_global("NAME_BUCKET_MASK", &name_bucket_mask, true)
+        .override_global("SPOILED_STAGES", &spoiled, true)
         .override_global("EVICTED_WAKE_BYTES", &evicted_wake, true)
         .override_global("COPIES_WAKE_BYTES", &copies_wake, true)
         .load(OBJECT)
@@ -518,46 +517,6 @@ fn read_slot(slots: &Mapped, place: usize) -> Option<FlowSlot> {
         }
     }
     None
-}
-
-/// Writes one half of a table of two.
-fn write_half(
-    table: BorrowedFd<'_>,
-    name: &'static str,
-    half: usize,
-    values: &[u64],
-) -> Result<(), CaptureError> {
-    let bytes = size_of_val(values);
-    let mapped = Mapped::new(table, half * bytes, bytes, Access::Write)
-        .map_err(|source| CaptureError::Memory { name, source })?;
-    for (word, value) in mapped.words().iter().zip(values) {
-        word.store(*value, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-fn fill_trie(
-    trie: &mut LpmTrie<MapData, [u8; 16], u8>,
-    networks: &[(std::net::Ipv6Addr, u8)],
-) -> Result<(), MapError> {
-    let old: Vec<Key<[u8; 16]>> = trie.keys().collect::<Result<_, _>>()?;
-    for key in old {
-        trie.remove(&key)?;
-    }
-    for (address, prefix) in networks {
-        trie.insert(&Key::new(u32::from(*prefix), address.octets()), 1, 0)?;
-    }
-    Ok(())
-}
-
-/// Returns when every program that was running has ended: none can still read the half of the
-/// tables that was in force before the last load. The global barrier of membarrier(2) is an RCU
-/// grace period; where it is not to be had (`nohz_full`), a program in that state for microseconds
-/// could at worst see a mix, whose verdict is made anew in the next epoch.
-fn wait_for_programs() {
-    const GLOBAL: libc::c_int = 1;
-    // SAFETY: the call takes numbers only.
-    unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
 }
 
 /// Before 5.11 maps counted as locked memory. Where raising the limit is refused, loading says so.

@@ -1,4 +1,4 @@
-//! The three rings the kernel side writes to, read in the order of their worth.
+//! The rings the kernel side writes to, read in the order of their worth.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
-use picket_abi::{CopyHeader, EvictedFlow, HitRecord, Way as KernelWay, read};
-use picket_sense::input::{FlowDelta, KernelHit, PacketCopy, Way};
+use picket_abi::{CopyHeader, EvictedFlow, HitRecord, Notice, NoticeKind, Way as KernelWay, read};
+use picket_sense::input::{FlowDelta, KernelHit, KernelNotice, PacketCopy, Recognised, Way};
 
 use super::clock::Clock;
 use super::ledger::{Ledger, address};
@@ -25,6 +25,7 @@ const RECORDS_BETWEEN_HITS: usize = 64;
 /// The rings.
 pub(super) struct Rings {
     hits: RingBuf<MapData>,
+    notices: RingBuf<MapData>,
     evicted: RingBuf<MapData>,
     copies: RingBuf<MapData>,
 }
@@ -48,6 +49,7 @@ impl Rings {
         };
         Ok(Self {
             hits: ring("HITS")?,
+            notices: ring("NOTICES")?,
             evicted: ring("EVICTED")?,
             copies: ring("COPIES")?,
         })
@@ -124,6 +126,17 @@ impl Rings {
             }
             handed += 1;
         }
+        while handed < RECORDS_MAX {
+            let Some(record) = self.notices.next() else {
+                break;
+            };
+            if let Some(notice) = read::<Notice>(&record)
+                && let Some(notice) = kernel_notice(&notice, clock)
+            {
+                each(Event::Notice(notice));
+            }
+            handed += 1;
+        }
         handed
     }
 
@@ -154,10 +167,17 @@ impl Rings {
             events: libc::POLLIN,
             revents: 0,
         };
-        let mut descriptors = [ready(&self.hits), ready(&self.evicted), ready(&self.copies)];
+        let rings = [&self.hits, &self.notices, &self.evicted, &self.copies];
+        let mut descriptors = rings.map(ready);
         let timeout_ms = i32::try_from(timeout.as_millis().max(1)).unwrap_or(i32::MAX);
-        // SAFETY: the call reads and writes the three entries of our array.
-        let answer = unsafe { libc::poll(descriptors.as_mut_ptr(), 3, timeout_ms) };
+        // SAFETY: the call reads and writes the entries of our array.
+        let answer = unsafe {
+            libc::poll(
+                descriptors.as_mut_ptr(),
+                descriptors.len() as libc::nfds_t,
+                timeout_ms,
+            )
+        };
         let error = io::Error::last_os_error();
         if answer < 0 && error.kind() != io::ErrorKind::Interrupted {
             return Err(CaptureError::System {
@@ -188,6 +208,29 @@ fn kernel_hit(record: &HitRecord, clock: Clock) -> KernelHit {
         ifindex: record.ifindex,
         tunnel: None,
     }
+}
+
+/// `None` for a kind that this program does not know.
+fn kernel_notice(notice: &Notice, clock: Clock) -> Option<KernelNotice<'_>> {
+    let kind = [
+        (NoticeKind::Name, Recognised::Name),
+        (NoticeKind::Stratum, Recognised::Stratum),
+    ];
+    let known = kind
+        .into_iter()
+        .find(|(number, _)| *number as u32 == notice.kind)?;
+    Some(KernelNotice {
+        ts_ns: clock.epoch_ns(notice.ktime_ns),
+        local: (address(notice.key.local), notice.key.local_port()),
+        remote: (address(notice.key.remote), notice.key.remote_port()),
+        protocol: notice.key.protocol(),
+        way: way(notice.way),
+        set_version: notice.set_version,
+        ifindex: notice.ifindex,
+        tunnel: None,
+        recognised: known.1,
+        bytes: notice.bytes.get(..notice.bytes_len as usize)?,
+    })
 }
 
 /// The header and the bytes behind it, as far as they go.

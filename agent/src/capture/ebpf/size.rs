@@ -16,6 +16,10 @@ pub struct Sizes {
     pub addresses_max: u32,
     /// Listed IPv6 networks; they take memory as they are loaded.
     pub ipv6_networks_max: u32,
+    /// Listed names; 20 MiB for a million, in two halves.
+    pub names_max: u32,
+    /// Bytes for messages that a stage recognised and that wait to be read.
+    pub notice_ring_bytes: u32,
     /// Bytes for hits that wait to be read.
     pub hit_ring_bytes: u32,
     /// Bytes for flows that left their slots and wait to be read.
@@ -32,6 +36,9 @@ impl Default for Sizes {
             slots_per_cpu: 0,
             addresses_max: 1_000_000,
             ipv6_networks_max: 100_000,
+            names_max: 1_000_000,
+            // Four hundred messages; what finds no room is found in its copy.
+            notice_ring_bytes: 128 << 10,
             // A thousand hits.
             hit_ring_bytes: 128 << 10,
             // 14,500 flows: a twentieth of a second at a new flow every 3.5 µs, and we are woken
@@ -71,6 +78,8 @@ impl Sizes {
         Ok(Self {
             slots_per_cpu: slots.clamp(2, 1 << 24).next_power_of_two(),
             addresses_max: self.addresses_max.min(1 << 27),
+            names_max: self.names_max.min(1 << 27),
+            notice_ring_bytes: ring(self.notice_ring_bytes),
             hit_ring_bytes: ring(self.hit_ring_bytes),
             evicted_ring_bytes: ring(self.evicted_ring_bytes),
             copy_ring_bytes: ring(self.copy_ring_bytes),

@@ -3,10 +3,16 @@
 //! Where things lie is told by [`picket_abi::addresses`]. The kernel reads one half while we fill
 //! the other; the epoch, moved last, makes the new half the one in force.
 
+mod names;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place};
 use picket_abi::{BUCKET_ENTRIES, Bucket, CODE_WORDS};
+
+pub use names::NamesSize;
+
+pub(super) use names::NameImage;
 
 /// An address or network with the length of its prefix.
 pub type Network = (IpAddr, u8);
@@ -25,6 +31,18 @@ pub enum SetError {
     TooManyNetworks {
         /// What it was made for.
         max: u32,
+    },
+    /// More names than the buckets were made for.
+    #[error("more than {max} names")]
+    TooManyNames {
+        /// What they were made for.
+        max: u32,
+    },
+    /// A name that found both its buckets full.
+    #[error("no room for a name beside {held} others")]
+    NamesCrowded {
+        /// Names that found room.
+        held: u32,
     },
     /// A prefix longer than its address.
     #[error("{address} has no prefix of {prefix} bits")]

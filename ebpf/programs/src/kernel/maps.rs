@@ -109,3 +109,7 @@ pub(super) static EVICTED_WAKE_BYTES: Global<u64> = Global::new(0);
 /// Bytes waiting in [`COPIES`] that wake the agent before its timer does.
 #[unsafe(no_mangle)]
 pub(super) static COPIES_WAKE_BYTES: Global<u64> = Global::new(0);
+
+/// Bits of stages that the verifier shall refuse; see [`super::verifier::refuse_if`].
+#[unsafe(no_mangle)]
+pub(super) static SPOILED_STAGES: Global<u32> = Global::new(0);

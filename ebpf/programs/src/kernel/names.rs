@@ -6,9 +6,9 @@ use picket_abi::names::FILTER_WORDS;
 use picket_abi::{AddressConfig, Bucket, NOTICE_BYTES, NoticeKind};
 
 use super::counters::Counters;
-use super::maps::{CONFIG, HASH_SALT, NAME_BUCKET_MASK, NAME_BUCKETS, NAME_FILTER};
+use super::maps::{CONFIG, HASH_SALT, NAME_BUCKET_MASK, NAME_BUCKETS, NAME_FILTER, SPOILED_STAGES};
 use super::stages::{Handoff, begin, jump, stage, tell};
-use super::verifier::{Detour, mask};
+use super::verifier::{Detour, mask, refuse_if};
 use super::{NEXT, Passage, copy};
 use crate::names::{HEADER_BYTES, NameTables, Text, is_query, lookup};
 use crate::parse::protocol;
@@ -16,6 +16,7 @@ use crate::parse::protocol;
 /// The stage, from handoff to copy.
 #[inline(always)]
 pub(super) fn run(skb: *mut __sk_buff) -> i32 {
+    refuse_if(SPOILED_STAGES.load() & 1 << stage::NAMES != 0);
     let Some((passage, mut counters, handoff)) = begin(skb) else {
         return NEXT;
     };

@@ -5,14 +5,16 @@ use aya_ebpf::helpers::bpf_skb_load_bytes;
 use picket_abi::{NOTICE_BYTES, NoticeKind};
 
 use super::counters::Counters;
-use super::stages::{Handoff, begin, tell};
-use super::verifier::mask;
+use super::maps::SPOILED_STAGES;
+use super::stages::{Handoff, begin, stage, tell};
+use super::verifier::{mask, refuse_if};
 use super::{NEXT, Passage, copy};
 use crate::stratum::{Opening, WINDOW_BYTES, is_opening};
 
 /// The stage, from handoff to copy.
 #[inline(always)]
 pub(super) fn run(skb: *mut __sk_buff) -> i32 {
+    refuse_if(SPOILED_STAGES.load() & 1 << stage::STRATUM != 0);
     let Some((passage, mut counters, handoff)) = begin(skb) else {
         return NEXT;
     };

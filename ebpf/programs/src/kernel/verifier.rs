@@ -16,6 +16,17 @@ pub(super) fn mask<const MASK: i32>(mut value: u64) -> u64 {
     value
 }
 
+/// Makes the verifier refuse the program if the condition holds, which it knows when it is one on
+/// a [`aya_ebpf::Global`]; else it never looks here. So tests meet a kernel that refuses a stage.
+#[inline(always)]
+pub(super) fn refuse_if(condition: bool) {
+    if condition {
+        let nothing = core::ptr::without_provenance::<u64>(8);
+        // SAFETY: never runs, as the verifier refuses a load from what is no pointer.
+        let _ = unsafe { nothing.read_volatile() };
+    }
+}
+
 /// A word of a map, through which values go that the verifier shall forget.
 ///
 /// It follows what is known of registers and stack, not of maps: after the detour all ways that
