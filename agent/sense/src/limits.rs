@@ -71,6 +71,13 @@ pub const QUIC_HELLO_BYTES_MAX: usize = 16 << 10;
 /// dozen. Chosen by hand.
 pub const QUIC_PIECES_MAX: usize = 128;
 
+/// Characters of a text that a protocol carries: hosts, paths, agents, logins. A wire message takes
+/// as many.
+pub const CONTENT_CHARS_MAX: usize = 1_024;
+
+/// Bytes of the head of an HTTP request: what common servers take (8 to 16 KiB).
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+
 /// Answers read from one DNS message. More than 4,000 do not fit into 64 KiB; a full zone
 /// transfer message holds some hundreds.
 pub const DNS_ANSWERS_MAX: usize = 1024;

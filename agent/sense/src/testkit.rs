@@ -115,6 +115,21 @@ pub(crate) fn tls_record(data: &[u8]) -> Vec<u8> {
     [&[22, 3, 1], &(data.len() as u16).to_be_bytes()[..], data].concat()
 }
 
+/// What is told of segments that a client sends one after the other.
+pub(crate) fn over_tcp(parts: &[&[u8]]) -> Vec<Decoded> {
+    let mut sequence = 1;
+    let packets: Vec<Vec<u8>> = parts
+        .iter()
+        .map(|part| {
+            let packet = ipv4(CLIENT, SERVER, 6, &tcp(40_000, 8_080, 0x18, sequence, part));
+            sequence += part.len() as u32;
+            packet
+        })
+        .collect();
+    let records = Seen::of(LinkType::RAW_IP, &packets).records;
+    records.into_iter().map(|record| record.message).collect()
+}
+
 /// What a decoder told of some frames.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -160,6 +175,7 @@ impl Seen {
         let name = |record: &Record| match &record.message {
             Decoded::Dns(message) => message.qname().map_or("?".into(), ToString::to_string),
             Decoded::ClientHello(hello) => hello.sni.clone().unwrap_or_default(),
+            other => other.kind().to_owned(),
         };
         self.records.iter().map(name).collect()
     }

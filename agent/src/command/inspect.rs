@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use picket_sense::decode::dns::AnswerData;
+use picket_sense::decode::http::imds;
 use picket_sense::decode::{Decoded, Record};
 use picket_sense::flow::Flow;
 use picket_sense::inspect::{Inspector, Line, Totals};
@@ -154,6 +155,39 @@ impl<W: Write> Printer<W> {
                 hello.sni.as_deref().unwrap_or("-"),
                 hello.ja4.as_deref().unwrap_or("-")
             ),
+            message => {
+                write!(self.out, "{time:12.6} {:5} {src} → {dst}", message.kind())?;
+                let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+                match message {
+                    Decoded::Http(request) => {
+                        let host = or_none(&request.host);
+                        writeln!(self.out, " {} {host} {}", request.method, request.path)
+                    }
+                    Decoded::Imds(message) => match &**message {
+                        imds::Message::Request(asked) => {
+                            let (method, path) = (&asked.method, &asked.path);
+                            writeln!(self.out, " {method} {path} version {}", asked.version)
+                        }
+                        imds::Message::Answer { status, .. } => writeln!(self.out, " {status}"),
+                    },
+                    Decoded::Ssh(banner) => {
+                        writeln!(self.out, " {} {}", banner.protocol, banner.software)
+                    }
+                    Decoded::Stratum(call) => {
+                        let (login, agent) = (or_none(&call.login), or_none(&call.agent));
+                        writeln!(self.out, " {} {login} {agent}", call.method)
+                    }
+                    Decoded::Smtp(command) => {
+                        let argument = or_none(&command.argument);
+                        writeln!(self.out, " {:?} {argument}", command.command)
+                    }
+                    Decoded::Socks(request) => {
+                        let (target, port) = (&request.target, request.target_port);
+                        writeln!(self.out, " {} {target} {port}", request.command)
+                    }
+                    Decoded::Dns(_) | Decoded::ClientHello(_) => writeln!(self.out),
+                }
+            }
         }
     }
 

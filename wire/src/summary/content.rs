@@ -42,6 +42,23 @@ pub enum App {
     Dns,
 }
 
+impl App {
+    /// Its name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Quic => "quic",
+            Self::Http => "http",
+            Self::Imds => "imds",
+            Self::Ssh => "ssh",
+            Self::Stratum => "stratum",
+            Self::Smtp => "smtp",
+            Self::Socks => "socks",
+            Self::Dns => "dns",
+        }
+    }
+}
+
 /// What was said in a conversation. Counters are of the window; the rest may have been said in one
 /// before, on a flow that goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]

@@ -33,6 +33,20 @@ pub enum ImdsClass {
     Other,
 }
 
+impl ImdsClass {
+    /// Its name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Roles => "roles",
+            Self::Credentials => "credentials",
+            Self::UserData => "user_data",
+            Self::Identity => "identity",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Like requests of one client in the window.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 #[cbor(map)]

@@ -61,6 +61,22 @@ impl<'a> Bytes<'a> {
         Some(all & (u64::MAX >> 2 >> (64 - 8 * bytes.len())))
     }
 
+    /// A line without its end, LF or CR LF; `None` while the end is not there.
+    pub(crate) fn line(&mut self) -> Option<&'a [u8]> {
+        let end = self.rest.iter().position(|byte| *byte == b'\n')?;
+        let line = self.take(end)?;
+        self.take(1)?;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+
+    /// What stands before a zero, which is taken too.
+    pub(crate) fn zero_ended(&mut self) -> Option<&'a [u8]> {
+        let end = self.rest.iter().position(|byte| *byte == 0)?;
+        let text = self.take(end)?;
+        self.take(1)?;
+        Some(text)
+    }
+
     /// A slice whose length stands in front of it in one byte.
     pub(crate) fn slice8(&mut self) -> Option<&'a [u8]> {
         let count = self.u8()?;
@@ -104,6 +120,17 @@ mod tests {
         assert_eq!(bytes.u16(), None);
         assert_eq!(bytes.rest(), &[7], "a failed read takes nothing");
         assert_eq!(bytes.slice8(), None);
+    }
+
+    #[test]
+    fn texts_up_to_their_end() {
+        let mut bytes = Bytes::new(b"a\r\n\nb\0c");
+        assert_eq!(
+            (bytes.line(), bytes.line()),
+            (Some(&b"a"[..]), Some(&b""[..]))
+        );
+        assert_eq!((bytes.line(), bytes.zero_ended()), (None, Some(&b"b"[..])));
+        assert_eq!((bytes.zero_ended(), bytes.rest()), (None, &b"c"[..]));
     }
 
     #[test]

@@ -10,10 +10,15 @@
 mod bytes;
 pub mod dns;
 mod fragment;
+pub mod http;
 mod ip;
 mod link;
 mod packet;
 mod quic;
+pub mod smtp;
+pub mod socks;
+pub mod ssh;
+pub mod stratum;
 mod stream;
 pub mod tls;
 mod tunnel;
@@ -38,8 +43,17 @@ type DatagramProtocol = fn(&Packet<'_>) -> Option<Decoded>;
 /// Decoders of datagrams; the first that reads one has it.
 const DATAGRAM_PROTOCOLS: &[DatagramProtocol] = &[dns::datagram];
 
-/// Decoders of streams; the first that claims one has it. TLS knows its bytes, DNS its port.
-const STREAM_PROTOCOLS: &[&dyn StreamProtocol] = &[&tls::OverTcp, &dns::OverTcp];
+/// Decoders of streams; the first that claims one has it. All know their bytes; DNS, whose bytes
+/// say little, needs its port and comes last.
+const STREAM_PROTOCOLS: &[&dyn StreamProtocol] = &[
+    &tls::OverTcp,
+    &http::OverTcp,
+    &ssh::OverTcp,
+    &stratum::OverTcp,
+    &smtp::OverTcp,
+    &socks::OverTcp,
+    &dns::OverTcp,
+];
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +62,35 @@ pub enum Decoded {
     Dns(dns::Message),
     /// The first message of a TLS client.
     ClientHello(Box<tls::ClientHello>),
+    /// An HTTP/1 request.
+    Http(Box<http::Request>),
+    /// A request to the metadata service, or that it was answered.
+    Imds(Box<http::imds::Message>),
+    /// What one side of SSH calls itself.
+    Ssh(ssh::Banner),
+    /// A call of a miner or its pool.
+    Stratum(Box<stratum::Call>),
+    /// What a mail client commands.
+    Smtp(smtp::Command),
+    /// What a proxy is asked for.
+    Socks(socks::Request),
+}
+
+impl Decoded {
+    /// What it is called in records.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Dns(message) => message.service.name(),
+            Self::ClientHello(_) => "tls",
+            Self::Http(_) => "http",
+            Self::Imds(_) => "imds",
+            Self::Ssh(_) => "ssh",
+            Self::Stratum(_) => "stratum",
+            Self::Smtp(_) => "smtp",
+            Self::Socks(_) => "socks",
+        }
+    }
 }
 
 /// What carried a message.

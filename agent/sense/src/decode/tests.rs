@@ -330,7 +330,7 @@ fn a_hello_behind_starttls_and_no_hello() {
         &[(0x18, 1, b"STARTTLS\r\n"), (0x18, 11, &hello)],
         &["a.example"],
     );
-    check_stream(&[(0x18, 1, b"GET / HTTP/1.1\r\n\r\n")], &[]);
+    check_stream(&[(0x18, 1, b"GET / HTTP/1.1\r\n\r\n")], &["http"]);
     // A handshake record that is no hello, a record of another version, a hello cut short.
     check_stream(&[(0x18, 1, &[22, 3, 1, 0, 4, 2, 0, 0, 0])], &[]);
     check_stream(&[(0x18, 1, &[&[22, 2], &hello[2..]].concat())], &[]);

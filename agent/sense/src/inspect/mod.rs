@@ -196,7 +196,6 @@ fn count_message(record: &Record, counts: &mut Counts, names: &mut Names, hasher
                 }
             }
         }
-        Decoded::Dns(_) => {}
         // Those of QUIC are not counted here.
         Decoded::ClientHello(hello) if record.transport == Transport::Tcp => {
             counts.tls_client_hellos += 1;
@@ -204,7 +203,7 @@ fn count_message(record: &Record, counts: &mut Counts, names: &mut Names, hasher
                 names.servers.insert(hasher.hash_one(server));
             }
         }
-        Decoded::ClientHello(_) => {}
+        _ => {}
     }
 }
 

@@ -59,6 +59,12 @@ impl Serialize for Line<'_> {
             Self::Message(record) => match &record.message {
                 Decoded::Dns(message) => DnsLine::new(record, message).serialize(serializer),
                 Decoded::ClientHello(hello) => TlsLine::new(record, hello).serialize(serializer),
+                Decoded::Http(request) => ContentLine::new(record, request).serialize(serializer),
+                Decoded::Imds(message) => ContentLine::new(record, message).serialize(serializer),
+                Decoded::Ssh(banner) => ContentLine::new(record, banner).serialize(serializer),
+                Decoded::Stratum(call) => ContentLine::new(record, call).serialize(serializer),
+                Decoded::Smtp(command) => ContentLine::new(record, command).serialize(serializer),
+                Decoded::Socks(request) => ContentLine::new(record, request).serialize(serializer),
             },
             Self::Flow(flow) => FlowLine::new(flow).serialize(serializer),
             Self::Totals(totals) => TotalsLine::new(totals).serialize(serializer),
@@ -200,6 +206,39 @@ impl<'a> TlsLine<'a> {
             ja3: hello.ja3.as_deref(),
             ja4: hello.ja4.as_deref(),
             cut: !hello.complete,
+            tunnel: record.tunnel.map(Tunnel::name),
+        }
+    }
+}
+
+/// `{"kind":"http|imds|ssh|stratum|smtp|socks",…}`; what follows the ends are the fields of the
+/// decoded message, which are part of the contract.
+#[derive(Debug, Serialize)]
+struct ContentLine<'a, T> {
+    kind: &'static str,
+    ts: Seconds,
+    src_ip: IpAddr,
+    src_port: u16,
+    dst_ip: IpAddr,
+    dst_port: u16,
+    transport: &'static str,
+    #[serde(flatten)]
+    content: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<&'static str>,
+}
+
+impl<'a, T> ContentLine<'a, T> {
+    fn new(record: &Record, content: &'a T) -> Self {
+        Self {
+            kind: record.message.kind(),
+            ts: Seconds::from_ns(record.ts_ns),
+            src_ip: record.src.addr,
+            src_port: record.src.port,
+            dst_ip: record.dst.addr,
+            dst_port: record.dst.port,
+            transport: record.transport.name(),
+            content,
             tunnel: record.tunnel.map(Tunnel::name),
         }
     }

@@ -360,6 +360,7 @@ impl Summariser {
             }
             Decoded::Dns(_) => {}
             Decoded::ClientHello(hello) => self.on_hello(record, hello),
+            _ => {}
         }
     }
 
