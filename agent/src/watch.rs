@@ -16,10 +16,11 @@ use picket_wire::{Gap, Host, Summary};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::attribution::Attribution;
 use crate::capture::addresses;
-use crate::capture::ebpf::Options;
+use crate::capture::ebpf::{Options, cgroup_root};
 use crate::capture::ladder::{self, CaptureConfig};
-use crate::capture::live::{Event, Live, Matching, StageReport};
+use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
 use crate::outbox::Tallies;
 
 /// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
@@ -76,6 +77,9 @@ pub struct Report {
     /// Where each stage of matching runs.
     #[serde(default)]
     pub stages: Vec<StageReport>,
+    /// How well it is known which process has which socket.
+    #[serde(default)]
+    pub owners: OwnerState,
 }
 
 /// Packets seen = in flows + no flow + lost + not told yet.
@@ -128,6 +132,7 @@ struct Watch {
     tallies: Arc<Tallies>,
     told: Vec<(&'static str, u64)>,
     indicators: Indicators,
+    attribution: Attribution,
 }
 
 /// Captures until it is told to stop. `started` hears whether capture could begin.
@@ -205,6 +210,7 @@ impl Watch {
             tallies,
             told: Vec::new(),
             indicators: Indicators::default(),
+            attribution: Attribution::new(cgroup_root().ok()),
         };
         watch.sensor.on_tick(to_ns);
         watch.match_against(plan.set);
@@ -238,9 +244,9 @@ impl Watch {
 
     /// Waits for the kernel to tell something, and takes it.
     fn take_events(&mut self, wait: Duration) -> anyhow::Result<()> {
-        let sensor = &mut self.sensor;
+        let (sensor, attribution) = (&mut self.sensor, &mut self.attribution);
         self.capture
-            .poll(wait, &mut |event| feed(sensor, event))
+            .poll(wait, &mut |event| feed(sensor, attribution, event))
             .context("read from the kernel")?;
         Ok(())
     }
@@ -248,9 +254,9 @@ impl Watch {
     /// Reads what the kernel counted so far: flows first, so that every packet of a flow has been
     /// counted as seen by the time that the counter is read.
     fn gather(&mut self) -> anyhow::Result<()> {
-        let sensor = &mut self.sensor;
+        let (sensor, attribution) = (&mut self.sensor, &mut self.attribution);
         self.capture
-            .sweep(&mut |event| feed(sensor, event))
+            .sweep(&mut |event| feed(sensor, attribution, event))
             .context("read from the kernel")?;
         for count in self.capture.counters() {
             self.sensor.on_counts(&count);
@@ -331,18 +337,24 @@ impl Watch {
             counters: counts.collect(),
             indicators: self.indicators.clone(),
             stages: self.capture.stages(),
+            owners: self.capture.owners(),
         }
     }
 }
 
 /// Shows the sensor what the capture saw.
-fn feed(sensor: &mut Sensor, event: Event<'_>) {
+fn feed(sensor: &mut Sensor, attribution: &mut Attribution, event: Event<'_>) {
     match event {
         Event::Hit(hit) => sensor.on_kernel_hit(&hit),
         Event::Notice(notice) => sensor.on_kernel_notice(&notice),
         Event::Flow(delta) => sensor.on_flow(&delta),
         Event::Copy(copy) => sensor.on_copy(&copy),
         Event::Frame(live) => sensor.on_live_frame(&live),
+        Event::Process(seen) => {
+            if let Some((id, process)) = attribution.learn(seen) {
+                sensor.on_process(id, process);
+            }
+        }
     }
 }
 

@@ -67,6 +67,7 @@ impl Rig {
             Event::Flow(delta) => sensor.on_flow(&delta),
             Event::Notice(notice) => sensor.on_kernel_notice(&notice),
             Event::Copy(copy) => sensor.on_copy(&copy),
+            Event::Process(_) => {}
             Event::Frame(live) => sensor.on_live_frame(&live),
         }
     }

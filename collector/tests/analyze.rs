@@ -123,6 +123,7 @@ fn summary(peer: [u8; 4], second: u64) -> Summary {
             content: None,
             tunnel: None,
             tunnel_id: None,
+            processes: None,
         }],
         questions: Vec::new(),
         hits: Vec::new(),

@@ -22,6 +22,6 @@ pub use id::{AgentId, BootId, Digest, IdError};
 pub use stream::item_bytes;
 pub use summary::{
     Answer, App, Balance, Canary, Content, Conversation, Counter, Cut, Detached, Gap, Health, Hit,
-    HitKind, Host, Http, Imbalance, ImdsClass, ImdsRequest, Latency, Net, Opened, Process,
+    HitKind, Host, Http, Imbalance, ImdsClass, ImdsRequest, Latency, Net, Opened, Parent, Process,
     Question, Side, Smtp, Socks, Ssh, Stratum, Summary, Transport, TunnelKind, Watched, Window,
 };

@@ -49,6 +49,10 @@ pub const DETACHED_MAX: usize = 64;
 /// Bytes of a text about the sensor itself: names of interfaces (15, `IFNAMSIZ`) and reasons.
 pub const HEALTH_TEXT_BYTES_MAX: usize = 512;
 
+/// Bytes of a text of a process: its path, name, container or unit. Paths have at most 4,096
+/// (`PATH_MAX`); the agent cuts at 255.
+pub const PROCESS_TEXT_BYTES_MAX: usize = 4_096;
+
 /// Bytes of any one text field. A DNS name in presentation form takes at most 1,008
 /// (252 bytes, each escaped as `\DDD`).
 pub const TEXT_BYTES_MAX: usize = 4_096;

@@ -53,6 +53,7 @@ fn summary() -> Summary {
             content: None,
             tunnel: None,
             tunnel_id: None,
+            processes: None,
         }],
         questions: vec![],
         hits: vec![],

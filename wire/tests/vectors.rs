@@ -16,7 +16,14 @@ fn process() -> Process {
         name: "curl".into(),
         exe: Some("/usr/bin/curl".into()),
         uid: Some(1_000),
-        container: Some("/system.slice/web.service".into()),
+        container: Some("0123456789abcdef".repeat(4)),
+        parent: Some(Box::new(Parent {
+            pid: 4_000,
+            name: "bash".into(),
+            exe: Some("/usr/bin/bash".into()),
+        })),
+        runtime: Some("docker".into()),
+        unit: Some("web.service".into()),
     }
 }
 
@@ -95,6 +102,7 @@ fn full() -> Summary {
             content: Some(Box::new(content())),
             tunnel: Some(TunnelKind::Vxlan),
             tunnel_id: Some(5_569_041),
+            processes: Some(2),
         }],
         questions: vec![Question {
             client,

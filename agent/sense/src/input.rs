@@ -43,6 +43,25 @@ pub struct LiveFrame<'a> {
     pub segment_bytes: u16,
 }
 
+/// A process: its number, which is given again after it ends, and when it started, which tells
+/// it from others of that number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct ProcessId {
+    /// Process id in the host's own namespace; never 0.
+    pub pid: u32,
+    /// When it started, nanoseconds since the epoch; 0 where that is not known.
+    pub start_ns: u64,
+}
+
+/// The process that opened a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Which.
+    pub process: ProcessId,
+    /// User it ran as when it opened the socket.
+    pub uid: u32,
+}
+
 /// The packets of one flow that the kernel counted since it last told us, or a whole flow.
 ///
 /// `local` is the source of what left an interface and the destination of what entered one.
@@ -77,6 +96,9 @@ pub struct FlowDelta {
     pub ifindex: u32,
     /// The tunnel it was found in: of mirrored traffic, which the kernel counts apart.
     pub tunnel: Option<Tunnel>,
+    /// Whose socket it is on this host, where known: of the last that opened it, where the same
+    /// ports were used again.
+    pub owner: Option<Owner>,
 }
 
 /// Which way a packet went through its interface.
@@ -104,6 +126,8 @@ pub struct PacketCopy<'a> {
     pub ifindex: u32,
     /// The tunnel it was found in: of mirrored traffic, which the kernel counts apart.
     pub tunnel: Option<Tunnel>,
+    /// Whose socket it is on this host, where known.
+    pub owner: Option<Owner>,
 }
 
 /// The kernel found an address of a flow in its indicator tables.
@@ -128,6 +152,8 @@ pub struct KernelHit {
     pub ifindex: u32,
     /// The tunnel it was found in: of mirrored traffic, which the kernel counts apart.
     pub tunnel: Option<Tunnel>,
+    /// Whose socket it is on this host, where known.
+    pub owner: Option<Owner>,
 }
 
 /// What the kernel took a message for.
@@ -165,6 +191,8 @@ pub struct KernelNotice<'a> {
     pub tunnel: Option<Tunnel>,
     /// What it was taken for.
     pub recognised: Recognised,
+    /// Whose socket it is on this host, where known.
+    pub owner: Option<Owner>,
     /// Bytes of the message.
     pub bytes: &'a [u8],
 }

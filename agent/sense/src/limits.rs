@@ -130,6 +130,12 @@ pub const NAME_KEEP_NS_MAX: u64 = 86_400_000_000_000;
 /// ClientHellos remembered, each as long as its flow; about 300 bytes each.
 pub const HELLOS_MAX: usize = 65_536;
 
+/// Processes remembered, about 400 bytes each: twice what a busy build machine starts in a window.
+pub const PROCESSES_MAX: usize = 16_384;
+
+/// Processes told apart in one conversation; there are at least so many when it says this.
+pub const PROCESSES_PER_CONVERSATION_MAX: usize = 16;
+
 /// Hits told in one window. A wire message takes as many.
 pub const HITS_PER_WINDOW_MAX: usize = 16_384;
 

@@ -18,10 +18,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use picket_intel::IndicatorSet;
-use picket_wire::{Gap, Health, Host, Net, Summary, Window};
+use picket_wire::{Gap, Health, Host, Net, Process, Summary, Window};
 
 use crate::decode::Decoder;
-use crate::input::{FlowDelta, Frame, KernelHit, KernelNotice, LiveFrame, PacketCopy, StageCount};
+use crate::input::{
+    FlowDelta, Frame, KernelHit, KernelNotice, LiveFrame, PacketCopy, ProcessId, StageCount,
+};
 use crate::limits::{OUTPUTS_MAX, SENSOR_FLOWS_MAX};
 use crate::summarise::{Counters, Keep, Origin, Summariser};
 
@@ -133,6 +135,12 @@ impl Sensor {
             .on_frame(&live.frame, &mut |event| summariser.on_event(event, origin));
     }
 
+    /// Takes what is known of a process, in place of what was known before. Tell it before what
+    /// the process sends.
+    pub fn on_process(&mut self, id: ProcessId, process: Process) {
+        self.summariser.on_process(id, process);
+    }
+
     /// Takes what the kernel counted of a flow.
     pub fn on_flow(&mut self, delta: &FlowDelta) {
         self.begin(delta.last_ns);
@@ -143,8 +151,10 @@ impl Sensor {
     pub fn on_copy(&mut self, copy: &PacketCopy<'_>) {
         self.begin(copy.ts_ns);
         let summariser = &mut self.summariser;
+        summariser.set_acting(copy.owner);
         self.decoder
             .on_copy(copy, &mut |event| summariser.on_event(event, Origin::File));
+        summariser.set_acting(None);
     }
 
     /// Takes a match of the kernel's tables; it is a hit if the indicator set confirms it.

@@ -473,6 +473,7 @@ fn delta(
         last_ns: T0 + 2,
         ifindex: 2,
         tunnel: None,
+        owner: None,
     }
 }
 
@@ -486,6 +487,7 @@ fn kernel_hit(remote: SocketAddrV4, way: Way) -> KernelHit {
         set_version: 1,
         ifindex: 2,
         tunnel: None,
+        owner: None,
     }
 }
 
@@ -546,6 +548,7 @@ fn the_kernels_word_and_the_packets_themselves_give_the_same_summary() {
             way: Way::Out,
             ifindex: 2,
             tunnel: None,
+            owner: None,
         });
         live.drain();
     }

@@ -248,6 +248,7 @@ fn the_kernels_word_of_a_mirror_gives_the_same_summary() {
         way: Way::In,
         ifindex: 2,
         tunnel,
+        owner: None,
     });
     live.sensor.on_kernel_hit(&KernelHit {
         ts_ns: T0 + 1,
@@ -258,6 +259,7 @@ fn the_kernels_word_of_a_mirror_gives_the_same_summary() {
         set_version: 1,
         ifindex: 2,
         tunnel,
+        owner: None,
     });
     let delta = |from: SocketAddrV4, to: SocketAddrV4, protocol, bytes: &[u8]| FlowDelta {
         local: ((*to.ip()).into(), to.port()),
@@ -274,6 +276,7 @@ fn the_kernels_word_of_a_mirror_gives_the_same_summary() {
         last_ns: T0 + 1,
         ifindex: 2,
         tunnel,
+        owner: None,
     };
     live.sensor
         .on_flow(&delta(at(9, 5353), at(53, 53), 17, &question));

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use picket_intel::IndicatorSet;
-use picket_sense::input::{FlowDelta, KernelHit, KernelNotice, LiveFrame, PacketCopy, StageCount};
+use picket_sense::input::{
+    FlowDelta, KernelHit, KernelNotice, LiveFrame, Owner, PacketCopy, ProcessId, StageCount,
+};
 use serde::{Deserialize, Serialize};
 
 use super::ebpf::CaptureError;
@@ -22,6 +24,63 @@ pub enum Event<'a> {
     Copy(PacketCopy<'a>),
     /// A frame that nobody has counted.
     Frame(LiveFrame<'a>),
+    /// A process, told before what it sends.
+    Process(&'a ProcessSeen),
+}
+
+/// Why a process is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It began to run a program.
+    Runs,
+    /// It opened a socket.
+    Opens,
+}
+
+/// A process as the kernel knows it, at the moment it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessSeen {
+    /// Which, and the user it ran as.
+    pub owner: Owner,
+    /// When it started, nanoseconds since boot in whole ticks of a hundredth of a second, as
+    /// /proc tells it; 0 where not known.
+    pub since_boot_ns: u64,
+    /// Why it is told.
+    pub told: Told,
+    /// Its command name, at most 15 bytes.
+    pub name: String,
+    /// The path it was asked to run, possibly relative, at most 255 bytes.
+    pub path: Option<String>,
+    /// Its parent, where known.
+    pub parent: Option<ProcessId>,
+    /// When its parent started, like `since_boot_ns`.
+    pub parent_since_boot_ns: u64,
+    /// Its parent's command name, empty where not known.
+    pub parent_name: String,
+    /// Its control group in the version 2 hierarchy, by the inode of the group's folder; 0 where
+    /// not known.
+    pub cgroup: u64,
+}
+
+/// How well it is known which process has which socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerState {
+    /// What works, in words.
+    pub works: Vec<String>,
+    /// What does not, and why.
+    pub lacks: Vec<String>,
+}
+
+impl OwnerState {
+    /// Notes how many sockets were there before us, and how many of them stay unknown.
+    pub(super) fn note_seed(&mut self, sockets: u64, refused: u64) {
+        self.works.push(format!("{sockets} older sockets"));
+        if refused > 0 {
+            self.lacks.push(format!(
+                "{refused} older sockets: their processes may not be looked into (CAP_SYS_PTRACE)"
+            ));
+        }
+    }
 }
 
 /// Where what is listed is matched.
@@ -70,6 +129,14 @@ pub trait Live {
     /// # Errors
     /// Reading fails.
     fn sweep(&mut self, each: &mut dyn FnMut(Event<'_>)) -> Result<(), CaptureError>;
+
+    /// How well it is known which process has which socket.
+    fn owners(&self) -> OwnerState {
+        OwnerState {
+            works: Vec::new(),
+            lacks: vec!["this rung sees packets without their sockets".to_owned()],
+        }
+    }
 
     /// What was counted before the sensor since the last call; nothing for what did not move.
     fn counters(&mut self) -> Vec<StageCount>;

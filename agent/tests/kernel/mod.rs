@@ -174,6 +174,7 @@ impl Totals {
                 });
             }
             Event::Frame(_) => unreachable!("kernel programs hand no frames up"),
+            Event::Process(_) => {}
         });
         handed.expect("poll")
     }

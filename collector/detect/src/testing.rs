@@ -83,6 +83,7 @@ pub(crate) fn conversation(client: &str, server: &str, port: u16) -> Conversatio
         content: None,
         tunnel: None,
         tunnel_id: None,
+        processes: None,
     }
 }
 

@@ -177,6 +177,7 @@ fn conversation(to: &str, port: u16, answered: bool, window: u64) -> picket_wire
         content: None,
         tunnel: None,
         tunnel_id: None,
+        processes: None,
     }
 }
 

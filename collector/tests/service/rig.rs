@@ -172,6 +172,7 @@ impl Agent {
                 content: None,
                 tunnel: None,
                 tunnel_id: None,
+                processes: None,
             })
             .collect();
         self.seal(&summary)

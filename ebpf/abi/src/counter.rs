@@ -50,14 +50,24 @@ pub enum Reason {
     NoticeSent = 18,
     /// A recognised message found its ring full. Its copy may still tell of it.
     NoticeRingFull = 19,
+    /// A packet's socket named its owner.
+    OwnerFound = 20,
+    /// A packet that was asked for its owner had no socket: it was passed through, or the kernel
+    /// itself sent it.
+    OwnerNoSocket = 21,
+    /// A packet's socket had no owner: it is older than the agent, the kernel's own, or not one
+    /// of the internet families.
+    OwnerNotStored = 22,
+    /// A process to be told found its ring full. It is tried again with its next socket.
+    ProcessRingFull = 23,
 }
 
 /// Counters there is room for: a power of two, so that a mask is a bounds check.
 pub const REASONS: usize = 32;
 
 impl Reason {
-    /// Every reason with its stage and its name, in the order of [`CpuCounters`].
-    pub const ALL: [(Self, &'static str, &'static str); 20] = [
+    /// Every reason with its stage and its name, in ascending order of their numbers.
+    pub const ALL: &'static [(Self, &'static str, &'static str)] = &[
         (Self::Seen, "kernel", "seen"),
         (Self::NotFlowArp, "kernel", "not_flow_arp"),
         (Self::NotFlowNonIp, "kernel", "not_flow_non_ip"),
@@ -82,6 +92,10 @@ impl Reason {
         (Self::CopyUnreadable, "ring", "copy_failed_unreadable"),
         (Self::NoticeSent, "ring", "notice_sent"),
         (Self::NoticeRingFull, "ring", "notice_failed_full"),
+        (Self::OwnerFound, "owner", "found"),
+        (Self::OwnerNoSocket, "owner", "unknown_no_socket"),
+        (Self::OwnerNotStored, "owner", "unknown_not_stored"),
+        (Self::ProcessRingFull, "ring", "process_failed_full"),
     ];
 }
 
@@ -119,9 +133,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_stands_at_its_own_number() {
-        for (at, (reason, _, name)) in Reason::ALL.iter().enumerate() {
-            assert_eq!(*reason as usize, at, "{name}");
-        }
+    fn every_reason_has_a_number_of_its_own_and_room() {
+        let numbers: [usize; Reason::ALL.len()] =
+            core::array::from_fn(|at| Reason::ALL[at].0 as usize);
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        assert!(numbers.iter().all(|number| *number < REASONS));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each kind has a ring of its own, so that a flood of one cannot take the room of another.
 
-use crate::{FlowKey, FlowSlot, Plain};
+use crate::{FlowKey, FlowSlot, Owner, Plain};
 
 /// Most bytes of a packet that are copied, from the IP header on. Covers a DNS answer of 1,232
 /// bytes (the EDNS size resolvers agree on) and a ClientHello with a post-quantum key share.
@@ -34,6 +34,8 @@ pub struct HitRecord {
     pub way: u16,
     /// Which ends matched: bits in [`crate::verdict`].
     pub verdict: u16,
+    /// Whose socket it is, as far as the flow's slot knows.
+    pub owner: Owner,
 }
 
 /// Bytes of a message that go up with a [`Notice`]: a name of the longest kind, or the opening of
@@ -64,6 +66,8 @@ pub struct Notice {
     pub set_version: u64,
     /// For a name: the hash of the listed suffix.
     pub hash: u64,
+    /// Whose socket it is, as far as the flow's slot knows.
+    pub owner: Owner,
     /// Interface it passed.
     pub ifindex: u32,
     /// Which way it went: a [`Way`] as a number.
@@ -102,19 +106,21 @@ pub struct CopyHeader {
     pub ifindex: u32,
     /// Which way it went: a [`Way`] as a number.
     pub way: u32,
+    /// Whose socket it is, as far as the flow's slot knows.
+    pub owner: Owner,
 }
 
-const _: () = assert!(size_of::<HitRecord>() == 64);
-const _: () = assert!(size_of::<Notice>() == 80 + NOTICE_BYTES);
+const _: () = assert!(size_of::<HitRecord>() == 80);
+const _: () = assert!(size_of::<Notice>() == 96 + NOTICE_BYTES);
 const _: () = assert!(size_of::<EvictedFlow>() == 136);
-const _: () = assert!(size_of::<CopyHeader>() == 24);
+const _: () = assert!(size_of::<CopyHeader>() == 40);
 
-// SAFETY: repr(C), integers only; 8 + 40 + 8 + 4 + 2 + 2 bytes are the 64 asserted above.
+// SAFETY: repr(C), integers only; 8 + 40 + 8 + 4 + 2 + 2 + 16 bytes are the 80 asserted above.
 unsafe impl Plain for HitRecord {}
-// SAFETY: repr(C), integers only; 8 + 40 + 2 × 8 + 4 × 4 bytes before an array of bytes make the
+// SAFETY: repr(C), integers only; 8 + 40 + 2 × 8 + 16 + 4 × 4 bytes before an array of bytes make the
 // size asserted above.
 unsafe impl Plain for Notice {}
 // SAFETY: repr(C), a plain slot of 128 bytes and two words of 4.
 unsafe impl Plain for EvictedFlow {}
-// SAFETY: repr(C), integers only; 8 + 4 × 4 bytes are the 24 asserted above.
+// SAFETY: repr(C), integers only; 8 + 4 × 4 + 16 bytes are the 40 asserted above.
 unsafe impl Plain for CopyHeader {}

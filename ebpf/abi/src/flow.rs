@@ -5,7 +5,7 @@
 //! replacing the occupant right now, and every occupant has an even number of its own, so that
 //! the counters of one are never taken for those of the next.
 
-use crate::Plain;
+use crate::{Owner, Plain};
 
 /// Slots a key may be in: the first or the second of its set.
 pub const WAYS: usize = 2;
@@ -150,10 +150,12 @@ pub struct FlowSlot {
     pub copied_in: u8,
     /// Who opened it: one of [`crate::opener`].
     pub opener: u8,
+    /// Packets that asked for the owner; no more do at [`crate::OWNER_TRIES`].
+    pub owner_tries: u8,
     /// Zeros.
-    pub reserved: [u8; 2],
-    /// Zeros: room for the socket's cookie and owner.
-    pub owner: [u64; 2],
+    pub reserved: u8,
+    /// Whose socket sent: of the last that opened it, where the key was used again.
+    pub owner: Owner,
 }
 
 /// The slots one hash value leads to.

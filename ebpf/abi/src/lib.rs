@@ -15,6 +15,7 @@ pub mod counter;
 pub mod event;
 pub mod flow;
 pub mod names;
+pub mod owner;
 
 pub use addresses::{AddressConfig, BUCKET_ENTRIES, Bucket, CODE_WORDS};
 pub use counter::{Count, CpuCounters, REASONS, Reason};
@@ -22,6 +23,7 @@ pub use event::{
     COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, NOTICE_BYTES, Notice, NoticeKind, Way,
 };
 pub use flow::{FlowKey, FlowSet, FlowSlot, WAYS, opener, verdict};
+pub use owner::{COMM_BYTES, OWNER_TRIES, Owner, PATH_BYTES, ProcessRecord, Told};
 
 #[cfg(target_endian = "big")]
 compile_error!("picket's kernel records are laid out for little-endian machines");

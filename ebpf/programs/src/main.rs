@@ -3,10 +3,10 @@
 
 #[cfg(target_arch = "bpf")]
 mod entry {
-    use aya_ebpf::macros::classifier;
-    use aya_ebpf::programs::TcContext;
+    use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint};
+    use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, TcContext};
     use picket_abi::Way;
-    use picket_programs::kernel::{look_for_names, look_for_stratum, observe};
+    use picket_programs::kernel::{look_for_names, look_for_stratum, observe, owner};
     use picket_programs::parse::Link;
 
     /// What leaves an interface with Ethernet headers. Follows `sch_handle_egress`
@@ -45,6 +45,50 @@ mod entry {
     #[classifier]
     pub fn stratum(context: TcContext) -> i32 {
         look_for_stratum(context.skb.skb)
+    }
+
+    /// A socket is made; `BPF_CGROUP_INET_SOCK_CREATE`, since Linux 4.10, with socket storage
+    /// since 5.10.
+    #[cgroup_sock(sock_create)]
+    pub fn sock_create(context: SockContext) -> i32 {
+        owner::created(context.sock)
+    }
+
+    /// A socket is connected; since Linux 4.17.
+    #[cgroup_sock_addr(connect4)]
+    pub fn connect4(context: SockAddrContext) -> i32 {
+        owner::connected(socket_of(&context))
+    }
+
+    /// As above, IPv6.
+    #[cgroup_sock_addr(connect6)]
+    pub fn connect6(context: SockAddrContext) -> i32 {
+        owner::connected(socket_of(&context))
+    }
+
+    /// A datagram is sent to an address given with it; since Linux 4.18.
+    #[cgroup_sock_addr(sendmsg4)]
+    pub fn sendmsg4(context: SockAddrContext) -> i32 {
+        owner::sent(socket_of(&context))
+    }
+
+    /// As above, IPv6.
+    #[cgroup_sock_addr(sendmsg6)]
+    pub fn sendmsg6(context: SockAddrContext) -> i32 {
+        owner::sent(socket_of(&context))
+    }
+
+    /// A process runs a program: `TP_PROTO(struct task_struct *, pid_t, struct linux_binprm *)`
+    /// of include/trace/events/sched.h; raw tracepoints since Linux 4.17.
+    #[raw_tracepoint(tracepoint = "sched_process_exec")]
+    pub fn process_exec(context: RawTracePointContext) -> i32 {
+        owner::executed(context.arg(2))
+    }
+
+    #[inline(always)]
+    fn socket_of(context: &SockAddrContext) -> *mut aya_ebpf::bindings::bpf_sock {
+        // SAFETY: the kernel gives the program a valid context, whose socket is there.
+        unsafe { (*context.sock_addr).__bindgen_anon_1.sk }
     }
 
     /// The ring buffer and the exact clock are helpers for programs under the GPL.

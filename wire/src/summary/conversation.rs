@@ -7,6 +7,8 @@ use minicbor::{CborLen, Decode, Encode};
 use super::content::Content;
 use super::net::ip;
 use super::tunnel::TunnelKind;
+use super::{SummaryError, bounded};
+use crate::limits;
 
 /// How it is known which end of a conversation opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
@@ -117,7 +119,7 @@ pub struct Conversation {
     /// Name whose DNS answer led to the server's address.
     #[n(21)]
     pub dns_name: Option<String>,
-    /// Process that opened the first flow, where known.
+    /// Process at the host's own end of the first flow for which it is known.
     #[n(22)]
     pub process: Option<Process>,
     /// What was said, where it could be read.
@@ -129,6 +131,10 @@ pub struct Conversation {
     /// Which tunnel of that kind, where it has a number: VNI, key, session.
     #[n(24)]
     pub tunnel_id: Option<u32>,
+    /// Distinct processes its flows are known to belong to, at most 16, if there is more than
+    /// one: then `process` is not the only one.
+    #[n(36)]
+    pub processes: Option<u32>,
 }
 
 /// The process behind a conversation, question or hit.
@@ -150,7 +156,48 @@ pub struct Process {
     /// User id.
     #[n(4)]
     pub uid: Option<u32>,
-    /// Control group or container.
+    /// Id of the container it runs in, as the container's runtime calls it.
     #[n(5)]
     pub container: Option<String>,
+    /// Its parent when it opened its first socket, where known.
+    #[n(6)]
+    pub parent: Option<Box<Parent>>,
+    /// What runs the container: `docker`, `containerd`, `crio`, `podman`, ….
+    #[n(7)]
+    pub runtime: Option<String>,
+    /// The systemd unit it belongs to (`sshd.service`, `session-3.scope`, …).
+    #[n(8)]
+    pub unit: Option<String>,
+}
+
+impl Process {
+    pub(super) fn validate(&self) -> Result<(), SummaryError> {
+        let texts = [&self.exe, &self.container, &self.runtime, &self.unit];
+        let parent = self.parent.as_deref();
+        let of_parent = parent.map(|parent| [Some(&parent.name), parent.exe.as_ref()]);
+        texts
+            .into_iter()
+            .map(Option::as_ref)
+            .chain([Some(&self.name)])
+            .chain(of_parent.into_iter().flatten())
+            .flatten()
+            .try_for_each(|text| {
+                bounded("process text", text.len(), limits::PROCESS_TEXT_BYTES_MAX)
+            })
+    }
+}
+
+/// Who started a process.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Parent {
+    /// Process id in the host's own namespace.
+    #[n(0)]
+    pub pid: u32,
+    /// Its command name, at most 15 bytes.
+    #[n(1)]
+    pub name: String,
+    /// Path of its executable, if known.
+    #[n(2)]
+    pub exe: Option<String>,
 }

@@ -20,7 +20,7 @@ use crate::limits;
 
 pub use balance::{Balance, Imbalance};
 pub use content::{App, Content, Http, Smtp, Socks, Ssh, Stratum};
-pub use conversation::{Conversation, Opened, Process, Side};
+pub use conversation::{Conversation, Opened, Parent, Process, Side};
 pub use health::{Canary, Detached, Health, Watched};
 pub use hit::{Hit, HitKind};
 pub use imds::{ImdsClass, ImdsRequest};
@@ -288,6 +288,12 @@ impl Summary {
             .filter_map(|one| one.content.as_ref())
         {
             content.validate()?;
+        }
+        let acting = self.conversations.iter().map(|one| &one.process);
+        let asking = self.questions.iter().map(|question| &question.process);
+        let meeting = self.hits.iter().map(|hit| &hit.process);
+        for process in acting.chain(asking).chain(meeting).flatten() {
+            process.validate()?;
         }
         bounded("imds requests", self.imds.len(), limits::IMDS_REQUESTS_MAX)?;
         self.imds.iter().try_for_each(ImdsRequest::validate)?;

@@ -249,6 +249,7 @@ fn a_copy_tells_records_and_counts_nothing() {
         way: Way::Out,
         ifindex: 2,
         tunnel: None,
+        owner: None,
     };
     let mut records = 0;
     Decoder::new().on_copy(&copy, &mut |event| match event {

@@ -7,4 +7,4 @@ mod key;
 mod table;
 
 pub use key::{FlowKey, Side};
-pub use table::{Count, Direction, Flow, FlowTable, TableFull};
+pub use table::{Count, Direction, Flow, FlowTable, OwnerRef, TableFull};

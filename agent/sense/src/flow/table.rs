@@ -1,6 +1,7 @@
 //! The bounded table of flows.
 
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -43,6 +44,10 @@ pub struct Count {
     pub tcp_flags: u8,
 }
 
+/// Whose socket a flow's is, by a number that the summariser gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnerRef(pub(crate) NonZeroU32);
+
 /// One flow and what was counted of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Flow {
@@ -52,6 +57,8 @@ pub struct Flow {
     pub opener: Side,
     /// How the opener is known.
     pub direction: Direction,
+    /// Whose socket it is on this host, where known.
+    pub owner: Option<OwnerRef>,
     /// Packet time of the first packet counted, nanoseconds since the epoch.
     pub first_ns: u64,
     /// Packet time of the last packet counted.
@@ -110,6 +117,7 @@ impl Flow {
             key,
             opener,
             direction,
+            owner: None,
             first_ns: ts_ns,
             last_ns: ts_ns,
             packets: [0; 2],
@@ -216,12 +224,16 @@ impl FlowTable {
         Ok(flow)
     }
 
-    /// Adds what the kernel counted of a flow.
+    /// Adds what the kernel counted of a flow. An owner that is known replaces the one before.
     ///
     /// # Errors
     ///
     /// The table is full and the flow is not in it.
-    pub fn add_delta(&mut self, delta: &FlowDelta) -> Result<&Flow, TableFull> {
+    pub fn add_delta(
+        &mut self,
+        delta: &FlowDelta,
+        owner: Option<OwnerRef>,
+    ) -> Result<&Flow, TableFull> {
         let local = Endpoint::new(delta.local.0, delta.local.1);
         let remote = Endpoint::new(delta.remote.0, delta.remote.1);
         let (key, local) = FlowKey::new(local, remote, Protocol(delta.protocol), delta.tunnel);
@@ -232,6 +244,7 @@ impl FlowTable {
         };
         let flow = self.entry(key, seen_first, delta.first_ns)?;
         flow.touch(delta.first_ns, delta.last_ns);
+        flow.owner = owner.or(flow.owner);
         for (side, packets, bytes, flags) in [
             (local, delta.packets_out, delta.bytes_out, delta.flags_out),
             (
@@ -468,9 +481,10 @@ mod tests {
             last_ns: 9,
             ifindex: 1,
             tunnel: None,
+            owner: None,
             opener: Some(Way::Out),
         };
-        let flow = table.add_delta(&delta).unwrap();
+        let flow = table.add_delta(&delta, None).unwrap();
         assert_eq!(
             (flow.direction, flow.key.end(flow.opener).port),
             (Direction::Opened, 80)

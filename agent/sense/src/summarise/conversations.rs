@@ -6,13 +6,15 @@ use std::net::IpAddr;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use picket_wire::{Conversation, Cut, Net, Opened, Side};
+use picket_wire::{Conversation, Cut, Net, Opened, Process, Side};
 
 use super::counters::Tally;
 use super::tunnels::{id_of, kind_of};
 use crate::decode::{Protocol, Tunnel, tcp_flag};
-use crate::flow::{Direction, Flow, Side as End};
-use crate::limits::{CONVERSATIONS_FOLDED_MAX, CONVERSATIONS_PER_SUMMARY_MAX};
+use crate::flow::{Direction, Flow, OwnerRef, Side as End};
+use crate::limits::{
+    CONVERSATIONS_FOLDED_MAX, CONVERSATIONS_PER_SUMMARY_MAX, PROCESSES_PER_CONVERSATION_MAX,
+};
 
 /// Which ends are the host's own, `client` being the first.
 pub(crate) fn local_side(local: &[Net], client: IpAddr, server: IpAddr) -> Side {
@@ -44,6 +46,8 @@ pub(crate) struct LeftOut {
 struct Folding {
     conversation: Conversation,
     hello_ns: u64,
+    /// Owners of its flows, each once, as many as are told apart.
+    owners: Vec<OwnerRef>,
 }
 
 /// What a ClientHello said of its flow.
@@ -56,8 +60,15 @@ pub(crate) struct Hello {
 
 impl Conversations {
     /// Adds what a flow had in the window.
-    pub(crate) fn add(&mut self, local: &[Net], flow: &Flow, hello: Option<&Hello>) {
-        let one = of_flow(flow);
+    pub(crate) fn add(
+        &mut self,
+        local: &[Net],
+        flow: &Flow,
+        hello: Option<&Hello>,
+        process: Option<&Process>,
+    ) {
+        let mut one = of_flow(flow);
+        one.process = process.cloned();
         let tunnel = flow.key.tunnel();
         let key = (
             one.client,
@@ -75,14 +86,24 @@ impl Conversations {
                 vacant.insert(Folding {
                     conversation,
                     hello_ns: u64::MAX,
+                    owners: Vec::new(),
                 })
             }
             Entry::Occupied(occupied) => {
                 let folding = occupied.into_mut();
-                merge(&mut folding.conversation, &one);
+                merge(&mut folding.conversation, one);
                 folding
             }
         };
+        if let Some(owner) = flow.owner
+            && process.is_some()
+            && folding.owners.len() < PROCESSES_PER_CONVERSATION_MAX
+            && !folding.owners.contains(&owner)
+        {
+            folding.owners.push(owner);
+            let count = u32::try_from(folding.owners.len()).ok();
+            folding.conversation.processes = count.filter(|count| *count > 1);
+        }
         if let Some(hello) = hello.filter(|hello| hello.ts_ns < folding.hello_ns) {
             folding.hello_ns = hello.ts_ns;
             folding.conversation.tls_name.clone_from(&hello.name);
@@ -185,13 +206,17 @@ fn of_flow(flow: &Flow) -> Conversation {
         content: None,
         tunnel: flow.key.tunnel().map(kind_of),
         tunnel_id: flow.key.tunnel().and_then(id_of),
+        processes: None,
     }
 }
 
-fn merge(all: &mut Conversation, one: &Conversation) {
+fn merge(all: &mut Conversation, one: Conversation) {
     let begins = |c: &Conversation| (c.first_ns, c.client_port);
-    if begins(one) < begins(all) {
-        (all.first_ns, all.client_port) = begins(one);
+    if begins(&one) < begins(all) {
+        (all.first_ns, all.client_port) = begins(&one);
+        all.process = one.process.or(all.process.take());
+    } else if all.process.is_none() {
+        all.process = one.process;
     }
     all.last_ns = all.last_ns.max(one.last_ns);
     all.opened = match (all.opened, one.opened) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_intel::{IndicatorSet, Match};
-use picket_wire::{Hit, HitKind, Net, Transport};
+use picket_wire::{Hit, HitKind, Net, Process, Transport};
 
 use super::conversations::local_side;
 use super::tunnels::{id_of, kind_of};
@@ -19,16 +19,18 @@ use crate::limits::{HITS_PER_WINDOW_MAX, HITS_REMEMBERED_MAX};
 
 /// A packet that may meet an indicator.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sighting {
+pub(crate) struct Sighting<'a> {
     pub(crate) ts_ns: u64,
     pub(crate) src: Endpoint,
     pub(crate) dst: Endpoint,
     pub(crate) protocol: Protocol,
     /// The tunnel it was found in.
     pub(crate) tunnel: Option<Tunnel>,
+    /// The process behind it, where known.
+    pub(crate) process: Option<&'a Process>,
 }
 
-impl Sighting {
+impl Sighting<'_> {
     fn flow(&self) -> FlowKey {
         FlowKey::new(self.src, self.dst, self.protocol, self.tunnel).0
     }
@@ -92,7 +94,7 @@ impl Hits {
     }
 
     /// Matches both ends of a flow.
-    pub(crate) fn on_flow(&mut self, sighting: &Sighting) -> Met {
+    pub(crate) fn on_flow(&mut self, sighting: &Sighting<'_>) -> Met {
         if self.set.is_empty() {
             return Met::Nothing;
         }
@@ -119,7 +121,7 @@ impl Hits {
     /// Matches the name of a question; `sighting` goes from the client to the resolver.
     pub(crate) fn on_question(
         &mut self,
-        sighting: &Sighting,
+        sighting: &Sighting<'_>,
         transport: Transport,
         name: &str,
     ) -> Met {
@@ -148,7 +150,7 @@ impl Hits {
     }
 
     /// Matches the server name of a ClientHello.
-    pub(crate) fn on_tls_name(&mut self, sighting: &Sighting, name: &str) {
+    pub(crate) fn on_tls_name(&mut self, sighting: &Sighting<'_>, name: &str) {
         let set = Arc::clone(&self.set);
         let found = set.match_domain(name);
         if !found.is_empty() && !remember(&mut self.told_tls, sighting) {
@@ -156,7 +158,7 @@ impl Hits {
         }
     }
 
-    fn tell_name(&mut self, at: &Sighting, kind: HitKind, name: &str, found: &[Match<'_>]) {
+    fn tell_name(&mut self, at: &Sighting<'_>, kind: HitKind, name: &str, found: &[Match<'_>]) {
         for one in first_of_each_list(found) {
             let mut hit = self.hit(at, kind, one);
             hit.name = Some(name.to_owned());
@@ -164,7 +166,7 @@ impl Hits {
         }
     }
 
-    fn hit(&self, at: &Sighting, kind: HitKind, met: &Match<'_>) -> Hit {
+    fn hit(&self, at: &Sighting<'_>, kind: HitKind, met: &Match<'_>) -> Hit {
         Hit {
             time_ns: at.ts_ns,
             kind,
@@ -180,7 +182,7 @@ impl Hits {
             local: local_side(&self.local, at.src.addr, at.dst.addr),
             source_listed: false,
             name: None,
-            process: None,
+            process: at.process.cloned(),
             tunnel: at.tunnel.map(kind_of),
             tunnel_id: at.tunnel.and_then(id_of),
         }
@@ -227,7 +229,7 @@ impl Hits {
 
 /// Notes that a flow tells. Returns whether it has told before. When there is no more room, all is
 /// forgotten: a hit told twice is better than one not told.
-fn remember(told: &mut HashMap<FlowKey, u64, RandomState>, sighting: &Sighting) -> bool {
+fn remember(told: &mut HashMap<FlowKey, u64, RandomState>, sighting: &Sighting<'_>) -> bool {
     if told.len() >= HITS_REMEMBERED_MAX {
         told.clear();
     }

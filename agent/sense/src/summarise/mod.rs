@@ -19,6 +19,7 @@ mod conversations;
 mod counters;
 mod hits;
 mod names;
+mod processes;
 mod questions;
 mod shrink;
 mod tunnels;
@@ -30,7 +31,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_intel::IndicatorSet;
 use picket_wire::summary::SUMMARY_VERSION;
-use picket_wire::{Cut, Gap, Hit, Host, Net, Opened, Summary, Transport, Window};
+use picket_wire::{Cut, Gap, Hit, Host, Net, Opened, Process, Summary, Transport, Window};
 
 pub use counters::{Counters, Equation, Tally};
 pub use shrink::shrink;
@@ -39,6 +40,7 @@ use conversations::{Conversations, Hello, LeftOut};
 use counters::{INNER, KERNEL};
 use hits::{Hits, Met, Sighting};
 use names::Names;
+use processes::Processes;
 use questions::{Asked, Questions};
 
 use crate::decode::dns::{AnswerData, Message, Name, Service};
@@ -46,8 +48,10 @@ use crate::decode::tls::ClientHello;
 use crate::decode::{
     Decoded, DecoderLosses, Endpoint, Event, Packet, Protocol, Record, Transport as Carrier, Tunnel,
 };
-use crate::flow::{Flow, FlowKey, FlowTable};
-use crate::input::{FlowDelta, KernelHit, KernelNotice, Recognised, StageCount, Way};
+use crate::flow::{Flow, FlowKey, FlowTable, OwnerRef};
+use crate::input::{
+    FlowDelta, KernelHit, KernelNotice, Owner, ProcessId, Recognised, StageCount, Way,
+};
 use crate::limits::{FLOW_IDLE_NS, HELLOS_MAX, TLS_NAME_BYTES_MAX};
 
 /// The stage that counts frames of a file.
@@ -65,6 +69,11 @@ pub(crate) struct Summariser {
     hellos: HashMap<FlowKey, Hello, RandomState>,
     questions: Questions,
     names: Names,
+    processes: Processes,
+    /// Whose packet is being decoded.
+    acting: Option<OwnerRef>,
+    /// Whether the kernel tells of flows, and so of their owners.
+    owners_told: bool,
     hits: Hits,
     counters: Counters,
     /// Frames and packets of flows, apart from `counters` because there is one for each frame.
@@ -136,6 +145,9 @@ impl Summariser {
             hellos: HashMap::default(),
             questions: Questions::default(),
             names: Names::default(),
+            processes: Processes::default(),
+            acting: None,
+            owners_told: false,
             hits,
             counters: Counters::default(),
             frames: Frames::default(),
@@ -163,6 +175,16 @@ impl Summariser {
 
     pub(crate) fn count(&mut self, stage: &'static str, reason: &'static str, count: u64) {
         self.counters.add(stage, reason, count, 0);
+    }
+
+    /// Takes what is known of a process.
+    pub(crate) fn on_process(&mut self, id: ProcessId, process: Process) {
+        self.processes.learn(id, process);
+    }
+
+    /// Whose packet will be decoded next.
+    pub(crate) fn set_acting(&mut self, owner: Option<Owner>) {
+        self.acting = owner.map(|owner| self.processes.owner(owner));
     }
 
     /// Takes what the decoder found in a frame.
@@ -250,6 +272,7 @@ impl Summariser {
                 dst,
                 protocol,
                 tunnel,
+                process: None,
             });
         }
     }
@@ -263,8 +286,10 @@ impl Summariser {
             self.counters.add(KERNEL, "flow", packets, bytes);
             self.frames.offered.add(packets, bytes);
         }
-        let recorded = self.flows.add_delta(delta).is_ok();
-        let recorded = recorded || self.make_room().add_delta(delta).is_ok();
+        self.owners_told = true;
+        let owner = delta.owner.map(|owner| self.processes.owner(owner));
+        let recorded = self.flows.add_delta(delta, owner).is_ok();
+        let recorded = recorded || self.make_room().add_delta(delta, owner).is_ok();
         match (recorded, inner) {
             (true, false) => self.frames.recorded.add(packets, bytes),
             (false, false) => self.counters.add("flow", "lost_table_full", packets, bytes),
@@ -287,8 +312,18 @@ impl Summariser {
     fn fold(&mut self, keep_from_ns: u64) {
         let local = &self.host.local;
         self.flows.close_window(keep_from_ns, |flow| {
+            let process = flow.owner.map(|owner| self.processes.find(owner));
+            if self.owners_told {
+                let reason = match process {
+                    Some(Some(_)) => "flows_named",
+                    Some(None) => "flows_unknown_forgotten",
+                    None => "flows_unknown",
+                };
+                self.counters.add("owner", reason, 1, 0);
+            }
+            let process = process.flatten().map(Arc::as_ref);
             self.conversations
-                .add(local, flow, self.hellos.get(&flow.key));
+                .add(local, flow, self.hellos.get(&flow.key), process);
             self.hits.keep(&flow.key, flow.last_ns);
         });
     }
@@ -296,26 +331,46 @@ impl Summariser {
     /// Takes what the kernel's tables matched, and names the indicator.
     pub(crate) fn on_kernel_hit(&mut self, hit: &KernelHit) {
         let (src, dst) = ends(hit.way, hit.local, hit.remote);
+        let owner = self.owner_of(
+            hit.owner,
+            &FlowKey::new(src, dst, Protocol(hit.protocol), hit.tunnel).0,
+        );
+        let process = owner.and_then(|owner| self.processes.find(owner));
         let met = self.hits.on_flow(&Sighting {
             ts_ns: hit.ts_ns,
             src,
             dst,
             protocol: Protocol(hit.protocol),
             tunnel: hit.tunnel,
+            process: process.map(Arc::as_ref),
         });
         self.count_met("hit", met);
+    }
+
+    /// Whose socket a packet is of: as it says, or as its flow has said before.
+    fn owner_of(&mut self, owner: Option<Owner>, flow: &FlowKey) -> Option<OwnerRef> {
+        match owner {
+            Some(owner) => Some(self.processes.owner(owner)),
+            None => self.flows.find(flow)?.owner,
+        }
     }
 
     /// Takes a message that the kernel recognised.
     pub(crate) fn on_kernel_notice(&mut self, notice: &KernelNotice<'_>) {
         let (src, dst) = ends(notice.way, notice.local, notice.remote);
         let protocol = Protocol(notice.protocol);
+        let owner = self.owner_of(
+            notice.owner,
+            &FlowKey::new(src, dst, protocol, notice.tunnel).0,
+        );
+        let process = owner.and_then(|owner| self.processes.find(owner)).cloned();
         let sighting = Sighting {
             ts_ns: notice.ts_ns,
             src,
             dst,
             protocol,
             tunnel: notice.tunnel,
+            process: process.as_deref(),
         };
         let (stage, met) = match notice.recognised {
             Recognised::Name => ("name_hit", self.on_noticed_name(&sighting, notice.bytes)),
@@ -324,7 +379,7 @@ impl Summariser {
         self.count_met(stage, met);
     }
 
-    fn on_noticed_name(&mut self, sighting: &Sighting, wire: &[u8]) -> Met {
+    fn on_noticed_name(&mut self, sighting: &Sighting<'_>, wire: &[u8]) -> Met {
         let transport = match sighting.protocol {
             Protocol::TCP => Transport::Tcp,
             _ => Transport::Udp,
@@ -387,6 +442,8 @@ impl Summariser {
             Carrier::Tcp => (Transport::Tcp, Protocol::TCP),
         };
         let ts_ns = record.ts_ns;
+        let process = self.acting.and_then(|owner| self.processes.find(owner));
+        let process = process.map(Arc::as_ref);
         self.questions.add(&Asked {
             ts_ns,
             client: client.addr,
@@ -394,6 +451,7 @@ impl Summariser {
             transport,
             tunnel,
             message,
+            process,
         });
         let Some(name) = message.qname() else { return };
         let name: Arc<str> = name.to_string().into();
@@ -403,6 +461,7 @@ impl Summariser {
             dst: resolver,
             protocol,
             tunnel,
+            process,
         };
         self.hits.on_question(&sighting, transport, &name);
         for answer in &message.answers {
@@ -450,6 +509,7 @@ impl Summariser {
             name
         });
         if let Some(name) = &name {
+            let process = self.acting.and_then(|owner| self.processes.find(owner));
             self.hits.on_tls_name(
                 &Sighting {
                     ts_ns,
@@ -457,6 +517,7 @@ impl Summariser {
                     dst,
                     protocol,
                     tunnel,
+                    process: process.map(Arc::as_ref),
                 },
                 name,
             );
@@ -569,6 +630,11 @@ impl Summariser {
         cut.questions = questions_cut;
         cut.hits = self.hits.close_window(window.start_ns, keep_from_ns);
         self.count_frames();
+        let forgotten = self.processes.take_forgotten();
+        if forgotten > 0 {
+            self.counters
+                .add("owner", "processes_forgotten", forgotten, 0);
+        }
         let counters = self.counters.take();
         Summary {
             conversations,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use picket_wire::{Answer, Question, Transport};
+use picket_wire::{Answer, Process, Question, Transport};
 
 use super::tunnels::{id_of, kind_of};
 use crate::decode::Tunnel;
@@ -34,6 +34,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) transport: Transport,
     pub(crate) tunnel: Option<Tunnel>,
     pub(crate) message: &'a Message,
+    /// The process behind it, where known.
+    pub(crate) process: Option<&'a Process>,
 }
 
 /// The groups of the window.
@@ -71,6 +73,9 @@ impl Questions {
             *text_bytes += group.name.len();
             group
         });
+        if group.process.is_none() {
+            group.process = asked.process.cloned();
+        }
         group.first_ns = group.first_ns.min(asked.ts_ns);
         group.last_ns = group.last_ns.max(asked.ts_ns);
         group.bytes += u64::from(message.bytes);

@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use crate::attribution::proc::TICK_NS;
+
 /// How far the time of day is ahead of the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     offset_ns: u64,
+    boot: BootClock,
 }
 
 /// Readings to take the best of: a reading between which we were not interrupted is off by tens
@@ -26,7 +29,10 @@ impl Clock {
                 best = (width, day.wrapping_sub(before + width / 2));
             }
         }
-        Self { offset_ns: best.1 }
+        Self {
+            offset_ns: best.1,
+            boot: BootClock::measure(),
+        }
     }
 
     /// Compares them again. What is within the noise of comparing stays as it was, so that stamps
@@ -38,13 +44,47 @@ impl Clock {
         if moved.unsigned_abs() < NOISE_NS {
             self
         } else {
-            new
+            Self {
+                boot: self.boot,
+                ..new
+            }
         }
+    }
+
+    /// The clock by which processes start; always the same.
+    pub(super) const fn boot(self) -> BootClock {
+        self.boot
     }
 
     /// Nanoseconds since the epoch for a stamp of the kernel's.
     pub(super) const fn epoch_ns(self, ktime_ns: u64) -> u64 {
         ktime_ns.wrapping_add(self.offset_ns)
+    }
+}
+
+/// The clock by which processes start: since boot, suspended time included.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BootClock {
+    offset_ns: u64,
+}
+
+impl BootClock {
+    /// Compares it with the time of day, once: a process must keep its start, by which it is
+    /// known, when the clock is set.
+    pub(super) fn measure() -> Self {
+        let since_boot = read(libc::CLOCK_BOOTTIME);
+        Self {
+            offset_ns: read(libc::CLOCK_REALTIME).wrapping_sub(since_boot),
+        }
+    }
+
+    /// Nanoseconds since the epoch for a start, in the whole ticks in which /proc tells it; 0 for
+    /// one that is not known.
+    pub(super) const fn epoch_ns(self, start_ns: u64) -> u64 {
+        if start_ns == 0 {
+            return 0;
+        }
+        (start_ns - start_ns % TICK_NS).wrapping_add(self.offset_ns)
     }
 }
 

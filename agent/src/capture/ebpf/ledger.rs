@@ -12,6 +12,7 @@ use picket_abi::{EvictedFlow, FlowKey, FlowSlot, opener};
 use picket_sense::input::{FlowDelta, Way};
 
 use super::clock::Clock;
+use super::owners;
 
 /// What has been reported of one occupancy of a slot. Generation 0 is none.
 #[derive(Debug, Clone, Copy, Default)]
@@ -147,6 +148,7 @@ fn difference(
         last_ns: clock.epoch_ns(slot.last_ns.max(first_ns)),
         ifindex: slot.ifindex,
         tunnel: None,
+        owner: owners::owner(slot.owner, clock.boot()),
     })
 }
 

@@ -13,8 +13,10 @@
 mod attach;
 mod clock;
 pub(in crate::capture) mod interfaces;
+mod layout;
 mod ledger;
 mod mapped;
+mod owners;
 mod probe;
 mod rings;
 mod sets;
@@ -32,11 +34,12 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use picket_abi::{CpuCounters, FlowSlot, Reason};
+use picket_abi::{CpuCounters, FlowSlot, REASONS, Reason};
 use picket_intel::IndicatorSet;
 use picket_sense::input::{FlowDelta, StageCount};
 
 pub use attach::{HANDLE, PRIORITY, Rung};
+pub(crate) use owners::cgroup_root;
 pub(in crate::capture) use probe::capabilities;
 pub use probe::{Check, probe};
 pub use sets::LoadedSet;
@@ -48,11 +51,12 @@ use attach::Attached;
 use clock::Clock;
 use ledger::Ledger;
 use mapped::{Access, Mapped};
+use owners::Owners;
 use rings::Rings;
 use sets::Tables;
 use stages::Installed;
 
-use super::live::{Event, Live, Matching, StageReport};
+use super::live::{Event, Live, Matching, OwnerState, StageReport};
 
 /// The kernel object, built by `make kernel`; see `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PICKET_EMBEDDED_OBJECT"));
@@ -166,6 +170,8 @@ pub struct EbpfCapture {
     ledger: Ledger,
     counted: Vec<(u64, u64)>,
     clock: Clock,
+    owner_state: OwnerState,
+    owners: Owners,
     ebpf: Ebpf,
     /// Mapped above; a program that is loaded later still needs their descriptors.
     _arrays: [MapData; 2],
@@ -185,11 +191,17 @@ impl EbpfCapture {
         let sizes = options.sizes.fitted()?;
         let asked = "draw a salt";
         let salt = random().map_err(|source| CaptureError::System { asked, source })?;
-        let mut ebpf = load(&sizes, salt, options.spoiled)?;
+        let mut owner_state = OwnerState::default();
+        let mut ebpf = load(&sizes, salt, options.spoiled, &mut owner_state)?;
         let rung = match options.rung {
             Some(rung) => rung,
             None => attach::rung_of_kernel(&mut ebpf)?,
         };
+        let clock = Clock::measure();
+        // Hooks first, so that no socket is made unseen after the others were looked for.
+        owners::attach(&mut ebpf, &mut owner_state);
+        let owners = owners::seed(&mut ebpf, clock.boot())?;
+        owner_state.note_seed(owners.sockets, owners.refused);
         let slots = array(&mut ebpf, "SLOTS")?;
         let counters = array(&mut ebpf, "COUNTERS")?;
         let map = |map: &MapData, name, bytes, access| {
@@ -206,8 +218,10 @@ impl EbpfCapture {
             stages: Installed::install(&mut ebpf, options.stages)?,
             rings: Rings::take(&mut ebpf)?,
             ledger: Ledger::new(sizes.slots()),
-            counted: vec![(0, 0); Reason::ALL.len()],
-            clock: Clock::measure(),
+            counted: vec![(0, 0); REASONS],
+            clock,
+            owner_state,
+            owners,
             ebpf,
             _arrays: [slots, counters],
             options: Options { sizes, ..options },
@@ -290,8 +304,12 @@ impl EbpfCapture {
             rings,
             ledger,
             clock,
+            owners,
             ..
         } = self;
+        for seen in std::mem::take(&mut owners.processes) {
+            each(Event::Process(&seen));
+        }
         rings.poll(timeout, ledger, *clock, each)
     }
 
@@ -314,7 +332,7 @@ impl EbpfCapture {
     /// What the kernel counted since the last call, by reason; nothing for what did not move.
     pub fn counters(&mut self) -> Vec<StageCount> {
         const WORDS: usize = size_of::<CpuCounters>() / size_of::<u64>();
-        let mut sums = vec![(0u64, 0u64); Reason::ALL.len()];
+        let mut sums = vec![(0u64, 0u64); REASONS];
         for first in (0..self.counters.words().len()).step_by(WORDS) {
             let words = self.counters.copy::<WORDS>(first).unwrap_or([0; WORDS]);
             for (sum, count) in sums.iter_mut().zip(words.chunks_exact(2)) {
@@ -323,9 +341,11 @@ impl EbpfCapture {
             }
         }
         let mut counts = Vec::new();
-        for (((_, stage, reason), sum), before) in
-            Reason::ALL.into_iter().zip(&sums).zip(&self.counted)
-        {
+        for &(place, stage, reason) in Reason::ALL {
+            let at = place as usize;
+            let (Some(sum), Some(before)) = (sums.get(at), self.counted.get(at)) else {
+                continue;
+            };
             if sum != before {
                 counts.push(StageCount {
                     stage,
@@ -392,6 +412,12 @@ impl EbpfCapture {
         verified.collect()
     }
 
+    /// How well it is known whose a socket is.
+    #[must_use]
+    pub const fn owner_state(&self) -> &OwnerState {
+        &self.owner_state
+    }
+
     /// The loaded programs, for tests that run them without an interface.
     #[doc(hidden)]
     pub fn program(
@@ -425,6 +451,10 @@ impl Live for EbpfCapture {
         Ok(())
     }
 
+    fn owners(&self) -> OwnerState {
+        self.owner_state.clone()
+    }
+
     fn counters(&mut self) -> Vec<StageCount> {
         self.counters()
     }
@@ -447,7 +477,12 @@ impl Live for EbpfCapture {
 }
 
 /// Loads the object with its maps at the sizes wanted.
-fn load(sizes: &Sizes, salt: u64, spoiled: Stages) -> Result<Ebpf, CaptureError> {
+fn load(
+    sizes: &Sizes,
+    salt: u64,
+    spoiled: Stages,
+    owner_state: &mut OwnerState,
+) -> Result<Ebpf, CaptureError> {
     allow_locked_memory();
     let sets = sizes.sets_per_cpu();
     let bucket_mask = tables::buckets_for(sizes.addresses_max) - 1;
@@ -456,7 +491,15 @@ fn load(sizes: &Sizes, salt: u64, spoiled: Stages) -> Result<Ebpf, CaptureError>
     // A quarter full wakes us: time to empty it before the rest is used up.
     let evicted_wake = u64::from(sizes.evicted_ring_bytes / 4);
     let copies_wake = u64::from(sizes.copy_ring_bytes / 4);
-    EbpfLoader::new()
+    let (offsets, outcome) = layout::of_kernel();
+    if let Err(why) = outcome {
+        owner_state.lacks.push(format!("start and parent: {why}"));
+    }
+    let mut loader = EbpfLoader::new();
+    for (number, offset) in &offsets {
+        loader.override_global(number, offset, true);
+    }
+    loader
         .btf(None)
         .verifier_log_level(VerifierLogLevel::STATS)
         .map_max_entries("SLOTS", sets * sizes.cpus)
@@ -469,6 +512,8 @@ fn load(sizes: &Sizes, salt: u64, spoiled: Stages) -> Result<Ebpf, CaptureError>
         .map_max_entries("HITS", sizes.hit_ring_bytes)
         .map_max_entries("EVICTED", sizes.evicted_ring_bytes)
         .map_max_entries("COPIES", sizes.copy_ring_bytes)
+        .map_max_entries("PROCESSES", sizes.process_ring_bytes)
+        .map_max_entries("TOLD", owners::TOLD_MAX)
         .override_global("SETS_PER_CPU", &sets, true)
         .override_global("HASH_SALT", &salt, true)
         .override_global("BUCKET_MASK", &bucket_mask, true)

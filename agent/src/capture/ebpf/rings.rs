@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
-use picket_abi::{CopyHeader, EvictedFlow, HitRecord, Notice, NoticeKind, Way as KernelWay, read};
+use picket_abi::{
+    CopyHeader, EvictedFlow, HitRecord, Notice, NoticeKind, ProcessRecord, Way as KernelWay, read,
+};
 use picket_sense::input::{FlowDelta, KernelHit, KernelNotice, PacketCopy, Recognised, Way};
 
 use super::clock::Clock;
 use super::ledger::{Ledger, address};
+use super::owners;
 use super::{CaptureError, Event};
 
 /// How often rings are looked at that do not wake us.
@@ -28,6 +31,7 @@ pub(super) struct Rings {
     notices: RingBuf<MapData>,
     evicted: RingBuf<MapData>,
     copies: RingBuf<MapData>,
+    processes: RingBuf<MapData>,
 }
 
 impl std::fmt::Debug for Rings {
@@ -52,6 +56,7 @@ impl Rings {
             notices: ring("NOTICES")?,
             evicted: ring("EVICTED")?,
             copies: ring("COPIES")?,
+            processes: ring("PROCESSES")?,
         })
     }
 
@@ -82,7 +87,8 @@ impl Rings {
         clock: Clock,
         each: &mut dyn FnMut(Event<'_>),
     ) -> usize {
-        let mut handed = self.drain_hits(clock, each);
+        let mut handed = drain_processes(&mut self.processes, clock, each);
+        handed += self.drain_hits(clock, each);
         while handed < RECORDS_MAX {
             let mut records = 0;
             while records < RECORDS_BETWEEN_HITS {
@@ -102,6 +108,7 @@ impl Rings {
                     break;
                 };
                 if let Some(copy) = packet_copy(&record, clock) {
+                    handed += drain_processes(&mut self.processes, clock, each);
                     each(Event::Copy(copy));
                 }
                 records += 1;
@@ -122,6 +129,7 @@ impl Rings {
                 break;
             };
             if let Some(record) = read::<HitRecord>(&record) {
+                handed += drain_processes(&mut self.processes, clock, each);
                 each(Event::Hit(kernel_hit(&record, clock)));
             }
             handed += 1;
@@ -133,6 +141,7 @@ impl Rings {
             if let Some(notice) = read::<Notice>(&record)
                 && let Some(notice) = kernel_notice(&notice, clock)
             {
+                handed += drain_processes(&mut self.processes, clock, each);
                 each(Event::Notice(notice));
             }
             handed += 1;
@@ -167,7 +176,13 @@ impl Rings {
             events: libc::POLLIN,
             revents: 0,
         };
-        let rings = [&self.hits, &self.notices, &self.evicted, &self.copies];
+        let rings = [
+            &self.hits,
+            &self.notices,
+            &self.evicted,
+            &self.copies,
+            &self.processes,
+        ];
         let mut descriptors = rings.map(ready);
         let timeout_ms = i32::try_from(timeout.as_millis().max(1)).unwrap_or(i32::MAX);
         // SAFETY: the call reads and writes the entries of our array.
@@ -189,6 +204,26 @@ impl Rings {
     }
 }
 
+/// Hands over processes. They are told before their packets pass, so whoever looks here after
+/// taking a record of a packet knows the process behind it.
+fn drain_processes(
+    ring: &mut RingBuf<MapData>,
+    clock: Clock,
+    each: &mut dyn FnMut(Event<'_>),
+) -> usize {
+    let mut handed = 0;
+    while handed < RECORDS_MAX {
+        let Some(record) = ring.next() else { break };
+        if let Some(seen) = read::<ProcessRecord>(&record)
+            .and_then(|record| owners::process_seen(&record, clock.boot()))
+        {
+            each(Event::Process(&seen));
+        }
+        handed += 1;
+    }
+    handed
+}
+
 fn way(number: u32) -> Way {
     if number == KernelWay::Out as u32 {
         Way::Out
@@ -207,6 +242,7 @@ fn kernel_hit(record: &HitRecord, clock: Clock) -> KernelHit {
         set_version: record.set_version,
         ifindex: record.ifindex,
         tunnel: None,
+        owner: owners::owner(record.owner, clock.boot()),
     }
 }
 
@@ -229,6 +265,7 @@ fn kernel_notice(notice: &Notice, clock: Clock) -> Option<KernelNotice<'_>> {
         ifindex: notice.ifindex,
         tunnel: None,
         recognised: known.1,
+        owner: owners::owner(notice.owner, clock.boot()),
         bytes: notice.bytes.get(..notice.bytes_len as usize)?,
     })
 }
@@ -244,5 +281,6 @@ fn packet_copy(record: &[u8], clock: Clock) -> Option<PacketCopy<'_>> {
         way: way(header.way),
         ifindex: header.ifindex,
         tunnel: None,
+        owner: owners::owner(header.owner, clock.boot()),
     })
 }

@@ -26,6 +26,8 @@ pub struct Sizes {
     pub evicted_ring_bytes: u32,
     /// Bytes for copied packets that wait to be read.
     pub copy_ring_bytes: u32,
+    /// Bytes for processes that wait to be told.
+    pub process_ring_bytes: u32,
     /// CPUs there may ever be; 0 asks the system.
     pub cpus: u32,
 }
@@ -47,6 +49,9 @@ impl Default for Sizes {
             evicted_ring_bytes: 2 << 20,
             // A thousand packets of full size.
             copy_ring_bytes: 2 << 20,
+            // 760 processes: a tenth of a second, after which we look at the latest, of a build
+            // that starts 7,000 programs a second.
+            process_ring_bytes: 256 << 10,
             cpus: 0,
         }
     }
@@ -83,6 +88,7 @@ impl Sizes {
             hit_ring_bytes: ring(self.hit_ring_bytes),
             evicted_ring_bytes: ring(self.evicted_ring_bytes),
             copy_ring_bytes: ring(self.copy_ring_bytes),
+            process_ring_bytes: ring(self.process_ring_bytes),
             cpus,
             ..self
         })

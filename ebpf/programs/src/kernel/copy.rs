@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::helpers::{bpf_ringbuf_output, bpf_skb_load_bytes};
-use picket_abi::{COPY_BYTES_MAX, CopyHeader, FlowSlot, Reason, Way};
+use picket_abi::{COPY_BYTES_MAX, CopyHeader, FlowSlot, Owner, Reason, Way};
 
 use super::counters::Counters;
 use super::maps::{COPIES, COPIES_WAKE_BYTES, SCRATCH};
@@ -51,7 +51,13 @@ pub(super) fn is_dns(packet: &Packet) -> bool {
 
 /// Copies a packet from its IP header on; `ip` is where that is and the IP total length.
 #[inline(always)]
-pub(super) fn send(passage: &Passage, counters: &mut Counters, ip: (u32, u32), ktime_ns: u64) {
+pub(super) fn send(
+    passage: &Passage,
+    counters: &mut Counters,
+    ip: (u32, u32),
+    ktime_ns: u64,
+    owner: Owner,
+) {
     let (ip_at, ip_bytes) = ip;
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
         return;
@@ -84,6 +90,7 @@ pub(super) fn send(passage: &Passage, counters: &mut Counters, ip: (u32, u32), k
         copied_bytes: bytes as u32,
         ifindex: passage.ifindex,
         way: passage.way as u32,
+        owner,
     };
     let record_bytes = size_of::<CopyHeader>() as u64 + bytes;
     let waiting = COPIES.query(u64::from(BPF_RB_AVAIL_DATA));

@@ -9,7 +9,7 @@ use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::maps::lpm_trie::Key;
 use picket_abi::{
-    AddressConfig, Bucket, CODE_WORDS, FlowKey, FlowSlot, HitRecord, Reason, verdict,
+    AddressConfig, Bucket, CODE_WORDS, FlowKey, FlowSlot, HitRecord, Owner, Reason, verdict,
 };
 
 use super::Passage;
@@ -67,7 +67,9 @@ pub(super) fn judge(passage: &Passage, counters: &mut Counters, slot: &mut FlowS
     let found = slot.verdict;
     if found & (verdict::LOCAL | verdict::REMOTE) != 0
         && found & verdict::ALERTED == 0
-        && tell(passage, counters, &slot.key, found, config, epoch)
+        && tell(
+            passage, counters, &slot.key, slot.owner, found, config, epoch,
+        )
     {
         slot.verdict = found | verdict::ALERTED;
     }
@@ -83,7 +85,15 @@ pub(super) fn judge_once(passage: &Passage, counters: &mut Counters, key: &FlowK
     }
     let found = look(config, epoch, key);
     if found != 0 {
-        tell(passage, counters, key, found, config, epoch);
+        tell(
+            passage,
+            counters,
+            key,
+            Owner::default(),
+            found,
+            config,
+            epoch,
+        );
     }
 }
 
@@ -101,6 +111,7 @@ fn tell(
     passage: &Passage,
     counters: &mut Counters,
     key: &FlowKey,
+    owner: Owner,
     found: u8,
     config: &AddressConfig,
     epoch: u64,
@@ -121,6 +132,9 @@ fn tell(
         (&raw mut (*record).ifindex).write(passage.ifindex);
         (&raw mut (*record).way).write(passage.way as u16);
         (&raw mut (*record).verdict).write(u16::from(found));
+        (&raw mut (*record).owner.start_ns).write(owner.start_ns);
+        (&raw mut (*record).owner.pid).write(owner.pid);
+        (&raw mut (*record).owner.uid).write(owner.uid);
     }
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
     counters.note(Reason::HitSent);

@@ -7,13 +7,14 @@ mod frame;
 mod maps;
 mod matches;
 mod names;
+pub mod owner;
 mod stages;
 mod stratum;
 mod verifier;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
-use picket_abi::{Reason, Way};
+use picket_abi::{Owner, Reason, Way};
 
 use crate::parse::{self, Link, Packet};
 use counters::Counters;
@@ -94,11 +95,17 @@ pub fn look_for_stratum(skb: *mut __sk_buff) -> i32 {
 fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u32, bytes: u64) {
     let key = packet.key(passage.way);
     let mut first_payload = false;
+    let is_dns = copy::is_dns(packet);
+    let mut owner = Owner::default();
     match flows::slot_of(passage, counters, &key) {
         Ok(slot) => {
             flows::count(slot, passage.way, segments, bytes, packet);
+            owner::note(passage, counters, slot, packet.opens || is_dns);
             matches::judge(passage, counters, slot);
             first_payload = copy::is_first_payload(slot, passage.way, packet);
+            if first_payload || is_dns {
+                owner = slot.owner;
+            }
         }
         Err(reason) => {
             // Not counted in a flow, but a listed address is still told.
@@ -106,10 +113,16 @@ fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u
             matches::judge_once(passage, counters, &key);
         }
     }
-    if first_payload || copy::is_dns(packet) {
+    if first_payload || is_dns {
         // SAFETY: no precondition.
         let ktime_ns = unsafe { bpf_ktime_get_ns() };
-        stages::hand_on(passage, packet, &key, ktime_ns);
-        copy::send(passage, counters, (packet.ip_at, packet.ip_bytes), ktime_ns);
+        stages::hand_on(passage, packet, &key, ktime_ns, owner);
+        copy::send(
+            passage,
+            counters,
+            (packet.ip_at, packet.ip_bytes),
+            ktime_ns,
+            owner,
+        );
     }
 }

@@ -9,7 +9,7 @@
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_FORCE_WAKEUP};
 use aya_ebpf::helpers::bpf_ringbuf_output;
 use aya_ebpf::programs::TcContext;
-use picket_abi::{FlowKey, Notice, NoticeKind, Reason, Way};
+use picket_abi::{FlowKey, Notice, NoticeKind, Owner, Reason, Way};
 
 use super::Passage;
 use super::copy::is_dns;
@@ -50,7 +50,13 @@ pub(super) struct Handoff {
 /// Hands a packet that will be copied to the stage that knows it, and comes back only where there
 /// is none.
 #[inline(always)]
-pub(super) fn hand_on(passage: &Passage, packet: &Packet, key: &FlowKey, ktime_ns: u64) {
+pub(super) fn hand_on(
+    passage: &Passage,
+    packet: &Packet,
+    key: &FlowKey,
+    ktime_ns: u64,
+    owner: Owner,
+) {
     const DNS_PORT: u16 = 53;
     let dns = is_dns(packet);
     let stage = if dns && packet.destination_port == DNS_PORT {
@@ -74,6 +80,9 @@ pub(super) fn hand_on(passage: &Passage, packet: &Packet, key: &FlowKey, ktime_n
     notice.key.ports = key.ports;
     notice.ifindex = passage.ifindex;
     notice.way = passage.way as u32;
+    notice.owner.start_ns = owner.start_ns;
+    notice.owner.pid = owner.pid;
+    notice.owner.uid = owner.uid;
     handoff.ip_at = packet.ip_at;
     handoff.ip_bytes = packet.ip_bytes;
     handoff.payload_at = packet.ip_at + packet.header_bytes;

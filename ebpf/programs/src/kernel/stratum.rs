@@ -24,6 +24,7 @@ pub(super) fn run(skb: *mut __sk_buff) -> i32 {
         &mut counters,
         (handoff.ip_at, handoff.ip_bytes),
         handoff.notice.ktime_ns,
+        handoff.notice.owner,
     );
     NEXT
 }
