@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 
+use crate::block::BlockConfig;
 use crate::capture::ladder::CaptureConfig;
 use crate::command::BadConfig;
 use crate::ship::collector::envelopes_url;
@@ -47,6 +48,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Envelopes that wait for the collector.
     pub spool: SpoolConfig,
+    /// Orders to block.
+    pub block: BlockConfig,
 }
 
 /// Who this host is.
@@ -76,6 +79,7 @@ impl Default for Config {
             key_file: None,
             socket: PathBuf::from("/run/picket/agent.sock"),
             spool: SpoolConfig::default(),
+            block: BlockConfig::default(),
         }
     }
 }
@@ -132,6 +136,7 @@ impl Config {
             return Err(bad("interfaces", "names none, and default_route is off"));
         }
         self.capture.check()?;
+        self.block.check()?;
         self.spool.check()
     }
 
@@ -224,6 +229,11 @@ mod tests {
             },
             intel_dir: Some("/etc/picket/intel".into()),
             key_file: Some("/var/lib/picket/agent/agent.key".into()),
+            block: BlockConfig {
+                orders_file: Some("/var/lib/picket/agent/orders".into()),
+                key_file: Some("/etc/picket/orders.key".into()),
+                ..BlockConfig::default()
+            },
             ..Config::default()
         };
         assert_eq!(example, default);
@@ -232,6 +242,7 @@ mod tests {
         let table: toml::Table = EXAMPLE.parse().unwrap();
         let keys: Vec<&str> = table.keys().map(String::as_str).collect();
         let known = [
+            "block",
             "ca_files",
             "capture",
             "collector",
@@ -261,6 +272,12 @@ mod tests {
         check("[spool]\nbytes_max = 1", "spool.bytes_max");
         check("[capture]\nrung = 'xdp'", "capture.rung");
         check("[capture]\ncpu_percent = 0", "capture.cpu_percent");
+        check("[block]\nenabled = true", "block.orders_file");
+        check(
+            "[block]\nenabled = true\norders_file = '/o'",
+            "block.key_file",
+        );
+        check("[block]\ntrusted = ['ten']", "block.trusted");
         check(
             "window_s = 1\n[identity]\naccount = '12'",
             "identity.account",

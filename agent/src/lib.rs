@@ -2,6 +2,7 @@
 //! which does the thinking.
 
 pub mod attribution;
+pub mod block;
 pub mod capture;
 pub mod command;
 pub mod config;

@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Net, NetError> {
 }
 
 /// The network of `address` with a prefix of so many bits.
-fn masked(address: IpAddr, prefix: u8) -> Net {
+pub(crate) fn masked(address: IpAddr, prefix: u8) -> Net {
     let address = match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);

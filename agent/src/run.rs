@@ -18,8 +18,9 @@ use anyhow::{Context, anyhow, bail};
 use picket_wire::{Host, Summary};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::block::{self, Desk as OrderDesk};
 use crate::capture::ebpf::Options;
 use crate::config::Config;
 use crate::feeds::Feeds;
@@ -62,6 +63,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let url = config.collector.clone().unwrap_or_default();
     let collector = Collector::new(&url, &config.ca_files)?;
     let feeds = load_feeds(config)?;
+    let orders = OrderDesk::open(&config.block, &config.state_dir, collector.address())?;
     let (state, before) = StateFile::begin(&config.state_dir, boot);
     let shared = Shared::new(Spool::open(&config.spool_dir(), config.spool)?);
     let runtime = runtime()?;
@@ -112,7 +114,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut shipping = tokio::spawn(shipper.run(stopped));
         let serving = tokio::spawn(socket.serve(desk));
-        let mut outcome = until_stopped(config, watching).await;
+        let mut outcome = until_stopped(config, watching, orders).await;
         match timeout(DRAIN_WAIT, joined(outbox)).await {
             Ok(Some(())) => {}
             Ok(None) => outcome = outcome.and(Err(anyhow!("the outbox thread broke off"))),
@@ -139,6 +141,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
 /// It cannot start, capture breaks off, or the output cannot be written.
 pub fn standalone(config: &Config) -> anyhow::Result<()> {
     let feeds = load_feeds(config)?;
+    let orders = OrderDesk::open(&config.block, &config.state_dir, None)?;
     let runtime = runtime()?;
     let (summaries, hits) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan(config, None, &feeds), summaries, Arc::default())?;
@@ -155,7 +158,7 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
             outcome
         })
         .context("start the printing thread")?;
-    runtime.block_on(until_stopped(config, watching))?;
+    runtime.block_on(until_stopped(config, watching, orders))?;
     match printing.join() {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("write hits")
@@ -249,7 +252,11 @@ fn start_watching(
 
 /// Waits for a signal or the end of the watching thread, reloading indicators on SIGHUP. Then
 /// stops the thread; its last summaries are on their way when this returns.
-async fn until_stopped(config: &Config, watching: Watching) -> anyhow::Result<()> {
+async fn until_stopped(
+    config: &Config,
+    watching: Watching,
+    mut orders: Option<OrderDesk>,
+) -> anyhow::Result<()> {
     let Watching {
         commands,
         thread,
@@ -259,11 +266,23 @@ async fn until_stopped(config: &Config, watching: Watching) -> anyhow::Result<()
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut reload = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    let mut look = interval(block::LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = &mut ended => break,
+            _ = look.tick(), if orders.is_some() => if let Some(desk) = &mut orders {
+                let command = match desk.look().await {
+                    Ok(posted) => posted.map(Command::Orders),
+                    Err(error) => Some(Command::OrdersRefused(format!("{error:#}"))),
+                };
+                if command.is_some_and(|command| commands.try_send(command).is_err()) {
+                    tracing::warn!("orders not passed on yet: the watching thread is busy");
+                    desk.forget();
+                }
+            },
             _ = reload.recv() => match load_feeds(config) {
                 Ok(feeds) => {
                     let (count, version) = (feeds.set.len(), feeds.set.version());

@@ -1,10 +1,11 @@
-//! Without a collector: each hit as a line of JSON on the standard output.
+//! Without a collector: each hit, and what becomes of orders to block, as a line of JSON on the
+//! standard output.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
 
 use picket_sense::decode::Protocol;
-use picket_wire::{Hit, HitKind, Process, Side, Summary};
+use picket_wire::{BlockAct, BlockEvent, Hit, HitKind, Process, Side, Summary};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -39,6 +40,34 @@ struct ProcessLine<'a> {
     exe: Option<&'a str>,
 }
 
+/// What became of an order to block, as it is printed.
+#[derive(Serialize)]
+struct BlockLine<'a> {
+    time: Box<RawValue>,
+    kind: &'static str,
+    act: &'static str,
+    order: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    net: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    flow: Option<FlowLine>,
+}
+
+#[derive(Serialize)]
+struct FlowLine {
+    proto: String,
+    src_ip: IpAddr,
+    src_port: u16,
+    dst_ip: IpAddr,
+    dst_port: u16,
+}
+
 /// Prints the hits of every summary that comes. Ends when no more can come or nobody reads.
 ///
 /// # Errors
@@ -47,6 +76,10 @@ pub fn run(mut summaries: mpsc::Receiver<Summary>, mut out: impl Write) -> io::R
     while let Some(summary) = summaries.blocking_recv() {
         for hit in &summary.hits {
             serde_json::to_writer(&mut out, &Line::of(hit))?;
+            out.write_all(b"\n")?;
+        }
+        for event in &summary.blocks {
+            serde_json::to_writer(&mut out, &BlockLine::of(event))?;
             out.write_all(b"\n")?;
         }
         out.flush()?;
@@ -85,6 +118,36 @@ impl<'a> Line<'a> {
             },
             indicators: hit.version,
             process: hit.process.as_ref().map(process),
+        }
+    }
+}
+
+impl<'a> BlockLine<'a> {
+    fn of(event: &'a BlockEvent) -> Self {
+        Self {
+            time: seconds(event.time_ns),
+            kind: "block",
+            act: match event.act {
+                BlockAct::Applied => "applied",
+                BlockAct::Refused => "refused",
+                BlockAct::Lifted => "lifted",
+                BlockAct::Expired => "expired",
+                BlockAct::Dropped => "dropped",
+            },
+            order: event.order,
+            net: event
+                .net
+                .map(|net| format!("{}/{}", net.address, net.prefix)),
+            port: event.port,
+            expires: event.expires_ns.map(seconds),
+            why: event.why.as_deref(),
+            flow: event.flow.map(|flow| FlowLine {
+                proto: Protocol(flow.protocol).to_string(),
+                src_ip: flow.src,
+                src_port: flow.src_port,
+                dst_ip: flow.dst,
+                dst_port: flow.dst_port,
+            }),
         }
     }
 }

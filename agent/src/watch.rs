@@ -12,11 +12,12 @@ use anyhow::Context;
 use picket_intel::IndicatorSet;
 use picket_sense::input::StageCount;
 use picket_sense::{Clock, Sensor, SensorConfig};
-use picket_wire::{Gap, Host, Summary};
+use picket_wire::{BlockAct, BlockEvent, Gap, Host, Summary};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attribution::Attribution;
+use crate::block::{InForce, Posted};
 use crate::capture::addresses;
 use crate::capture::ebpf::{Options, cgroup_root};
 use crate::capture::ladder::{self, CaptureConfig};
@@ -55,6 +56,10 @@ pub struct Plan {
 pub enum Command {
     /// Match against these from now on.
     Indicators(Arc<IndicatorSet>),
+    /// Block these from now on and no others.
+    Orders(Posted),
+    /// Orders came that are not taken; why.
+    OrdersRefused(String),
     /// Say how you are.
     Report(oneshot::Sender<Report>),
     /// Close the window and end.
@@ -80,6 +85,8 @@ pub struct Report {
     /// How well it is known which process has which socket.
     #[serde(default)]
     pub owners: OwnerState,
+    /// Orders to block that are in force.
+    pub blocks: u64,
 }
 
 /// Packets seen = in flows + no flow + lost + not told yet.
@@ -133,6 +140,7 @@ struct Watch {
     told: Vec<(&'static str, u64)>,
     indicators: Indicators,
     attribution: Attribution,
+    blocks: InForce,
 }
 
 /// Captures until it is told to stop. `started` hears whether capture could begin.
@@ -158,6 +166,8 @@ pub fn run(
     loop {
         match commands.try_recv() {
             Ok(Command::Indicators(set)) => watch.match_against(set),
+            Ok(Command::Orders(posted)) => watch.block(posted),
+            Ok(Command::OrdersRefused(why)) => watch.orders_refused(why),
             Ok(Command::Report(answer)) => {
                 watch.gather()?;
                 drop(answer.send(watch.report()));
@@ -166,6 +176,7 @@ pub fn run(
             Err(TryRecvError::Empty) => {}
         }
         let now = now_ns();
+        watch.tend_blocks(now);
         let deadline = watch.sensor.next_deadline();
         let Some(wait) = wait_until(deadline, now, watch.window_ns) else {
             watch.close_window(now)?;
@@ -211,6 +222,7 @@ impl Watch {
             told: Vec::new(),
             indicators: Indicators::default(),
             attribution: Attribution::new(cgroup_root().ok()),
+            blocks: InForce::default(),
         };
         watch.sensor.on_tick(to_ns);
         watch.match_against(plan.set);
@@ -240,6 +252,63 @@ impl Watch {
             kernel,
         };
         self.sensor.set_indicators(set);
+    }
+
+    /// Puts orders in force in place of those before.
+    fn block(&mut self, posted: Posted) {
+        let now = now_ns();
+        let events = self.blocks.post(posted, now);
+        self.enforce(events, now);
+    }
+
+    /// Lets go of orders that have run out, and tells the kernel that we live.
+    fn tend_blocks(&mut self, now_ns: u64) {
+        if self.blocks.is_empty() {
+            return;
+        }
+        self.capture.beat();
+        let events = self.blocks.expire(now_ns);
+        if !events.is_empty() {
+            self.enforce(events, now_ns);
+        }
+    }
+
+    /// Has the kernel block what is in force, and tells what became of orders.
+    fn enforce(&mut self, events: Vec<BlockEvent>, now_ns: u64) {
+        for event in &events {
+            tracing::info!(order = event.order, act = ?event.act, why = event.why, "block order");
+        }
+        let (rules, protected) = self.blocks.rules(self.sensor.local());
+        self.capture.beat();
+        let set = self.capture.set_blocks(&rules, &protected);
+        let events = match set {
+            Ok(()) => events,
+            // Nothing was in force, and nothing is.
+            Err(_) if rules.is_empty() => events,
+            Err(error) => {
+                let why = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(error = why, "orders not in force");
+                self.blocks.give_up(&why, now_ns)
+            }
+        };
+        for event in events {
+            self.sensor.on_block(event);
+        }
+    }
+
+    /// Tells of a bundle of orders that was not taken; what is in force stays.
+    fn orders_refused(&mut self, why: String) {
+        tracing::error!(error = why, "orders refused");
+        self.sensor.on_block(BlockEvent {
+            time_ns: now_ns(),
+            act: BlockAct::Refused,
+            order: 0,
+            net: None,
+            port: None,
+            expires_ns: None,
+            why: Some(why),
+            flow: None,
+        });
     }
 
     /// Waits for the kernel to tell something, and takes it.
@@ -338,6 +407,7 @@ impl Watch {
             indicators: self.indicators.clone(),
             stages: self.capture.stages(),
             owners: self.capture.owners(),
+            blocks: self.blocks.len() as u64,
         }
     }
 }
@@ -347,6 +417,7 @@ fn feed(sensor: &mut Sensor, attribution: &mut Attribution, event: Event<'_>) {
     match event {
         Event::Hit(hit) => sensor.on_kernel_hit(&hit),
         Event::Notice(notice) => sensor.on_kernel_notice(&notice),
+        Event::Block(block) => sensor.on_kernel_block(&block),
         Event::Flow(delta) => sensor.on_flow(&delta),
         Event::Copy(copy) => sensor.on_copy(&copy),
         Event::Frame(live) => sensor.on_live_frame(&live),

@@ -264,6 +264,7 @@ fn hits_of(capture: &mut EbpfCapture, set: &Arc<IndicatorSet>, frames: &[Vec<u8>
         while capture
             .poll(Duration::ZERO, &mut |event| match event {
                 Event::Hit(hit) => sensor.on_kernel_hit(&hit),
+                Event::Block(block) => sensor.on_kernel_block(&block),
                 Event::Notice(notice) => {
                     notices += 1;
                     sensor.on_kernel_notice(&notice);

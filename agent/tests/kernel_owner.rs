@@ -74,6 +74,7 @@ impl Scene {
                 }
             }
             Event::Hit(hit) => sensor.on_kernel_hit(&hit),
+            Event::Block(block) => sensor.on_kernel_block(&block),
             Event::Flow(delta) => sensor.on_flow(&delta),
             Event::Notice(notice) => sensor.on_kernel_notice(&notice),
             Event::Copy(copy) => sensor.on_copy(&copy),
@@ -340,7 +341,11 @@ impl Census {
             Event::Copy(copy) if copy.data.windows(4).any(|bytes| bytes == b"many") => {
                 self.questions.push(copy.owner);
             }
-            Event::Copy(_) | Event::Hit(_) | Event::Notice(_) | Event::Frame(_) => {}
+            Event::Copy(_)
+            | Event::Hit(_)
+            | Event::Block(_)
+            | Event::Notice(_)
+            | Event::Frame(_) => {}
         }
     }
 

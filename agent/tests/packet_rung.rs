@@ -64,6 +64,7 @@ impl Rig {
     fn feed(sensor: &mut Sensor, event: Event<'_>) {
         match event {
             Event::Hit(hit) => sensor.on_kernel_hit(&hit),
+            Event::Block(block) => sensor.on_kernel_block(&block),
             Event::Flow(delta) => sensor.on_flow(&delta),
             Event::Notice(notice) => sensor.on_kernel_notice(&notice),
             Event::Copy(copy) => sensor.on_copy(&copy),

@@ -131,6 +131,7 @@ fn summary(peer: [u8; 4], second: u64) -> Summary {
         cut: Default::default(),
         gap: None,
         imds: Vec::new(),
+        blocks: Vec::new(),
         health: None,
     }
 }

@@ -26,10 +26,11 @@
 use std::fmt;
 
 use minicbor::{Decoder, Encoder};
-use ring::signature::{self, Ed25519KeyPair, KeyPair};
+use ring::signature::{Ed25519KeyPair, KeyPair, Signature};
 
 use crate::id::{AgentId, BootId, Digest};
 use crate::limits::{ENVELOPE_BYTES_MAX, PROTECTED_BYTES_MAX, SUMMARY_BYTES_MAX, ZSTD_LEVEL};
+use crate::sign1::{self, Parts};
 use crate::stream::item_bytes;
 use crate::summary::{Summary, SummaryError};
 
@@ -39,7 +40,6 @@ pub const CONTENT_TYPE: &str = "application/vnd.picket.summary+cbor+zstd";
 const ALG_EDDSA: i64 = -8;
 const LABELS: [i64; 5] = [-70001, -70002, -70003, -70004, -70005];
 const ENTRIES: u64 = 9;
-const SIGNATURE_BYTES: usize = 64;
 const DEVELOPMENT_SEED: &[u8; 32] = b"picket: the public test key (32)";
 
 /// Why an envelope was refused.
@@ -204,6 +204,10 @@ impl Signer {
         Self::from_seed(DEVELOPMENT_SEED)
     }
 
+    pub(crate) fn sign(&self, bytes: &[u8]) -> Signature {
+        self.0.sign(bytes)
+    }
+
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
         let mut key = [0; 32];
@@ -275,47 +279,18 @@ impl Chain {
             signed_at_ms,
         };
         let protected = header.encode();
-        let signature = signer.0.sign(&signed_bytes(&protected, &payload));
-        let mut out = Vec::with_capacity(payload.len() + protected.len() + 96);
-        let mut e = Encoder::new(&mut out);
-        let written: Result<(), minicbor::encode::Error<_>> = (|| {
-            e.tag(minicbor::data::Tag::new(18))?.array(4)?;
-            e.bytes(&protected)?
-                .map(0)?
-                .bytes(&payload)?
-                .bytes(signature.as_ref())?;
-            Ok(())
-        })();
-        written.expect("writing CBOR to memory cannot fail");
+        let out = sign1::seal(&protected, &payload, signer);
         self.sequence += 1;
         self.previous = Digest::of(&out);
         out
     }
 }
 
-/// What is signed: the Sig_structure of RFC 9052 section 4.4 with an empty external_aad.
-fn signed_bytes(protected: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(payload.len() + protected.len() + 32);
-    let mut e = Encoder::new(&mut out);
-    let written: Result<(), minicbor::encode::Error<_>> = (|| {
-        e.array(4)?
-            .str("Signature1")?
-            .bytes(protected)?
-            .bytes(&[])?
-            .bytes(payload)?;
-        Ok(())
-    })();
-    written.expect("writing CBOR to memory cannot fail");
-    out
-}
-
 /// An envelope whose shape and header are sound and whose signature nobody has looked at yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Sealed<'a> {
     header: Header,
-    protected: &'a [u8],
-    payload: &'a [u8],
-    signature: &'a [u8],
+    parts: Parts<'a>,
     bytes: &'a [u8],
 }
 
@@ -331,37 +306,15 @@ impl<'a> Sealed<'a> {
         if item_bytes(bytes)? != Some(bytes.len()) {
             return Err(EnvelopeError::Length);
         }
-        let mut d = Decoder::new(bytes);
-        let damaged = |d: &Decoder<'_>| EnvelopeError::NotAnEnvelope { at: d.position() };
-        d.tag()
-            .map_err(|_| EnvelopeError::NotAnEnvelope { at: 0 })?;
-        d.array()
-            .map_err(|_| EnvelopeError::NotAnEnvelope { at: 1 })?;
-        let protected = d
-            .bytes()
-            .map_err(|_| EnvelopeError::NotAnEnvelope { at: 2 })?;
-        if protected.len() > PROTECTED_BYTES_MAX {
+        let parts = Parts::read(bytes).map_err(|at| EnvelopeError::NotAnEnvelope { at })?;
+        if parts.protected.len() > PROTECTED_BYTES_MAX {
             return Err(EnvelopeError::Header {
                 why: "larger than a header may be",
             });
         }
-        if !matches!(d.map(), Ok(Some(0))) {
-            return Err(damaged(&d));
-        }
-        let Ok(payload) = d.bytes() else {
-            return Err(damaged(&d));
-        };
-        let Ok(signature) = d.bytes() else {
-            return Err(damaged(&d));
-        };
-        if signature.len() != SIGNATURE_BYTES {
-            return Err(EnvelopeError::Signature);
-        }
         Ok(Self {
-            header: Header::decode(protected)?,
-            protected,
-            payload,
-            signature,
+            header: Header::decode(parts.protected)?,
+            parts,
             bytes,
         })
     }
@@ -396,9 +349,9 @@ impl<'a> Sealed<'a> {
         if !self.header.is_of_its_key() {
             return Err(self.header.wrong_key());
         }
-        signature::UnparsedPublicKey::new(&signature::ED25519, self.header.key.0)
-            .verify(&signed_bytes(self.protected, self.payload), self.signature)
-            .map_err(|_| EnvelopeError::Signature)?;
+        if !self.parts.verifies(&self.header.key) {
+            return Err(EnvelopeError::Signature);
+        }
         Ok(Verified(self))
     }
 }
@@ -425,14 +378,14 @@ impl Verified<'_> {
     pub fn open(&self) -> Result<Summary, EnvelopeError> {
         // The frame header's promise bounds the allocation; a frame that promises nothing, or too
         // much, is refused before any of it is inflated.
-        let promised = zstd::zstd_safe::get_frame_content_size(self.0.payload)
+        let promised = zstd::zstd_safe::get_frame_content_size(self.0.parts.payload)
             .ok()
             .flatten()
             .and_then(|bytes| usize::try_from(bytes).ok())
             .filter(|&bytes| bytes <= SUMMARY_BYTES_MAX)
             .ok_or(EnvelopeError::Inflate)?;
-        let plain =
-            zstd::bulk::decompress(self.0.payload, promised).map_err(|_| EnvelopeError::Inflate)?;
+        let plain = zstd::bulk::decompress(self.0.parts.payload, promised)
+            .map_err(|_| EnvelopeError::Inflate)?;
         Ok(Summary::from_bytes(&plain)?)
     }
 }

@@ -14,14 +14,18 @@
 pub mod envelope;
 pub mod id;
 pub mod limits;
+pub mod orders;
+mod sign1;
 pub mod stream;
 pub mod summary;
 
 pub use envelope::{Chain, EnvelopeError, Header, PublicKey, Sealed, Signer, Verified};
 pub use id::{AgentId, BootId, Digest, IdError};
+pub use orders::{Order, Orders, OrdersError};
 pub use stream::item_bytes;
 pub use summary::{
-    Answer, App, Balance, Canary, Content, Conversation, Counter, Cut, Detached, Gap, Health, Hit,
-    HitKind, Host, Http, Imbalance, ImdsClass, ImdsRequest, Latency, Net, Opened, Parent, Process,
-    Question, Side, Smtp, Socks, Ssh, Stratum, Summary, Transport, TunnelKind, Watched, Window,
+    Answer, App, Balance, BlockAct, BlockEvent, BlockedFlow, Canary, Content, Conversation,
+    Counter, Cut, Detached, Gap, Health, Hit, HitKind, Host, Http, Imbalance, ImdsClass,
+    ImdsRequest, Latency, Net, Opened, Parent, Process, Question, Side, Smtp, Socks, Ssh, Stratum,
+    Summary, Transport, TunnelKind, Watched, Window,
 };

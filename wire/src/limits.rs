@@ -57,6 +57,18 @@ pub const PROCESS_TEXT_BYTES_MAX: usize = 4_096;
 /// (252 bytes, each escaped as `\DDD`).
 pub const TEXT_BYTES_MAX: usize = 4_096;
 
+/// Bytes of a bundle of orders to block.
+pub const ORDERS_BYTES_MAX: usize = 4 << 20;
+
+/// Orders in one bundle: as many networks as an agent's kernel tables take.
+pub const ORDERS_MAX: usize = 16_384;
+
+/// Bytes of the reason of one order.
+pub const ORDER_REASON_BYTES_MAX: usize = 128;
+
+/// Things that happened to orders in one summary. The agent cuts at its own, lower, bound.
+pub const BLOCK_EVENTS_MAX: usize = 16_384;
+
 /// Compression level of a summary. Measured by hand on windows of 10,000 conversations: level 3
 /// costs 4 ms and level 9 five times that for a tenth less.
 pub const ZSTD_LEVEL: i32 = 3;

@@ -66,6 +66,7 @@ fn summary() -> Summary {
         cut: Cut::default(),
         gap: None,
         imds: Vec::new(),
+        blocks: Vec::new(),
         health: None,
     }
 }

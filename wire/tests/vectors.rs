@@ -189,6 +189,25 @@ fn full() -> Summary {
             forwarded: true,
             user_agent: Some("curl/8.5.0".into()),
         }],
+        blocks: vec![BlockEvent {
+            time_ns: 1_700_000_000_050_000_000,
+            act: BlockAct::Dropped,
+            order: 9,
+            net: Some(Net {
+                address: client,
+                prefix: 32,
+            }),
+            port: Some(443),
+            expires_ns: Some(1_700_000_600_000_000_000),
+            why: Some("by hand".into()),
+            flow: Some(BlockedFlow {
+                src: client,
+                src_port: 40_000,
+                dst: resolver,
+                dst_port: 443,
+                protocol: 6,
+            }),
+        }],
         health: Some(health()),
     }
 }

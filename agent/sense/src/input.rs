@@ -197,6 +197,25 @@ pub struct KernelNotice<'a> {
     pub bytes: &'a [u8],
 }
 
+/// The kernel refused the first packet of a flow, by an order to block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelBlock {
+    /// When the packet came, nanoseconds since the epoch.
+    pub ts_ns: u64,
+    /// Address and port on this host's side.
+    pub local: (IpAddr, u16),
+    /// Address and port of the other side.
+    pub remote: (IpAddr, u16),
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Which way the packet went.
+    pub way: Way,
+    /// Number of the order.
+    pub order: u64,
+    /// Interface it came by.
+    pub ifindex: u32,
+}
+
 /// A counter of a stage before the sensor: frames the kernel saw, lost or did not call a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageCount {

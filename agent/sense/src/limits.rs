@@ -139,6 +139,10 @@ pub const PROCESSES_PER_CONVERSATION_MAX: usize = 16;
 /// Hits told in one window. A wire message takes as many.
 pub const HITS_PER_WINDOW_MAX: usize = 16_384;
 
+/// Events of orders to block that wait to be told; they wait for one turn of the caller's loop. As
+/// many as orders in a bundle, so that all of one can come into force at once.
+pub const BLOCKS_PENDING_MAX: usize = 16_384;
+
 /// Flows, and names asked for, that are remembered as having told of a hit.
 pub const HITS_REMEMBERED_MAX: usize = 65_536;
 

@@ -18,11 +18,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use picket_intel::IndicatorSet;
-use picket_wire::{Gap, Health, Host, Net, Process, Summary, Window};
+use picket_wire::{BlockEvent, Gap, Health, Host, Net, Process, Summary, Window};
 
 use crate::decode::Decoder;
 use crate::input::{
-    FlowDelta, Frame, KernelHit, KernelNotice, LiveFrame, PacketCopy, ProcessId, StageCount,
+    FlowDelta, Frame, KernelBlock, KernelHit, KernelNotice, LiveFrame, PacketCopy, ProcessId,
+    StageCount,
 };
 use crate::limits::{OUTPUTS_MAX, SENSOR_FLOWS_MAX};
 use crate::summarise::{Counters, Keep, Origin, Summariser};
@@ -106,6 +107,11 @@ impl Sensor {
         self.summariser.replace_set(set);
     }
 
+    /// The host's own addresses.
+    pub fn local(&self) -> &[Net] {
+        self.summariser.local()
+    }
+
     /// The host's own addresses from now on.
     pub fn set_local(&mut self, local: Vec<Net>) {
         self.summariser.replace_local(local);
@@ -168,6 +174,18 @@ impl Sensor {
     pub fn on_kernel_notice(&mut self, notice: &KernelNotice<'_>) {
         self.begin(notice.ts_ns);
         self.summariser.on_kernel_notice(notice);
+    }
+
+    /// Takes a flow that the kernel refused by an order to block: told at once.
+    pub fn on_kernel_block(&mut self, block: &KernelBlock) {
+        self.begin(block.ts_ns);
+        self.summariser.on_kernel_block(block);
+    }
+
+    /// Takes something else that became of an order to block: told at once.
+    pub fn on_block(&mut self, event: BlockEvent) {
+        self.begin(event.time_ns);
+        self.summariser.on_block(event);
     }
 
     /// Takes a counter of a stage before the sensor.

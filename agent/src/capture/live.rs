@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use picket_intel::IndicatorSet;
 use picket_sense::input::{
-    FlowDelta, KernelHit, KernelNotice, LiveFrame, Owner, PacketCopy, ProcessId, StageCount,
+    FlowDelta, KernelBlock, KernelHit, KernelNotice, LiveFrame, Owner, PacketCopy, ProcessId,
+    StageCount,
 };
 use serde::{Deserialize, Serialize};
 
-use super::ebpf::CaptureError;
+use super::ebpf::{BlockRule, CaptureError, Network};
 
 /// Something that a capture saw.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,8 @@ pub enum Event<'a> {
     Hit(KernelHit),
     /// A message looks listed, or like a miner's.
     Notice(KernelNotice<'a>),
+    /// A flow is refused by order, told with its first packet.
+    Block(KernelBlock),
     /// What is new of a flow that the kernel counts.
     Flow(FlowDelta),
     /// A packet that the kernel counted and that is worth decoding.
@@ -157,4 +160,21 @@ pub trait Live {
     fn stages(&self) -> Vec<StageReport> {
         Vec::new()
     }
+
+    /// Blocks these rules from now on and no others, but never what is protected, for as long as
+    /// [`Live::beat`] is called at least every thirty seconds.
+    ///
+    /// # Errors
+    /// The rung cannot, or the kernel did not take them. Then nothing is blocked.
+    fn set_blocks(
+        &mut self,
+        rules: &[BlockRule],
+        protected: &[Network],
+    ) -> Result<(), CaptureError> {
+        let _ = (rules, protected);
+        Err(CaptureError::CannotBlock)
+    }
+
+    /// Says that the agent lives.
+    fn beat(&mut self) {}
 }

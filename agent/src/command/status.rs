@@ -102,6 +102,9 @@ fn shown(status: &Status) -> String {
         let stage = format!("{} {place}: {}", stage.name, stage.why);
         lines.push(("matching", stage));
     }
+    if watch.blocks > 0 {
+        lines.push(("blocking", format!("{} orders in force", watch.blocks)));
+    }
     let (spool, dropped) = (status.spool, status.dropped);
     let lost = dropped.full + dropped.old + dropped.damaged + dropped.unwritten;
     lines.push((

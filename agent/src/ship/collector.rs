@@ -178,6 +178,18 @@ pub fn envelopes_url(url: &str) -> anyhow::Result<Url> {
     base.join("v1/envelopes").context("collector address")
 }
 
+impl Collector {
+    /// Host and port it is reached at.
+    pub fn address(&self) -> Option<(String, u16)> {
+        let host = self
+            .envelopes
+            .host_str()?
+            .trim_matches(['[', ']'])
+            .to_owned();
+        Some((host, self.envelopes.port_or_known_default()?))
+    }
+}
+
 /// The chain of causes in one line: the top alone never says what is wrong.
 fn unreachable(error: reqwest::Error) -> PostError {
     let error = error.without_url();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use picket_agent::capture::ebpf::{EbpfCapture, Options, Sizes, probe};
 use picket_agent::capture::live::Event;
-use picket_sense::input::{FlowDelta, KernelHit, Recognised, Way};
+use picket_sense::input::{FlowDelta, KernelBlock, KernelHit, Recognised, Way};
 
 /// Why kernel tests cannot run here, if they cannot.
 fn obstacle() -> Option<String> {
@@ -127,6 +127,7 @@ pub(crate) struct Totals {
     pub(crate) flows: BTreeMap<Key, FlowDelta>,
     pub(crate) hits: Vec<KernelHit>,
     pub(crate) notices: Vec<Noticed>,
+    pub(crate) blocks: Vec<KernelBlock>,
     pub(crate) copies: Vec<Copied>,
     pub(crate) counts: BTreeMap<(&'static str, &'static str), (u64, u64)>,
 }
@@ -164,6 +165,7 @@ impl Totals {
                 recognised: notice.recognised,
                 bytes: notice.bytes.to_vec(),
             }),
+            Event::Block(block) => self.blocks.push(block),
             Event::Flow(delta) => self.add(&delta),
             Event::Copy(copy) => {
                 let (wire_bytes, way) = (copy.wire_bytes, copy.way);

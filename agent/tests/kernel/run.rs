@@ -24,6 +24,20 @@ pub(crate) fn run_as(
     frame: &[u8],
     gso: Option<(u32, u32)>,
 ) {
+    assert_eq!(
+        answer(capture, program, frame, gso),
+        -1,
+        "the packet must go on"
+    );
+}
+
+/// What a program answers to a frame, as a GSO packet of so many segments of a size.
+pub(crate) fn answer(
+    capture: &mut EbpfCapture,
+    program: &str,
+    frame: &[u8],
+    gso: Option<(u32, u32)>,
+) -> i32 {
     /// Places in `struct __sk_buff` (include/uapi/linux/bpf.h).
     const GSO_SEGS: usize = 164;
     const GSO_SIZE: usize = 176;
@@ -40,11 +54,7 @@ pub(crate) fn run_as(
         .expect("load")
         .test_run(options)
         .expect("run");
-    assert_eq!(
-        result.return_value.cast_signed(),
-        -1,
-        "the packet must go on"
-    );
+    result.return_value.cast_signed()
 }
 
 /// A frame from 10.0.0.1 to any address.

@@ -187,6 +187,7 @@ pub(crate) fn summary(host: Host) -> Summary {
         cut: Cut::default(),
         gap: None,
         imds: Vec::new(),
+        blocks: Vec::new(),
         health: None,
     }
 }

@@ -144,6 +144,7 @@ fn summary(
         cut: picket_wire::Cut::default(),
         gap: None,
         imds: Vec::new(),
+        blocks: Vec::new(),
         health: None,
     }
 }

@@ -413,6 +413,7 @@ mod tests {
             cut: Cut::default(),
             gap: None,
             imds: Vec::new(),
+            blocks: Vec::new(),
             health: None,
         }
     }

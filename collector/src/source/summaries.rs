@@ -359,6 +359,7 @@ mod tests {
             cut: Default::default(),
             gap: None,
             imds: Vec::new(),
+            blocks: Vec::new(),
             health: None,
         }
     }

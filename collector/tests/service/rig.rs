@@ -135,6 +135,7 @@ impl Agent {
             cut: picket_wire::Cut::default(),
             gap: None,
             imds: Vec::new(),
+            blocks: Vec::new(),
             health: None,
         }
     }

@@ -66,13 +66,19 @@ pub struct AddressConfig {
     /// Labels of the deepest listed name in each half, at most [`crate::names::DEPTH_MAX`]: 0
     /// spares the lookup.
     pub name_depths: [u32; 2],
-    /// Zeros, up to a cache line.
-    pub reserved: [u64; 2],
+    /// Counts the changes of what is blocked; its low 8 bits are cached in each flow's slot, and
+    /// are 0 only before the first change. When they come round, `epoch` moves by two, which has
+    /// every flow forget what it cached.
+    pub block_epoch: u32,
+    /// Blocked networks and endpoints: 0 spares the lookups.
+    pub block_entries: u32,
+    /// Zero, up to a cache line.
+    pub reserved: [u64; 1],
 }
 
 const _: () = assert!(size_of::<AddressConfig>() == 64);
 
-// SAFETY: repr(C), integers only; 8 + 16 + 3 × 8 + 16 bytes are the 64 asserted above.
+// SAFETY: repr(C), integers only; 8 + 16 + 4 × 8 + 8 bytes are the 64 asserted above.
 unsafe impl Plain for AddressConfig {}
 
 #[cfg(test)]

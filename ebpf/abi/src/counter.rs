@@ -60,6 +60,13 @@ pub enum Reason {
     OwnerNotStored = 22,
     /// A process to be told found its ring full. It is tried again with its next socket.
     ProcessRingFull = 23,
+    /// Packets that an order to block refused. They are in their flows as well.
+    Blocked = 24,
+    /// A packet went on although an order covers it: the order has expired, or the agent has not
+    /// said for too long that it lives.
+    BlockLapsed = 25,
+    /// A refused packet found its ring full. The flow's next packet tries again.
+    BlockRingFull = 26,
 }
 
 /// Counters there is room for: a power of two, so that a mask is a bounds check.
@@ -96,6 +103,9 @@ impl Reason {
         (Self::OwnerNoSocket, "owner", "unknown_no_socket"),
         (Self::OwnerNotStored, "owner", "unknown_not_stored"),
         (Self::ProcessRingFull, "ring", "process_failed_full"),
+        (Self::Blocked, "block", "refused"),
+        (Self::BlockLapsed, "block", "lapsed"),
+        (Self::BlockRingFull, "ring", "block_failed_full"),
     ];
 }
 

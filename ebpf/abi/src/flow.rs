@@ -101,6 +101,10 @@ pub mod verdict {
     pub const REMOTE: u8 = 2;
     /// The agent has been told: the hit is in the ring.
     pub const ALERTED: u8 = 4;
+    /// The remote end is on an order to block.
+    pub const BLOCKED: u8 = 8;
+    /// The agent has been told of a refused packet.
+    pub const BLOCK_TOLD: u8 = 16;
 }
 
 /// Values of [`FlowSlot::opener`]: which way the packet went that opened the flow, a SYN without
@@ -152,8 +156,8 @@ pub struct FlowSlot {
     pub opener: u8,
     /// Packets that asked for the owner; no more do at [`crate::OWNER_TRIES`].
     pub owner_tries: u8,
-    /// Zeros.
-    pub reserved: u8,
+    /// Epoch of the orders to block that `verdict` was made with (its low 8 bits); 0 is none.
+    pub block_epoch: u8,
     /// Whose socket sent: of the last that opened it, where the key was used again.
     pub owner: Owner,
 }

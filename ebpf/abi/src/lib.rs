@@ -11,6 +11,7 @@
 #![no_std]
 
 pub mod addresses;
+pub mod block;
 pub mod counter;
 pub mod event;
 pub mod flow;
@@ -18,6 +19,7 @@ pub mod names;
 pub mod owner;
 
 pub use addresses::{AddressConfig, BUCKET_ENTRIES, Bucket, CODE_WORDS};
+pub use block::{BlockEntry, BlockRecord, BlockedEndpoint};
 pub use counter::{Count, CpuCounters, REASONS, Reason};
 pub use event::{
     COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, NOTICE_BYTES, Notice, NoticeKind, Way,

@@ -113,7 +113,9 @@ mod tests {
         ipv6_entries: [0, 1],
         ipv4_entries: [0, 1],
         name_depths: [0; 2],
-        reserved: [0; 2],
+        block_epoch: 0,
+        block_entries: 0,
+        reserved: [0; 1],
     };
 
     fn key(local: u32, remote: u32) -> FlowKey {

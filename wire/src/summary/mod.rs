@@ -5,6 +5,7 @@
 //! All times are nanoseconds since the Unix epoch, of the packets, not of the agent's clock.
 
 mod balance;
+mod block;
 mod content;
 mod conversation;
 mod health;
@@ -19,6 +20,7 @@ use minicbor::{CborLen, Decode, Encode};
 use crate::limits;
 
 pub use balance::{Balance, Imbalance};
+pub use block::{BlockAct, BlockEvent, BlockedFlow};
 pub use content::{App, Content, Http, Smtp, Socks, Ssh, Stratum};
 pub use conversation::{Conversation, Opened, Parent, Process, Side};
 pub use health::{Canary, Detached, Health, Watched};
@@ -113,6 +115,10 @@ pub struct Summary {
     #[n(10)]
     #[cbor(default)]
     pub imds: Vec<ImdsRequest>,
+    /// What became of orders to block.
+    #[n(12)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub blocks: Vec<BlockEvent>,
     /// How the sensor itself was; `None` where nothing was watched live, and in immediate summaries.
     #[n(14)]
     pub health: Option<Health>,
@@ -253,6 +259,7 @@ impl Summary {
             cut: Cut::default(),
             gap: None,
             imds: Vec::new(),
+            blocks: Vec::new(),
             health: None,
         }
     }
@@ -274,6 +281,7 @@ impl Summary {
         )?;
         bounded("questions", self.questions.len(), limits::QUESTIONS_MAX)?;
         bounded("hits", self.hits.len(), limits::HITS_MAX)?;
+        bounded("blocks", self.blocks.len(), limits::BLOCK_EVENTS_MAX)?;
         bounded("counters", self.counters.len(), limits::COUNTERS_MAX)?;
         bounded("local nets", self.host.local.len(), limits::LOCAL_NETS_MAX)?;
         if let Some(health) = &self.health {

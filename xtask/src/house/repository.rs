@@ -16,8 +16,8 @@ const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 /// Manifests of the workspaces, the main one first.
 const WORKSPACES: &[&str] = &["Cargo.toml", "ebpf/programs/Cargo.toml"];
 
-/// Folders that hold nothing of ours.
-const FOLDERS_SKIPPED: &[&str] = &[".git", "target"];
+/// Entries that hold nothing of ours. `.git` is a file in a second working tree.
+const SKIPPED: &[&str] = &[".git", "target"];
 
 /// The repository as the rules see it.
 pub(super) struct Repository {
@@ -78,13 +78,11 @@ fn walk(root: &Path, below: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<(
         let entry = entry?;
         let path = below.join(entry.file_name());
         let kind = entry.file_type()?;
+        if SKIPPED.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         if kind.is_dir() {
-            if !FOLDERS_SKIPPED
-                .iter()
-                .any(|name| entry.file_name() == *name)
-            {
-                walk(root, &path, files)?;
-            }
+            walk(root, &path, files)?;
         } else if kind.is_file() {
             files.push(path);
         }

@@ -15,6 +15,7 @@
 //! It counts under the stage `inner`, never under `decode` or `flow`, whose packets are those of the
 //! wire: an inner packet is a part of an outer one. So `inner` has a loss equation of its own.
 
+mod blocks;
 mod conversations;
 mod counters;
 mod hits;
@@ -31,11 +32,14 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_intel::IndicatorSet;
 use picket_wire::summary::SUMMARY_VERSION;
-use picket_wire::{Cut, Gap, Hit, Host, Net, Opened, Process, Summary, Transport, Window};
+use picket_wire::{
+    BlockEvent, Cut, Gap, Hit, Host, Net, Opened, Process, Summary, Transport, Window,
+};
 
 pub use counters::{Counters, Equation, Tally};
 pub use shrink::shrink;
 
+use blocks::{Blocks, dropped};
 use conversations::{Conversations, Hello, LeftOut};
 use counters::{INNER, KERNEL};
 use hits::{Hits, Met, Sighting};
@@ -50,7 +54,7 @@ use crate::decode::{
 };
 use crate::flow::{Flow, FlowKey, FlowTable, OwnerRef};
 use crate::input::{
-    FlowDelta, KernelHit, KernelNotice, Owner, ProcessId, Recognised, StageCount, Way,
+    FlowDelta, KernelBlock, KernelHit, KernelNotice, Owner, ProcessId, Recognised, StageCount, Way,
 };
 use crate::limits::{FLOW_IDLE_NS, HELLOS_MAX, TLS_NAME_BYTES_MAX};
 
@@ -75,6 +79,7 @@ pub(crate) struct Summariser {
     /// Whether the kernel tells of flows, and so of their owners.
     owners_told: bool,
     hits: Hits,
+    blocks: Blocks,
     counters: Counters,
     /// Frames and packets of flows, apart from `counters` because there is one for each frame.
     frames: Frames,
@@ -149,6 +154,7 @@ impl Summariser {
             acting: None,
             owners_told: false,
             hits,
+            blocks: Blocks::default(),
             counters: Counters::default(),
             frames: Frames::default(),
             losses: DecoderLosses::default(),
@@ -160,6 +166,10 @@ impl Summariser {
         // Flows that go on meet the new set with their next packet.
         self.flows.unmatch_all();
         self.hits.replace_set(set);
+    }
+
+    pub(crate) fn local(&self) -> &[Net] {
+        &self.host.local
     }
 
     pub(crate) fn replace_local(&mut self, local: Vec<Net>) {
@@ -581,15 +591,32 @@ impl Summariser {
         }
     }
 
-    /// Hits that wait, as a message that does not wait for the window's end.
+    /// Takes something that became of an order to block.
+    pub(crate) fn on_block(&mut self, event: BlockEvent) {
+        if !self.blocks.put(event) {
+            self.count("block", "audit_cut", 1);
+        }
+    }
+
+    /// Takes a flow that the kernel refused.
+    pub(crate) fn on_kernel_block(&mut self, block: &KernelBlock) {
+        self.on_block(dropped(block));
+    }
+
+    /// Hits and events of orders that wait, as a message that does not wait for the window's end.
     pub(crate) fn take_hits(&mut self) -> Option<Summary> {
         let hits = self.hits.take();
-        let times = || hits.iter().map(|hit| hit.time_ns);
+        let blocks = self.blocks.take();
+        let times = || {
+            let blocks = blocks.iter().map(|event| event.time_ns);
+            hits.iter().map(|hit| hit.time_ns).chain(blocks)
+        };
         let start_ns = times().min()?;
         let end_ns = times().max()?.saturating_add(1);
         Some(Summary {
             immediate: true,
             hits,
+            blocks,
             ..self.summary(Window { start_ns, end_ns })
         })
     }
@@ -660,6 +687,7 @@ impl Summariser {
             cut: Cut::default(),
             gap: self.gap.take(),
             imds: Vec::new(),
+            blocks: Vec::new(),
             health: None,
         }
     }

@@ -56,6 +56,14 @@ impl Clock {
         self.boot
     }
 
+    /// The kernel's stamp for a time in nanoseconds since the epoch; 0 for one before it started.
+    pub(super) const fn ktime_ns(self, epoch_ns: u64) -> u64 {
+        if epoch_ns == u64::MAX {
+            return epoch_ns;
+        }
+        epoch_ns.saturating_sub(self.offset_ns)
+    }
+
     /// Nanoseconds since the epoch for a stamp of the kernel's.
     pub(super) const fn epoch_ns(self, ktime_ns: u64) -> u64 {
         ktime_ns.wrapping_add(self.offset_ns)

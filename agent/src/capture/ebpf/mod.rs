@@ -11,6 +11,7 @@
 //! kernel's, put into terms of the time of day.
 
 mod attach;
+mod blocks;
 mod clock;
 pub(in crate::capture) mod interfaces;
 mod layout;
@@ -39,6 +40,7 @@ use picket_intel::IndicatorSet;
 use picket_sense::input::{FlowDelta, StageCount};
 
 pub use attach::{HANDLE, PRIORITY, Rung};
+pub use blocks::{BLOCKED_ENDPOINTS_MAX, BLOCKED_NETS_MAX, BlockRule, PROTECTED_NETS_MAX};
 pub(crate) use owners::cgroup_root;
 pub(in crate::capture) use probe::capabilities;
 pub use probe::{Check, probe};
@@ -48,6 +50,7 @@ pub use stages::{Stage, Stages};
 pub use tables::{NamesSize, Network, SetError, SetSize};
 
 use attach::Attached;
+use blocks::{BLOCKED_RING_BYTES, Blocks};
 use clock::Clock;
 use ledger::Ledger;
 use mapped::{Access, Mapped};
@@ -151,6 +154,9 @@ pub enum CaptureError {
     /// A set of addresses cannot be loaded. The one in force stays.
     #[error("load a set of addresses")]
     Set(#[from] SetError),
+    /// This rung only looks.
+    #[error("this rung of the capture ladder cannot block")]
+    CannotBlock,
 }
 
 /// The kernel side, loaded and attached.
@@ -165,6 +171,7 @@ pub struct EbpfCapture {
     slots: Mapped,
     counters: Mapped,
     tables: Tables,
+    blocks: Blocks,
     stages: Installed,
     rings: Rings,
     ledger: Ledger,
@@ -215,6 +222,7 @@ impl EbpfCapture {
             slots: map(&slots, "SLOTS", sizes.slot_bytes(), Access::Read)?,
             counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
             tables: Tables::take(&mut ebpf, sizes, salt)?,
+            blocks: Blocks::take(&mut ebpf)?,
             stages: Installed::install(&mut ebpf, options.stages)?,
             rings: Rings::take(&mut ebpf)?,
             ledger: Ledger::new(sizes.slots()),
@@ -395,6 +403,23 @@ impl EbpfCapture {
         self.tables.load(networks, names, version)
     }
 
+    /// Blocks these rules from now on and no others, but never what is protected. At most
+    /// [`BLOCKED_NETS_MAX`] networks, [`BLOCKED_ENDPOINTS_MAX`] endpoints and
+    /// [`PROTECTED_NETS_MAX`] protected ones. A rule holds while [`Live::beat`] is called
+    /// at least every thirty seconds.
+    ///
+    /// # Errors
+    /// The kernel did not take them. Then nothing is blocked.
+    pub fn set_blocks(
+        &mut self,
+        rules: &[BlockRule],
+        protected: &[Network],
+    ) -> Result<(), CaptureError> {
+        let replaced = self.blocks.replace(rules, protected, self.clock);
+        self.tables.blocks_changed(*replaced.as_ref().unwrap_or(&0));
+        replaced.map(drop)
+    }
+
     /// Where each stage runs, and why.
     #[must_use]
     pub fn stages(&self) -> Vec<StageReport> {
@@ -431,6 +456,18 @@ impl EbpfCapture {
 impl Live for EbpfCapture {
     fn rung(&self) -> &'static str {
         self.rung.name()
+    }
+
+    fn set_blocks(
+        &mut self,
+        rules: &[BlockRule],
+        protected: &[Network],
+    ) -> Result<(), CaptureError> {
+        self.set_blocks(rules, protected)
+    }
+
+    fn beat(&mut self) {
+        self.blocks.beat();
     }
 
     fn interfaces(&self) -> Vec<String> {
@@ -509,6 +546,10 @@ fn load(
         .map_max_entries("IPV6_ODD", sizes.ipv6_networks_max.max(1))
         .map_max_entries("NAME_BUCKETS", 2 * (name_bucket_mask + 1))
         .map_max_entries("NOTICES", sizes.notice_ring_bytes)
+        .map_max_entries("BLOCKED_NETS", BLOCKED_NETS_MAX)
+        .map_max_entries("BLOCKED_ENDPOINTS", BLOCKED_ENDPOINTS_MAX)
+        .map_max_entries("PROTECTED_NETS", PROTECTED_NETS_MAX)
+        .map_max_entries("BLOCKED", BLOCKED_RING_BYTES)
         .map_max_entries("HITS", sizes.hit_ring_bytes)
         .map_max_entries("EVICTED", sizes.evicted_ring_bytes)
         .map_max_entries("COPIES", sizes.copy_ring_bytes)

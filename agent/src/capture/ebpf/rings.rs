@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use picket_abi::{
-    CopyHeader, EvictedFlow, HitRecord, Notice, NoticeKind, ProcessRecord, Way as KernelWay, read,
+    BlockRecord, CopyHeader, EvictedFlow, HitRecord, Notice, NoticeKind, ProcessRecord,
+    Way as KernelWay, read,
 };
 use picket_sense::input::{FlowDelta, KernelHit, KernelNotice, PacketCopy, Recognised, Way};
 
+use super::blocks::kernel_block;
 use super::clock::Clock;
 use super::ledger::{Ledger, address};
 use super::owners;
@@ -29,6 +31,7 @@ const RECORDS_BETWEEN_HITS: usize = 64;
 pub(super) struct Rings {
     hits: RingBuf<MapData>,
     notices: RingBuf<MapData>,
+    blocked: RingBuf<MapData>,
     evicted: RingBuf<MapData>,
     copies: RingBuf<MapData>,
     processes: RingBuf<MapData>,
@@ -54,6 +57,7 @@ impl Rings {
         Ok(Self {
             hits: ring("HITS")?,
             notices: ring("NOTICES")?,
+            blocked: ring("BLOCKED")?,
             evicted: ring("EVICTED")?,
             copies: ring("COPIES")?,
             processes: ring("PROCESSES")?,
@@ -146,6 +150,15 @@ impl Rings {
             }
             handed += 1;
         }
+        while handed < RECORDS_MAX {
+            let Some(record) = self.blocked.next() else {
+                break;
+            };
+            if let Some(record) = read::<BlockRecord>(&record) {
+                each(Event::Block(kernel_block(&record, clock)));
+            }
+            handed += 1;
+        }
         handed
     }
 
@@ -179,6 +192,7 @@ impl Rings {
         let rings = [
             &self.hits,
             &self.notices,
+            &self.blocked,
             &self.evicted,
             &self.copies,
             &self.processes,
@@ -224,7 +238,7 @@ fn drain_processes(
     handed
 }
 
-fn way(number: u32) -> Way {
+pub(super) fn way(number: u32) -> Way {
     if number == KernelWay::Out as u32 {
         Way::Out
     } else {

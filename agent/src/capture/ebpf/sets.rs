@@ -110,6 +110,22 @@ impl Tables {
         })
     }
 
+    /// Has every flow looked up anew among what is blocked, which has so many entries now.
+    pub(super) fn blocks_changed(&self, entries: u32) {
+        const WORD: usize = std::mem::offset_of!(AddressConfig, block_epoch) / size_of::<u64>();
+        let config = self.config();
+        // The low 8 bits of an epoch that is in force are never 0, which is what a new slot has.
+        let mut epoch = config.block_epoch.wrapping_add(1);
+        let round = epoch & 0xff == 0;
+        epoch += u32::from(round);
+        let words = self.config.words();
+        words[WORD].store(pair([epoch, entries]), Ordering::Release);
+        if round {
+            // The same half of the tables, but every flow looks again.
+            words[0].store(config.epoch + 2, Ordering::Release);
+        }
+    }
+
     fn config(&self) -> AddressConfig {
         let words = self.config.copy::<CONFIG_WORDS>(0);
         picket_abi::from_words(&words.unwrap_or([0; CONFIG_WORDS])).unwrap_or_default()

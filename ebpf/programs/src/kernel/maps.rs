@@ -3,12 +3,13 @@
 //! Sizes here are the smallest that load; the loader overrides each.
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf};
 use picket_abi::names::FILTER_WORDS;
 use picket_abi::{
-    AddressConfig, Bucket, CODE_WORDS, COPY_BYTES_MAX, CopyHeader, CpuCounters, FlowSet,
+    AddressConfig, BlockEntry, BlockedEndpoint, Bucket, CODE_WORDS, COPY_BYTES_MAX, CopyHeader,
+    CpuCounters, FlowSet,
 };
 
 use super::stages::{Handoff, stage};
@@ -74,6 +75,28 @@ pub(super) static EVICTED: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// Copies of packets.
 #[map]
 pub(super) static COPIES: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Networks that an order to block covers; IPv4 in its mapped form.
+#[map]
+pub(super) static BLOCKED_NETS: LpmTrie<[u8; 16], BlockEntry> = LpmTrie::with_max_entries(1, 0);
+
+/// Endpoints that an order to block covers.
+#[map]
+pub(super) static BLOCKED_ENDPOINTS: HashMap<BlockedEndpoint, BlockEntry> =
+    HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Networks that no order can block.
+#[map]
+pub(super) static PROTECTED_NETS: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1, 0);
+
+/// When the agent last said that it lives, coarse monotonic clock. Apart from [`CONFIG`], so that
+/// a beat does not touch the cache line that every packet reads.
+#[map]
+pub(super) static HEARTBEAT: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// First refused packets of flows.
+#[map]
+pub(super) static BLOCKED: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Where a copy is put together: it is larger than the stack.
 #[map]

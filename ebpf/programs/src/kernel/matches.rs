@@ -63,6 +63,7 @@ pub(super) fn judge(passage: &Passage, counters: &mut Counters, slot: &mut FlowS
     if slot.epoch != epoch as u32 {
         slot.verdict = look(config, epoch, &slot.key);
         slot.epoch = epoch as u32;
+        slot.block_epoch = 0;
     }
     let found = slot.verdict;
     if found & (verdict::LOCAL | verdict::REMOTE) != 0

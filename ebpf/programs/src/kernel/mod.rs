@@ -1,5 +1,6 @@
 //! One packet, from socket buffer to counters.
 
+mod block;
 mod copy;
 mod counters;
 mod flows;
@@ -22,6 +23,9 @@ use counters::Counters;
 /// What every program returns: let the packet go on to the next one (`TCX_NEXT`, which is also
 /// `TC_ACT_UNSPEC`).
 const NEXT: i32 = -1;
+
+/// Unless it is refused (`TCX_DROP`, which is also `TC_ACT_SHOT`).
+const DROP: i32 = 2;
 
 /// Where and when a packet passed: what every record of it carries.
 struct Passage {
@@ -56,7 +60,7 @@ const fn wake_flag(wakes: bool) -> u64 {
     }
 }
 
-/// Counts one packet. Always lets it pass.
+/// Counts one packet. Lets it pass unless an order to block refuses it.
 #[inline(always)]
 pub fn observe(skb: *mut __sk_buff, way: Way, link: Link) -> i32 {
     let passage = Passage::here(skb, way);
@@ -68,14 +72,14 @@ pub fn observe(skb: *mut __sk_buff, way: Way, link: Link) -> i32 {
         Ok(packet) => {
             let bytes = packet.wire_bytes(segments);
             counters.add(Reason::Seen, segments, bytes);
-            flow(&passage, &mut counters, &packet, segments, bytes);
+            flow(&passage, &mut counters, &packet, segments, bytes)
         }
         Err(parse::NotFlow { reason, bytes }) => {
             counters.add(Reason::Seen, segments, u64::from(bytes));
             counters.add_any(reason, segments, u64::from(bytes));
+            NEXT
         }
     }
-    NEXT
 }
 
 /// The names stage; see [`stages`].
@@ -90,13 +94,21 @@ pub fn look_for_stratum(skb: *mut __sk_buff) -> i32 {
     stratum::run(skb)
 }
 
-/// Counts a packet in its flow, matches the flow's addresses, copies what is worth decoding.
+/// Counts a packet in its flow, matches the flow's addresses, copies what is worth decoding, and
+/// says what becomes of it.
 #[inline(always)]
-fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u32, bytes: u64) {
+fn flow(
+    passage: &Passage,
+    counters: &mut Counters,
+    packet: &Packet,
+    segments: u32,
+    bytes: u64,
+) -> i32 {
     let key = packet.key(passage.way);
     let mut first_payload = false;
     let is_dns = copy::is_dns(packet);
     let mut owner = Owner::default();
+    let refused;
     match flows::slot_of(passage, counters, &key) {
         Ok(slot) => {
             flows::count(slot, passage.way, segments, bytes, packet);
@@ -106,17 +118,22 @@ fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u
             if first_payload || is_dns {
                 owner = slot.owner;
             }
+            refused = block::refuses(passage, counters, slot, segments, bytes);
         }
         Err(reason) => {
             // Not counted in a flow, but a listed address is still told.
             counters.add_any(reason, segments, bytes);
             matches::judge_once(passage, counters, &key);
+            refused = block::refuses_once(passage, counters, &key, segments, bytes);
         }
     }
     if first_payload || is_dns {
         // SAFETY: no precondition.
         let ktime_ns = unsafe { bpf_ktime_get_ns() };
-        stages::hand_on(passage, packet, &key, ktime_ns, owner);
+        // What is dropped is copied and no more: a stage would let it pass.
+        if !refused {
+            stages::hand_on(passage, packet, &key, ktime_ns, owner);
+        }
         copy::send(
             passage,
             counters,
@@ -125,4 +142,5 @@ fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u
             owner,
         );
     }
+    if refused { DROP } else { NEXT }
 }

@@ -1,0 +1,232 @@
+//! The desk where orders come in: reads the bundle when it has changed, verifies it, refuses what
+//! is older than the last, and knows what is protected on this host.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, bail};
+use picket_wire::limits::ORDERS_BYTES_MAX;
+use picket_wire::{Net, Orders, PublicKey};
+use tokio::time::timeout;
+
+use super::{BlockConfig, always_protected, resolvers};
+
+/// How often the bundle is looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often resolvers and the collector's addresses are asked for.
+const PROTECTED_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest wait for the collector's addresses.
+const LOOKUP_WAIT: Duration = Duration::from_secs(5);
+
+/// The collector's addresses that are protected at most.
+const COLLECTOR_ADDRESSES_MAX: usize = 64;
+
+/// Where the system names its resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Orders for the thread that watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// All that is ordered.
+    pub orders: Orders,
+    /// Networks that no order can block.
+    pub protected: Vec<Net>,
+}
+
+/// Where orders come in.
+#[derive(Debug)]
+pub struct Desk {
+    orders_file: PathBuf,
+    key: PublicKey,
+    trusted: Vec<Net>,
+    /// Host and port of the collector.
+    collector: Option<(String, u16)>,
+    collector_addresses: Vec<IpAddr>,
+    protected_at: Option<Instant>,
+    /// The highest version that was taken, also by runs before.
+    version: u64,
+    version_file: PathBuf,
+    /// What the file looked like when it was last read.
+    looked: Option<(SystemTime, u64)>,
+    last: Posted,
+}
+
+impl Desk {
+    /// Opens the desk, if orders are taken at all.
+    ///
+    /// # Errors
+    /// The key or the version of the last bundle cannot be read.
+    pub fn open(
+        config: &BlockConfig,
+        state_dir: &Path,
+        collector: Option<(String, u16)>,
+    ) -> anyhow::Result<Option<Self>> {
+        let (true, Some(orders_file), Some(key_file)) =
+            (config.enabled, &config.orders_file, &config.key_file)
+        else {
+            return Ok(None);
+        };
+        let version_file = state_dir.join("orders-version");
+        Ok(Some(Self {
+            orders_file: orders_file.clone(),
+            key: read_key(key_file)?,
+            trusted: config.trusted_nets()?,
+            collector,
+            collector_addresses: Vec::new(),
+            protected_at: None,
+            version: read_version(&version_file)?,
+            version_file,
+            looked: None,
+            last: Posted {
+                orders: Orders::default(),
+                protected: Vec::new(),
+            },
+        }))
+    }
+
+    /// Looks whether orders or what is protected have changed. `None` if not.
+    ///
+    /// # Errors
+    /// The bundle is refused. What was in force stays.
+    pub async fn look(&mut self) -> anyhow::Result<Option<Posted>> {
+        let orders = self.read_if_changed()?;
+        let due = self
+            .protected_at
+            .is_none_or(|at| at.elapsed() >= PROTECTED_EVERY);
+        if orders.is_none() && !due {
+            return Ok(None);
+        }
+        let posted = Posted {
+            orders: orders.unwrap_or_else(|| self.last.orders.clone()),
+            protected: if due {
+                self.protected().await
+            } else {
+                self.last.protected.clone()
+            },
+        };
+        if posted == self.last {
+            return Ok(None);
+        }
+        self.last = posted.clone();
+        Ok(Some(posted))
+    }
+
+    /// The next look passes everything on again.
+    pub fn forget(&mut self) {
+        self.looked = None;
+        self.last = Posted {
+            orders: Orders::default(),
+            protected: Vec::new(),
+        };
+        self.protected_at = None;
+    }
+
+    fn read_if_changed(&mut self) -> anyhow::Result<Option<Orders>> {
+        let named = || format!("orders {}", self.orders_file.display());
+        let looks = match fs::metadata(&self.orders_file) {
+            Ok(metadata) => Some((metadata.modified().with_context(named)?, metadata.len())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(named),
+        };
+        if looks == self.looked {
+            return Ok(None);
+        }
+        // Also when it is refused: it is told once, not every second.
+        self.looked = looks;
+        if looks.is_none() {
+            // Whoever takes the bundle away lifts its orders.
+            return Ok(Some(Orders::default()));
+        }
+        let mut bytes = Vec::new();
+        fs::File::open(&self.orders_file)
+            .and_then(|file| {
+                file.take(ORDERS_BYTES_MAX as u64 + 1)
+                    .read_to_end(&mut bytes)
+            })
+            .with_context(named)?;
+        let orders = Orders::open(&bytes, &self.key).with_context(named)?;
+        if orders.version < self.version {
+            bail!(
+                "{}: version {} is older than {}, which was taken before",
+                named(),
+                orders.version,
+                self.version
+            );
+        }
+        if orders.version > self.version {
+            let text = orders.version.to_string();
+            write_whole(&self.version_file, text.as_bytes())
+                .with_context(|| format!("write {}", self.version_file.display()))?;
+            self.version = orders.version;
+        }
+        Ok(Some(orders))
+    }
+
+    async fn protected(&mut self) -> Vec<Net> {
+        self.protected_at = Some(Instant::now());
+        if let Some((host, port)) = &self.collector {
+            match timeout(LOOKUP_WAIT, tokio::net::lookup_host((host.as_str(), *port))).await {
+                Ok(Ok(found)) => {
+                    let found = found.take(COLLECTOR_ADDRESSES_MAX);
+                    self.collector_addresses = found.map(|at| at.ip().to_canonical()).collect();
+                    self.collector_addresses.sort_unstable();
+                }
+                // What was known of it stays protected.
+                Ok(Err(error)) => tracing::warn!(%error, "collector's addresses not found"),
+                Err(_) => tracing::warn!("collector's addresses not found in time"),
+            }
+        }
+        let named = resolvers(Path::new(RESOLV_CONF)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "resolvers not read");
+            Vec::new()
+        });
+        let whole = |address: &IpAddr| Net {
+            address: *address,
+            prefix: if address.is_ipv4() { 32 } else { 128 },
+        };
+        let mut protected = always_protected();
+        protected.extend(&self.trusted);
+        protected.extend(named.iter().chain(&self.collector_addresses).map(whole));
+        protected
+    }
+}
+
+/// A public key: 64 hexadecimal digits.
+fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
+    let named = || format!("read {}", path.display());
+    let text = fs::read_to_string(path).with_context(named)?;
+    let text = text.trim();
+    let mut key = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        bail!("{}: a public key is 64 hexadecimal digits", path.display());
+    }
+    for (byte, at) in key.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).with_context(named)?;
+    }
+    Ok(PublicKey(key))
+}
+
+fn read_version(path: &Path) -> anyhow::Result<u64> {
+    match fs::read_to_string(path) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .with_context(|| format!("{} holds no version", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+/// Replaces a file, so that it is there whole after a crash, old or new.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::File::create(&new)?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}

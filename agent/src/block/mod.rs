@@ -1,0 +1,77 @@
+//! Blocking: orders from a signed bundle, into the kernel and out of it again.
+//!
+//! ```text
+//! bundle (file) → Desk: verify, newer than the last → watch thread: InForce → kernel tables
+//!                                                        ↘ what became of each order → summaries
+//! ```
+//!
+//! Off unless `[block]` says otherwise. What is protected is never blocked, whatever an order
+//! says; each order ends by itself; and the kernel stops blocking when it has not heard of the
+//! agent for thirty seconds.
+
+mod desk;
+mod inforce;
+mod protected;
+
+use std::path::PathBuf;
+
+use picket_wire::Net;
+use serde::Deserialize;
+
+use crate::command::BadConfig;
+use crate::config::bad;
+use crate::net;
+
+pub use desk::{Desk, LOOK_EVERY, Posted};
+pub use inforce::InForce;
+pub use protected::{always_protected, resolvers};
+
+/// Networks an operator can name as trusted. The host's own few need the rest of the kernel's
+/// table.
+const TRUSTED_MAX: usize = 2_048;
+
+/// Table `[block]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlockConfig {
+    /// Whether orders are taken at all.
+    pub enabled: bool,
+    /// The bundle of orders; looked at every second.
+    pub orders_file: Option<PathBuf>,
+    /// The public key that must have signed it: 32 bytes in hexadecimal.
+    pub key_file: Option<PathBuf>,
+    /// Networks that no order can block, besides the metadata service, resolvers, the collector
+    /// and the host itself.
+    pub trusted: Vec<String>,
+}
+
+impl BlockConfig {
+    /// Checks the table.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub fn check(&self) -> Result<(), BadConfig> {
+        self.trusted_nets()?;
+        if self.trusted.len() > TRUSTED_MAX {
+            return Err(bad("block.trusted", "more than 2048 networks"));
+        }
+        if self.enabled && self.orders_file.is_none() {
+            return Err(bad("block.orders_file", "needed when blocking is enabled"));
+        }
+        if self.enabled && self.key_file.is_none() {
+            return Err(bad("block.key_file", "needed when blocking is enabled"));
+        }
+        Ok(())
+    }
+
+    /// The trusted networks.
+    ///
+    /// # Errors
+    /// One is no network.
+    pub fn trusted_nets(&self) -> Result<Vec<Net>, BadConfig> {
+        let parsed = self.trusted.iter().map(|text| net::parse(text));
+        parsed
+            .collect::<Result<_, _>>()
+            .map_err(|error| bad("block.trusted", &error.to_string()))
+    }
+}

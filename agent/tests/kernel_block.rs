@@ -1,0 +1,206 @@
+//! Blocking by the kernel programs, run in the kernel on frames that we make
+//! (`BPF_PROG_TEST_RUN`). Needs root; skips with the reason where it cannot run.
+
+#[path = "../../ebpf/programs/src/golden.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the host tests of the kernel programs"
+)]
+mod golden;
+mod kernel;
+#[path = "kernel/run.rs"]
+#[expect(dead_code, reason = "each test uses its part")]
+mod run;
+
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use picket_agent::capture::ebpf::{BlockRule, EbpfCapture, Network};
+use picket_agent::capture::live::Live as _;
+use picket_sense::input::Way;
+
+use golden::{ethernet, tcp, udp};
+use kernel::{Totals, in_namespace, open, small};
+use run::{answer, frame_to, v4};
+
+const PASSES: i32 = -1;
+const DROPPED: i32 = 2;
+
+/// 203.0.113.9.
+const REMOTE: u32 = 0xcb00_7109;
+
+fn net(text: &str, prefix: u8) -> Network {
+    (text.parse::<IpAddr>().expect("an address"), prefix)
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.expect("a clock").as_nanos()).expect("before 2554")
+}
+
+/// A rule that lasts for ten minutes.
+fn rule(order: u64, net: Network, port: Option<u16>) -> BlockRule {
+    BlockRule {
+        net,
+        port,
+        order,
+        expires_ns: now_ns() + 600_000_000_000,
+    }
+}
+
+fn to_remote(port: u16) -> Vec<u8> {
+    frame_to(REMOTE, 6, &tcp((51_000, port), 0x10, b"hello"))
+}
+
+fn out(capture: &mut EbpfCapture, frame: &[u8]) -> i32 {
+    answer(capture, "ether_out", frame, None)
+}
+
+#[test]
+fn what_is_ordered_is_dropped_and_told_once() {
+    in_namespace(|| {
+        let mut capture = open(&["lo"], small());
+        let mut totals = Totals::default();
+        let frame = to_remote(443);
+        assert_eq!(out(&mut capture, &frame), PASSES, "nothing is ordered");
+        capture.beat();
+        // The flow is known already: an order has it looked up again.
+        capture
+            .set_blocks(&[rule(7, net("203.0.113.0", 24), None)], &[])
+            .expect("block");
+        for _ in 0..3 {
+            assert_eq!(out(&mut capture, &frame), DROPPED);
+        }
+        totals.gather(&mut capture);
+        let [block] = &totals.blocks[..] else {
+            unreachable!("{:?}", totals.blocks)
+        };
+        assert_eq!(block.remote, (v4([203, 0, 113, 9]), 443));
+        assert_eq!(block.local, (v4([10, 0, 0, 1]), 51_000));
+        assert_eq!(
+            (block.protocol, block.way, block.order, block.ifindex),
+            (6, Way::Out, 7, 1)
+        );
+        assert!(block.ts_ns.abs_diff(now_ns()) < 60_000_000_000);
+        assert_eq!(totals.count("block", "refused"), (3, 3 * 45));
+        // What is dropped is counted in its flow like what passes.
+        assert_eq!(totals.in_flows().0, 4);
+        totals.assert_equation();
+
+        // What comes in is dropped alike, by the remote end.
+        let answers = {
+            let mut frame = ethernet(
+                0x0800,
+                &golden::ipv4(6, &tcp((443, 51_000), 0x10, b"there")),
+            );
+            frame[26..30].copy_from_slice(&REMOTE.to_be_bytes());
+            frame[30..34].copy_from_slice(&[10, 0, 0, 1]);
+            frame
+        };
+        assert_eq!(answer(&mut capture, "ether_in", &answers, None), DROPPED);
+        // Another remote address passes, and so does all when the order is lifted.
+        let other = frame_to(0xcb00_7209, 6, &tcp((51_000, 443), 0x10, b"hello"));
+        assert_eq!(out(&mut capture, &other), PASSES);
+        capture.set_blocks(&[], &[]).expect("lift");
+        assert_eq!(out(&mut capture, &frame), PASSES);
+    });
+}
+
+#[test]
+fn an_endpoint_is_one_port_and_the_protected_is_never_dropped() {
+    in_namespace(|| {
+        let mut capture = open(&["lo"], small());
+        capture.beat();
+        let whole = net("203.0.113.9", 32);
+        for (rules, protected, expected) in [
+            (vec![rule(1, whole, Some(3333))], vec![], [DROPPED, PASSES]),
+            (vec![rule(1, whole, None)], vec![], [DROPPED, DROPPED]),
+            (
+                vec![rule(1, net("203.0.0.0", 8), None)],
+                vec![net("203.0.113.0", 24)],
+                [PASSES, PASSES],
+            ),
+            (
+                vec![rule(1, whole, Some(3333)), rule(2, whole, None)],
+                vec![whole],
+                [PASSES, PASSES],
+            ),
+            (
+                vec![rule(1, whole, None)],
+                vec![net("203.0.113.8", 32), net("10.0.0.0", 8)],
+                [DROPPED, DROPPED],
+            ),
+            (vec![], vec![], [PASSES, PASSES]),
+        ] {
+            capture.set_blocks(&rules, &protected).expect("block");
+            let answers = [3333, 443].map(|port| out(&mut capture, &to_remote(port)));
+            assert_eq!(answers, expected, "{rules:?} {protected:?}");
+        }
+
+        // IPv6, in both forms of a rule.
+        let frame = ethernet(0x86dd, &golden::ipv6(17, &udp((7, 9), b"x")));
+        let remote: IpAddr = IpAddr::from(<[u8; 16]>::try_from(&frame[38..54]).expect("16 bytes"));
+        for (port, expected) in [(None, DROPPED), (Some(9), DROPPED), (Some(8), PASSES)] {
+            capture
+                .set_blocks(&[rule(3, (remote, 128), port)], &[])
+                .expect("block");
+            assert_eq!(out(&mut capture, &frame), expected, "{port:?}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_dropped_without_a_heartbeat_or_after_the_end() {
+    in_namespace(|| {
+        let mut capture = open(&["lo"], small());
+        let mut totals = Totals::default();
+        let frame = to_remote(443);
+        let rules = [rule(7, net("203.0.113.9", 32), None)];
+        capture.set_blocks(&rules, &[]).expect("block");
+        assert_eq!(
+            out(&mut capture, &frame),
+            PASSES,
+            "nobody said that it lives"
+        );
+        capture.beat();
+        assert_eq!(out(&mut capture, &frame), DROPPED);
+        let over = BlockRule {
+            expires_ns: now_ns() - 1_000_000_000,
+            ..rules[0]
+        };
+        capture.set_blocks(&[over], &[]).expect("block");
+        assert_eq!(out(&mut capture, &frame), PASSES, "it is over");
+        totals.gather(&mut capture);
+        assert_eq!(totals.count("block", "lapsed").0, 2);
+        assert_eq!(totals.count("block", "refused").0, 1);
+    });
+}
+
+#[test]
+fn a_full_ring_is_counted_and_the_flow_told_later() {
+    in_namespace(|| {
+        let mut capture = open(&["lo"], small());
+        capture.beat();
+        capture
+            .set_blocks(&[rule(7, net("203.0.113.9", 32), None)], &[])
+            .expect("block");
+        // The ring holds 910 records of 64 + 8 bytes.
+        for port in 1..=1_000 {
+            assert_eq!(out(&mut capture, &to_remote(port)), DROPPED);
+        }
+        let mut totals = Totals::default();
+        totals.gather(&mut capture);
+        let told = totals.blocks.len() as u64;
+        assert!(told < 1_000);
+        assert_eq!(told + totals.count("ring", "block_failed_full").0, 1_000);
+        assert_eq!(totals.count("block", "refused").0, 1_000);
+        for port in 1..=1_000 {
+            assert_eq!(out(&mut capture, &to_remote(port)), DROPPED);
+        }
+        totals.gather(&mut capture);
+        let mut ports: Vec<u16> = totals.blocks.iter().map(|block| block.remote.1).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 1_000, "every flow is told in the end");
+    });
+}

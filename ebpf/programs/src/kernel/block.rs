@@ -1,0 +1,130 @@
+//! Blocking: refuses the packets of flows whose other end is on an order, while order and
+//! heartbeat last.
+//!
+//! Interface: [`refuses`] for a flow with a slot, which remembers whether its other end is on an
+//! order; [`refuses_once`] for a packet that found no slot. A flow that is on none pays one
+//! comparison a packet. Refused packets are counted in their flow like all others, and besides by
+//! reason. The first of each flow is told; "told" is noted only when the ring had room.
+
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
+use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::maps::lpm_trie::Key;
+use picket_abi::block::holds;
+use picket_abi::{BlockEntry, BlockRecord, BlockedEndpoint, FlowKey, FlowSlot, Reason, verdict};
+
+use super::Passage;
+use super::counters::Counters;
+use super::maps::{BLOCKED, BLOCKED_ENDPOINTS, BLOCKED_NETS, CONFIG, HEARTBEAT, PROTECTED_NETS};
+
+/// Whether a packet of this flow is to be dropped.
+#[inline(always)]
+pub(super) fn refuses(
+    passage: &Passage,
+    counters: &mut Counters,
+    slot: &mut FlowSlot,
+    segments: u32,
+    bytes: u64,
+) -> bool {
+    let Some(config) = CONFIG.get(0) else {
+        return false;
+    };
+    if slot.block_epoch != config.block_epoch as u8 {
+        slot.block_epoch = config.block_epoch as u8;
+        slot.verdict &= !(verdict::BLOCKED | verdict::BLOCK_TOLD);
+        if config.block_entries != 0 && entry_of(&slot.key).is_some() {
+            slot.verdict |= verdict::BLOCKED;
+        }
+    }
+    if slot.verdict & verdict::BLOCKED == 0 {
+        return false;
+    }
+    let Some(entry) = held(counters, &slot.key, slot.last_ns) else {
+        return false;
+    };
+    counters.add(Reason::Blocked, segments, bytes);
+    if slot.verdict & verdict::BLOCK_TOLD == 0 && tell(passage, counters, &slot.key, entry.order) {
+        slot.verdict |= verdict::BLOCK_TOLD;
+    }
+    true
+}
+
+/// Whether a packet that has no slot to remember it is to be dropped.
+#[inline(always)]
+pub(super) fn refuses_once(
+    passage: &Passage,
+    counters: &mut Counters,
+    key: &FlowKey,
+    segments: u32,
+    bytes: u64,
+) -> bool {
+    let Some(config) = CONFIG.get(0) else {
+        return false;
+    };
+    if config.block_entries == 0 {
+        return false;
+    }
+    // SAFETY: no precondition.
+    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let Some(entry) = held(counters, key, now_ns) else {
+        return false;
+    };
+    counters.add(Reason::Blocked, segments, bytes);
+    tell(passage, counters, key, entry.order);
+    true
+}
+
+/// The entry that refuses a flow, if one does at this time.
+#[inline(always)]
+fn held(counters: &mut Counters, key: &FlowKey, now_ns: u64) -> Option<BlockEntry> {
+    let entry = entry_of(key)?;
+    let heartbeat_ns = HEARTBEAT.get(0).copied().unwrap_or(0);
+    if holds(entry.expires_ns, heartbeat_ns, now_ns) {
+        return Some(entry);
+    }
+    counters.note(Reason::BlockLapsed);
+    None
+}
+
+/// The entry the other end of a flow is on: its endpoint's before its network's, none where it is
+/// protected.
+#[inline(always)]
+fn entry_of(key: &FlowKey) -> Option<BlockEntry> {
+    let remote = Key::new(128, FlowKey::octets(key.remote));
+    let endpoint = BlockedEndpoint {
+        address: key.remote,
+        port: u64::from(key.remote_port()),
+    };
+    // SAFETY: the agent replaces entries whole and never changes one in place, and the value is
+    // copied at once.
+    let entry = match unsafe { BLOCKED_ENDPOINTS.get(&endpoint) } {
+        Some(entry) => *entry,
+        None => *BLOCKED_NETS.get(&remote)?,
+    };
+    match PROTECTED_NETS.get(&remote) {
+        Some(_) => None,
+        None => Some(entry),
+    }
+}
+
+/// Puts a record of a refused flow into its ring.
+#[inline(always)]
+fn tell(passage: &Passage, counters: &mut Counters, key: &FlowKey, order: u64) -> bool {
+    let Some(mut room) = BLOCKED.reserve::<BlockRecord>(0) else {
+        counters.note(Reason::BlockRingFull);
+        return false;
+    };
+    let record = room.as_mut_ptr();
+    // Field by field: written whole, the record becomes a call to a byte-wise copy.
+    // SAFETY: `record` is the reserved room for one BlockRecord.
+    unsafe {
+        (&raw mut (*record).ktime_ns).write(bpf_ktime_get_ns());
+        (&raw mut (*record).key.local).write(key.local);
+        (&raw mut (*record).key.remote).write(key.remote);
+        (&raw mut (*record).key.ports).write(key.ports);
+        (&raw mut (*record).order).write(order);
+        (&raw mut (*record).ifindex).write(passage.ifindex);
+        (&raw mut (*record).way).write(passage.way as u32);
+    }
+    room.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    true
+}
