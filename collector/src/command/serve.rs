@@ -37,6 +37,7 @@ use crate::config::{Agent, BadValue, Config, ConfigError};
 use crate::follow::Follower;
 use crate::indicators;
 use crate::ingest::gate::{Keeper, Refusals};
+use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
 use crate::metrics::{self, Metrics};
 use crate::silence;
@@ -219,6 +220,7 @@ impl Service {
             backlog: shared.backlog.clone(),
             metrics: shared.metrics.clone(),
             refusals: shared.refusals.clone(),
+            health: Arc::new(Health::new(self.store.clone(), &self.config.state_dir)),
         };
         let ingest = self.config.ingest.clone();
         let (gate, queue) = keeper.gate(

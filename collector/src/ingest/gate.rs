@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::analysis;
 use crate::clock;
+use crate::ingest::health::Health;
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 use crate::store::agents::Report;
@@ -93,6 +94,7 @@ impl Refusals {
 pub(crate) struct Gate {
     requests: mpsc::Sender<Request>,
     is_open: Arc<AtomicBool>,
+    health: Arc<Health>,
     backlog: Arc<AtomicU64>,
     backlog_max: u64,
 }
@@ -123,9 +125,9 @@ impl Gate {
         answer.await.map_err(|_| Turned::Failed)?
     }
 
-    /// Says whether envelopes can be taken in.
-    pub(crate) fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Relaxed)
+    /// Says whether envelopes can be taken in: somebody judges them, and they can be stored.
+    pub(crate) async fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed) && self.health.is_good().await
     }
 }
 
@@ -145,6 +147,8 @@ pub(crate) struct Keeper {
     pub(crate) metrics: Arc<Metrics>,
     /// What is counted by agent.
     pub(crate) refusals: Arc<Refusals>,
+    /// Who is told whether envelopes can be stored.
+    pub(crate) health: Arc<Health>,
 }
 
 impl Keeper {
@@ -155,6 +159,7 @@ impl Keeper {
         let gate = Gate {
             requests,
             is_open: is_open.clone(),
+            health: self.health.clone(),
             backlog: self.backlog.clone(),
             backlog_max,
         };
@@ -198,7 +203,7 @@ impl Keeper {
             replies,
             arrivals,
             reports,
-            ..
+            bytes,
         } = batch;
         let accepted = arrivals.len() as u64;
         if accepted > 0 {
@@ -212,11 +217,13 @@ impl Keeper {
                 Ok(())
             });
             if let Err(error) = written {
+                self.health.failed(bytes);
                 for (reply, _) in replies {
                     let _ = reply.send(Err(Turned::Failed));
                 }
                 return Err(error);
             }
+            self.health.stored();
             self.metrics.envelopes_accepted.add(accepted);
             self.backlog.fetch_add(accepted, Ordering::Relaxed);
             self.analysis.wake();
@@ -443,6 +450,7 @@ mod tests {
             backlog: Arc::default(),
             metrics: Arc::default(),
             refusals: Arc::default(),
+            health: Arc::new(Health::new(store.clone(), folder.path())),
         };
         let (gate, queue) = keeper.gate(4, 3);
         let running = tokio::task::spawn_blocking(move || keeper.run(queue));
@@ -460,9 +468,12 @@ mod tests {
         assert_eq!(judge(first).await, Ok(Some(Status::Accepted)));
         let alter = |statement: &'static str| store.write(move |t| t.execute_batch(statement));
         alter("ALTER TABLE journal RENAME TO gone").await.unwrap();
+        assert!(gate.is_open().await);
         assert_eq!(judge(second.clone()).await, Err(Turned::Failed));
+        assert!(!gate.is_open().await);
         alter("ALTER TABLE gone RENAME TO journal").await.unwrap();
         assert_eq!(judge(second.clone()).await, Ok(Some(Status::Accepted)));
+        assert!(gate.is_open().await);
         assert_eq!(judge(second).await, Ok(Some(Status::Duplicate)));
         // Nothing is analysed here, and more than three may not wait for it.
         assert_eq!(judge(third).await, Ok(Some(Status::Accepted)));

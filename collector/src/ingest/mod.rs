@@ -6,6 +6,7 @@
 //! acknowledged is never dropped. A peer learns a word for the reason of a refusal, the log more.
 
 pub(crate) mod gate;
+pub(crate) mod health;
 pub(crate) mod listen;
 
 use std::future::poll_fn;
@@ -140,10 +141,12 @@ pub(crate) fn router(settings: Settings, gate: Gate, metrics: Arc<Metrics>) -> R
 }
 
 async fn health(State(door): State<Arc<Door>>) -> Response {
-    if door.gate.is_open() {
+    if door.gate.is_open().await {
         Json(serde_json::json!({"status": "ok"})).into_response()
     } else {
-        StatusCode::SERVICE_UNAVAILABLE.into_response()
+        // What a peer is told is that; what is wrong stands in the log.
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        (status, Json(serde_json::json!({"status": "unavailable"}))).into_response()
     }
 }
 

@@ -11,6 +11,7 @@ mod admission;
 mod alerts;
 mod configuration;
 mod durability;
+mod health;
 mod logs;
 mod operator;
 mod overload;
