@@ -1,9 +1,13 @@
 //! Packets built by hand, for tests.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use picket_wire::{Host, Summary};
 
 use crate::decode::{Decoded, Decoder, Event, Lost, NotFlow, Record, Tunnel};
 use crate::input::{Frame, LinkType};
+use crate::{Clock, Sensor, SensorConfig};
 
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -179,4 +183,22 @@ impl Seen {
         };
         self.records.iter().map(name).collect()
     }
+}
+
+/// The only summary of packets that pass within a window, a millisecond apart.
+pub(crate) fn summary_of(packets: &[Vec<u8>]) -> Summary {
+    let config = SensorConfig::new(Host::default(), Clock::Packets);
+    let mut sensor = Sensor::new(config, Arc::default());
+    for (at, data) in packets.iter().enumerate() {
+        sensor.on_frame(&Frame {
+            ts_ns: 1_700_000_000_000_000_000 + at as u64 * 1_000_000,
+            link: LinkType::RAW_IP,
+            wire_bytes: data.len() as u32,
+            data,
+        });
+    }
+    sensor.finish(None);
+    let summary = sensor.poll_output().unwrap();
+    assert_eq!(sensor.poll_output(), None);
+    summary
 }

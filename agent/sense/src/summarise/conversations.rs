@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use picket_wire::{Conversation, Cut, Net, Opened, Process, Side};
 
+use super::content::{Said, join};
 use super::counters::Tally;
 use super::tunnels::{id_of, kind_of};
 use crate::decode::{Protocol, Tunnel, tcp_flag};
@@ -48,6 +49,37 @@ struct Folding {
     hello_ns: u64,
     /// Owners of its flows, each once, as many as are told apart.
     owners: Vec<OwnerRef>,
+    /// When the earliest of what was said passed.
+    content_ns: u64,
+}
+
+impl Folding {
+    fn add(&mut self, said: &mut Said, flow: &Flow) {
+        let earlier = |hello: &&Hello| hello.ts_ns < self.hello_ns;
+        if let Some(hello) = said.hello.as_ref().filter(earlier) {
+            self.hello_ns = hello.ts_ns;
+            self.conversation.tls_name.clone_from(&hello.name);
+            self.conversation.ja4.clone_from(&hello.ja4);
+        }
+        let told = said.tell(flow);
+        let content = match self.conversation.content.take() {
+            None => told,
+            Some(known) if said.first_ns < self.content_ns => join(told, *known),
+            Some(known) => join(*known, told),
+        };
+        self.content_ns = self.content_ns.min(said.first_ns);
+        self.conversation.content = Some(Box::new(content));
+    }
+
+    /// The conversation, whose further names are those besides its first.
+    fn finish(self) -> Conversation {
+        let mut one = self.conversation;
+        if let Some(content) = &mut one.content {
+            let first = one.tls_name.as_ref();
+            content.tls_names.retain(|name| Some(name) != first);
+        }
+        one
+    }
 }
 
 /// What a ClientHello said of its flow.
@@ -64,7 +96,7 @@ impl Conversations {
         &mut self,
         local: &[Net],
         flow: &Flow,
-        hello: Option<&Hello>,
+        said: Option<&mut Said>,
         process: Option<&Process>,
     ) {
         let mut one = of_flow(flow);
@@ -87,6 +119,7 @@ impl Conversations {
                     conversation,
                     hello_ns: u64::MAX,
                     owners: Vec::new(),
+                    content_ns: u64::MAX,
                 })
             }
             Entry::Occupied(occupied) => {
@@ -104,10 +137,8 @@ impl Conversations {
             let count = u32::try_from(folding.owners.len()).ok();
             folding.conversation.processes = count.filter(|count| *count > 1);
         }
-        if let Some(hello) = hello.filter(|hello| hello.ts_ns < folding.hello_ns) {
-            folding.hello_ns = hello.ts_ns;
-            folding.conversation.tls_name.clone_from(&hello.name);
-            folding.conversation.ja4.clone_from(&hello.ja4);
+        if let Some(said) = said {
+            folding.add(said, flow);
         }
     }
 
@@ -118,7 +149,7 @@ impl Conversations {
         let folded = std::mem::take(&mut self.folded);
         let mut all: Vec<_> = folded
             .into_iter()
-            .map(|((.., tunnel), folding)| (tunnel, folding.conversation))
+            .map(|((.., tunnel), folding)| (tunnel, folding.finish()))
             .collect();
         let key = |(tunnel, c): &(Option<Tunnel>, Conversation)| -> Key {
             (c.client, c.server, c.server_port, c.protocol, *tunnel)

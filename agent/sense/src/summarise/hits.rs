@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_intel::{IndicatorSet, Match};
+use picket_wire::limits::CONTENT_NAMES_MAX;
 use picket_wire::{Hit, HitKind, Net, Process, Transport};
 
 use super::conversations::local_side;
@@ -44,7 +45,7 @@ pub(crate) struct Hits {
     /// Flows that have told of an address, with the time of the last packet that met it.
     told: HashMap<FlowKey, u64, RandomState>,
     /// Flows that have told of a server name.
-    told_tls: HashMap<FlowKey, u64, RandomState>,
+    told_tls: HashMap<FlowKey, ToldNames, RandomState>,
     /// Length of a window.
     window_ns: u64,
     /// Names asked for, each with the window that its packet belongs to: a copy may come when that
@@ -53,6 +54,13 @@ pub(crate) struct Hits {
     pending: Vec<Hit>,
     in_window: usize,
     cut: u64,
+}
+
+/// Server names a flow has told of, with the time of the last packet that met one.
+#[derive(Default)]
+struct ToldNames {
+    last_ns: u64,
+    names: Vec<String>,
 }
 
 /// A name asked for: the window of its packet, client, resolver, the tunnel it was in, transport,
@@ -153,9 +161,22 @@ impl Hits {
     pub(crate) fn on_tls_name(&mut self, sighting: &Sighting<'_>, name: &str) {
         let set = Arc::clone(&self.set);
         let found = set.match_domain(name);
-        if !found.is_empty() && !remember(&mut self.told_tls, sighting) {
-            self.tell_name(sighting, HitKind::TlsName, name, &found);
+        if found.is_empty() {
+            return;
         }
+        if self.told_tls.len() >= HITS_REMEMBERED_MAX {
+            self.told_tls.clear();
+        }
+        let told = self.told_tls.entry(sighting.flow()).or_default();
+        told.last_ns = told.last_ns.max(sighting.ts_ns);
+        if told.names.iter().any(|before| before == name) {
+            return;
+        }
+        // A flow with more is told of each time: a hit told twice is better than one not told.
+        if told.names.len() < CONTENT_NAMES_MAX {
+            told.names.push(name.to_owned());
+        }
+        self.tell_name(sighting, HitKind::TlsName, name, &found);
     }
 
     fn tell_name(&mut self, at: &Sighting<'_>, kind: HitKind, name: &str, found: &[Match<'_>]) {
@@ -207,9 +228,8 @@ impl Hits {
     ///
     /// Names of the window that ends, from `start_ns` on, are remembered for one window more.
     pub(crate) fn close_window(&mut self, start_ns: u64, keep_from_ns: u64) -> u64 {
-        for told in [&mut self.told, &mut self.told_tls] {
-            told.retain(|_, last_ns| *last_ns >= keep_from_ns);
-        }
+        self.told.retain(|_, last_ns| *last_ns >= keep_from_ns);
+        self.told_tls.retain(|_, told| told.last_ns >= keep_from_ns);
         // Where flows are forgotten whatever they met, so are names.
         let keep_from = start_ns.max(keep_from_ns.saturating_sub(1)) / self.window_ns;
         self.told_names.retain(|(window, ..)| *window >= keep_from);
@@ -219,10 +239,10 @@ impl Hits {
 
     /// A flow that has told and goes on: it must not tell again.
     pub(crate) fn keep(&mut self, flow: &FlowKey, last_ns: u64) {
-        for told in [&mut self.told, &mut self.told_tls] {
-            if let Some(at) = told.get_mut(flow) {
-                *at = last_ns.max(*at);
-            }
+        let told = self.told.get_mut(flow);
+        let told_tls = self.told_tls.get_mut(flow).map(|told| &mut told.last_ns);
+        for at in told.into_iter().chain(told_tls) {
+            *at = last_ns.max(*at);
         }
     }
 }

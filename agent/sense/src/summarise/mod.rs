@@ -16,9 +16,11 @@
 //! wire: an inner packet is a part of an outer one. So `inner` has a loss equation of its own.
 
 mod blocks;
+mod content;
 mod conversations;
 mod counters;
 mod hits;
+mod imds;
 mod names;
 mod processes;
 mod questions;
@@ -28,21 +30,21 @@ mod tunnels;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use picket_intel::IndicatorSet;
 use picket_wire::summary::SUMMARY_VERSION;
 use picket_wire::{
-    BlockEvent, Cut, Gap, Hit, Host, Net, Opened, Process, Summary, Transport, Window,
+    App, BlockEvent, Content, Cut, Gap, Hit, Host, Net, Opened, Process, Summary, Transport, Window,
 };
 
 pub use counters::{Counters, Equation, Tally};
 pub use shrink::shrink;
 
 use blocks::{Blocks, dropped};
-use conversations::{Conversations, Hello, LeftOut};
+use content::{Sayings, tls_name};
+use conversations::{Conversations, LeftOut};
 use counters::{INNER, KERNEL};
 use hits::{Hits, Met, Sighting};
+use imds::Requests;
 use names::Names;
 use processes::Processes;
 use questions::{Asked, Questions};
@@ -56,7 +58,7 @@ use crate::flow::{Flow, FlowKey, FlowTable, OwnerRef};
 use crate::input::{
     FlowDelta, KernelBlock, KernelHit, KernelNotice, Owner, ProcessId, Recognised, StageCount, Way,
 };
-use crate::limits::{FLOW_IDLE_NS, HELLOS_MAX, TLS_NAME_BYTES_MAX};
+use crate::limits::FLOW_IDLE_NS;
 
 /// The stage that counts frames of a file.
 const DECODE: &str = "decode";
@@ -70,7 +72,8 @@ pub(crate) struct Summariser {
     flows: FlowTable,
     flows_max: usize,
     conversations: Conversations,
-    hellos: HashMap<FlowKey, Hello, RandomState>,
+    said: Sayings,
+    imds: Requests,
     questions: Questions,
     names: Names,
     processes: Processes,
@@ -147,7 +150,8 @@ impl Summariser {
             flows: FlowTable::new(flows_max),
             flows_max,
             conversations: Conversations::default(),
-            hellos: HashMap::default(),
+            said: Sayings::default(),
+            imds: Requests::default(),
             questions: Questions::default(),
             names: Names::default(),
             processes: Processes::default(),
@@ -333,7 +337,7 @@ impl Summariser {
             }
             let process = process.flatten().map(Arc::as_ref);
             self.conversations
-                .add(local, flow, self.hellos.get(&flow.key), process);
+                .add(local, flow, self.said.of(&flow.key), process);
             self.hits.keep(&flow.key, flow.last_ns);
         });
     }
@@ -425,7 +429,29 @@ impl Summariser {
             }
             Decoded::Dns(_) => {}
             Decoded::ClientHello(hello) => self.on_hello(record, hello),
-            _ => {}
+            Decoded::Imds(message) => {
+                self.on_content(record, App::Imds);
+                let process = self.acting.and_then(|owner| self.processes.find(owner));
+                let process = process.map(Arc::as_ref);
+                if !self.imds.take(record, message, process) {
+                    self.counters.add("imds", "lost_full", 1, 0);
+                }
+            }
+            Decoded::Http(_) => self.on_content(record, App::Http),
+            Decoded::Ssh(_) => self.on_content(record, App::Ssh),
+            Decoded::Stratum(_) => self.on_content(record, App::Stratum),
+            Decoded::Smtp(_) => self.on_content(record, App::Smtp),
+            Decoded::Socks(_) => self.on_content(record, App::Socks),
+        }
+    }
+
+    /// Keeps what was said for the conversation of its flow.
+    fn on_content(&mut self, record: &Record, app: App) {
+        if record.tunnel.is_none() {
+            self.counters.add("content", app.name(), 1, 0);
+        }
+        if !self.said.take(record, app) {
+            self.counters.add("content", "lost_full", 1, 0);
         }
     }
 
@@ -510,38 +536,25 @@ impl Summariser {
             tunnel,
             ..
         } = *record;
-        let name = hello.sni.as_ref().map(|name| {
-            // A client that resolves the full name with its final dot may send it along (RFC 6066
-            // section 3 forbids it); it is the same server, and the lists know it without.
-            let name = name.strip_suffix('.').unwrap_or(name);
-            let mut name = name.to_ascii_lowercase();
-            name.truncate(name.floor_char_boundary(TLS_NAME_BYTES_MAX));
-            name
-        });
-        if let Some(name) = &name {
+        if let Some(name) = &hello.sni {
             let process = self.acting.and_then(|owner| self.processes.find(owner));
-            self.hits.on_tls_name(
-                &Sighting {
-                    ts_ns,
-                    src,
-                    dst,
-                    protocol,
-                    tunnel,
-                    process: process.map(Arc::as_ref),
-                },
-                name,
-            );
+            let sighting = Sighting {
+                ts_ns,
+                src,
+                dst,
+                protocol,
+                tunnel,
+                process: process.map(Arc::as_ref),
+            };
+            self.hits.on_tls_name(&sighting, &tls_name(name));
         }
-        let (flow, _) = FlowKey::new(src, dst, protocol, tunnel);
-        if self.hellos.len() >= HELLOS_MAX && !self.hellos.contains_key(&flow) {
-            self.counters.add("tls", "lost_full", 1, 0);
-            return;
+        let app = match record.transport {
+            Carrier::Tcp => App::Tls,
+            Carrier::Quic | Carrier::Udp => App::Quic,
+        };
+        if !self.said.take(record, app) {
+            self.counters.add("content", "lost_full", 1, 0);
         }
-        self.hellos.entry(flow).or_insert_with(|| Hello {
-            ts_ns,
-            name,
-            ja4: hello.ja4.clone(),
-        });
     }
 
     /// Takes the decoder's losses since the start; they are messages, not packets.
@@ -631,8 +644,9 @@ impl Summariser {
         // room of what comes after it.
         let crowded = self.flows.len() > self.flows_max / 4 * 3;
         self.fold(if crowded { u64::MAX } else { keep_from_ns });
-        self.hellos
-            .retain(|key, hello| hello.ts_ns >= keep_from_ns || self.flows.find(key).is_some());
+        let flows = &self.flows;
+        self.said
+            .retain(keep_from_ns, |key| flows.find(key).is_some());
         let (mut conversations, left_out) = self.conversations.take();
         let LeftOut { mut cut, inner } = left_out;
         if inner != Tally::default() {
@@ -644,6 +658,12 @@ impl Summariser {
             if dns && asked.contains(&(one.client, one.server, *tunnel)) {
                 // The kernel knows no questions; the copies of them do.
                 one.opened = Opened::Seen;
+                one.content.get_or_insert_with(|| {
+                    Box::new(Content {
+                        app: Some(App::Dns),
+                        ..Content::default()
+                    })
+                });
             }
             let name = self.names.find(
                 (one.client, one.server, *tunnel),
@@ -656,6 +676,14 @@ impl Summariser {
         let (questions, questions_cut) = self.questions.take();
         cut.questions = questions_cut;
         cut.hits = self.hits.close_window(window.start_ns, keep_from_ns);
+        let until_ns = match keep {
+            Keep::Flows => window.end_ns,
+            Keep::Nothing => u64::MAX,
+        };
+        let (imds, imds_cut) = self.imds.close(until_ns);
+        if imds_cut > 0 {
+            self.counters.add("imds", "lost_full", imds_cut, 0);
+        }
         self.count_frames();
         let forgotten = self.processes.take_forgotten();
         if forgotten > 0 {
@@ -668,6 +696,7 @@ impl Summariser {
             questions,
             counters,
             cut,
+            imds,
             ..self.summary(window)
         }
     }

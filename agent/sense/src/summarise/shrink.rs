@@ -5,8 +5,8 @@ use picket_wire::{Conversation, Counter, Summary};
 
 use super::counters::{INNER, Tally};
 
-/// Takes away about half of what a summary holds: answers first, then the rarer half of its
-/// questions, conversations and hits. Returns whether there was anything to take.
+/// Takes away about half of what a summary holds: answers first, then what conversations said, then the rarer half of its
+/// questions, conversations, hits and requests. Returns whether there was anything to take.
 pub fn shrink(summary: &mut Summary) -> bool {
     let mut with_answers = summary
         .questions
@@ -17,15 +17,25 @@ pub fn shrink(summary: &mut Summary) -> bool {
         with_answers.for_each(|question| question.answers.clear());
         return true;
     }
+    let mut with_content = summary
+        .conversations
+        .iter_mut()
+        .filter(|one| one.content.is_some());
+    if let Some(first) = with_content.next() {
+        first.content = None;
+        with_content.for_each(|one| one.content = None);
+        return true;
+    }
     let sizes = [
         summary.questions.len(),
         summary.conversations.len(),
         summary.hits.len(),
+        summary.imds.len(),
     ];
     if sizes.iter().all(|size| *size == 0) {
         return false;
     }
-    let [questions, conversations, hits] = sizes.map(|size| size / 2);
+    let [questions, conversations, hits, imds] = sizes.map(|size| size / 2);
     summary.cut.questions += (summary.questions.len() - questions) as u64;
     keep_most(&mut summary.questions, questions, |q| {
         u64::from(q.asked) + u64::from(q.answered)
@@ -39,6 +49,7 @@ pub fn shrink(summary: &mut Summary) -> bool {
     cut_inner(summary, before.inner.less(after.inner));
     summary.cut.hits += (summary.hits.len() - hits) as u64;
     summary.hits.truncate(hits);
+    summary.imds.truncate(imds);
     true
 }
 
