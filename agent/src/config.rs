@@ -278,6 +278,11 @@ mod tests {
             "block.key_file",
         );
         check("[block]\ntrusted = ['ten']", "block.trusted");
+        check("[capture]\nmirror_vnis = [7]", "capture.mirror_vnis");
+        check(
+            "[capture]\nmirror = true\nmirror_vnis = [16777216]",
+            "capture.mirror_vnis",
+        );
         check(
             "window_s = 1\n[identity]\naccount = '12'",
             "identity.account",

@@ -214,6 +214,7 @@ fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> Plan {
         options: Options {
             interfaces: config.interfaces.clone(),
             default_route: config.default_route,
+            mirror: config.capture.mirror(),
             ..Options::default()
         },
         window: config.window(),

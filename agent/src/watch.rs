@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use picket_intel::IndicatorSet;
 use picket_sense::input::StageCount;
-use picket_sense::{Clock, Sensor, SensorConfig};
+use picket_sense::{Clock, Inside, Sensor, SensorConfig};
 use picket_wire::{BlockAct, BlockEvent, Gap, Host, Summary};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -197,6 +197,11 @@ impl Watch {
         summaries: mpsc::Sender<Summary>,
         tallies: Arc<Tallies>,
     ) -> anyhow::Result<Self> {
+        let inside = match &plan.options.mirror {
+            None => Inside::Nothing,
+            Some(mirror) if mirror.vnis.is_empty() => Inside::All,
+            Some(mirror) => Inside::Vnis(mirror.vnis.clone()),
+        };
         let capture = ladder::open(&plan.capture, &plan.options).context("capture")?;
         let to_ns = now_ns();
         let local = addresses::of_host().context("read the host's addresses")?;
@@ -207,6 +212,7 @@ impl Watch {
             ..plan.host
         };
         let mut config = SensorConfig::new(host, Clock::Caller);
+        config.inside = inside;
         config.window_ns = u64::try_from(plan.window.as_nanos()).unwrap_or(u64::MAX);
         config.gap = plan.before.map(|(from_ns, why)| Gap {
             from_ns,

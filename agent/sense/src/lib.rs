@@ -47,4 +47,4 @@ pub mod summarise;
 #[cfg(test)]
 mod testkit;
 
-pub use sensor::{Clock, Sensor, SensorConfig};
+pub use sensor::{Clock, Inside, Sensor, SensorConfig};

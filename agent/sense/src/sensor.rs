@@ -20,7 +20,7 @@ use std::sync::Arc;
 use picket_intel::IndicatorSet;
 use picket_wire::{BlockEvent, Gap, Health, Host, Net, Process, Summary, Window};
 
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Event, Tunnel, TunnelKind};
 use crate::input::{
     FlowDelta, Frame, KernelBlock, KernelHit, KernelNotice, LiveFrame, PacketCopy, ProcessId,
     StageCount,
@@ -37,6 +37,29 @@ pub enum Clock {
     Caller,
 }
 
+/// Which tunnels' insides are told; the others are counted as the outer flows they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Inside {
+    /// All.
+    #[default]
+    All,
+    /// None.
+    Nothing,
+    /// Those of VXLAN with these numbers.
+    Vnis(Vec<u32>),
+}
+
+impl Inside {
+    /// Whether what is inside this tunnel is told.
+    pub fn tells(&self, tunnel: Tunnel) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nothing => false,
+            Self::Vnis(vnis) => tunnel.kind() == TunnelKind::Vxlan && vnis.contains(&tunnel.id()),
+        }
+    }
+}
+
 /// What a sensor is told at its start.
 #[derive(Debug, Clone)]
 pub struct SensorConfig {
@@ -51,6 +74,8 @@ pub struct SensorConfig {
     pub flows_max: usize,
     /// Blind time before this run; told in the first summary.
     pub gap: Option<Gap>,
+    /// What is told of tunnels.
+    pub inside: Inside,
 }
 
 impl SensorConfig {
@@ -65,6 +90,7 @@ impl SensorConfig {
             window_ns: Self::WINDOW_NS,
             flows_max: SENSOR_FLOWS_MAX,
             gap: None,
+            inside: Inside::All,
         }
     }
 }
@@ -77,6 +103,7 @@ pub struct Sensor {
     open_ns: Option<u64>,
     decoder: Decoder,
     summariser: Summariser,
+    inside: Inside,
     /// For the summary of the open window.
     health: Option<Health>,
     outputs: VecDeque<Summary>,
@@ -97,6 +124,7 @@ impl Sensor {
                 config.window_ns,
                 config.gap,
             ),
+            inside: config.inside,
             health: None,
             outputs: VecDeque::new(),
         }
@@ -125,20 +153,26 @@ impl Sensor {
     /// Takes a captured frame: counts and decodes it.
     pub fn on_frame(&mut self, frame: &Frame<'_>) {
         self.begin(frame.ts_ns);
-        let summariser = &mut self.summariser;
-        self.decoder
-            .on_frame(frame, &mut |event| summariser.on_event(event, Origin::File));
+        self.decode(frame, Origin::File);
     }
 
     /// Takes a frame of a packet socket: counts it in place of the kernel, and decodes it.
     pub fn on_live_frame(&mut self, live: &LiveFrame<'_>) {
         self.begin(live.frame.ts_ns);
-        let summariser = &mut self.summariser;
         let origin = Origin::Socket {
             segment_bytes: live.segment_bytes,
         };
-        self.decoder
-            .on_frame(&live.frame, &mut |event| summariser.on_event(event, origin));
+        self.decode(&live.frame, origin);
+    }
+
+    fn decode(&mut self, frame: &Frame<'_>, origin: Origin) {
+        let (summariser, inside) = (&mut self.summariser, &self.inside);
+        let mut on_event = |event: Event<'_>| {
+            if event.tunnel().is_none_or(|tunnel| inside.tells(tunnel)) {
+                summariser.on_event(event, origin);
+            }
+        };
+        self.decoder.on_frame(frame, &mut on_event);
     }
 
     /// Takes what is known of a process, in place of what was known before. Tell it before what

@@ -9,7 +9,7 @@ use std::net::SocketAddrV4;
 use bench::*;
 use picket_sense::decode::{Tunnel, TunnelKind};
 use picket_sense::input::{FlowDelta, KernelHit, PacketCopy, StageCount, Way};
-use picket_sense::{Clock, SensorConfig};
+use picket_sense::{Clock, Inside, SensorConfig};
 use picket_wire::{Conversation, HitKind, Net, Side, Summary, TunnelKind as Told};
 
 /// An Ethernet frame around an IPv4 packet.
@@ -309,4 +309,31 @@ fn the_kernels_word_of_a_mirror_gives_the_same_summary() {
         ),
         (0, 0)
     );
+}
+
+#[test]
+fn tunnels_that_are_not_asked_for_are_their_outer_flows() {
+    let check = |inside: Inside, told: &[u32]| {
+        let mut config = SensorConfig::new(host(), Clock::Packets);
+        config.inside = inside;
+        let mut bench = Bench::with(config, &[]);
+        let syn = tcp(at(9, 40_000), at(66, 443), SYN, 0, b"");
+        for vni in [7, 8] {
+            bench.frame(T0, &mirrored(vni, &syn));
+        }
+        bench.frame(T0, &gre(7, &syn));
+        let summaries = bench.finish();
+        let window = window(&summaries);
+        let vnis: Vec<u32> = inside_of(window);
+        assert_eq!(vnis, told);
+        assert_eq!(counter(window, "inner", "seen"), told.len() as u64);
+        assert_eq!(window.balance().unwrap().seen, 3);
+    };
+    check(Inside::All, &[7, 8, 7]);
+    check(Inside::Nothing, &[]);
+    check(Inside::Vnis(vec![8]), &[8]);
+}
+
+fn inside_of(summary: &Summary) -> Vec<u32> {
+    inside(summary).iter().filter_map(|c| c.tunnel_id).collect()
 }

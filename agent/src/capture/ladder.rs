@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 
-use super::ebpf::{self, CaptureError, Check, EbpfCapture, Options, Rung};
+use super::ebpf::{self, CaptureError, Check, EbpfCapture, Mirror, Options, Rung, VNIS_MAX};
 use super::live::Live;
 use super::packet::{self, PacketCapture};
 use crate::command::BadConfig;
@@ -28,6 +28,9 @@ pub enum Wanted {
     Afpacket,
 }
 
+/// A VNI has 24 bits (RFC 7348 5).
+const VNI_MAX: u32 = 0xff_ffff;
+
 /// How to capture.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,6 +39,10 @@ pub struct CaptureConfig {
     pub rung: Wanted,
     /// Share of one processor that packet sockets may take, percent. Kernel programs do not ask.
     pub cpu_percent: u8,
+    /// Whether the host is the target of a mirror: what is inside tunnels is told as well.
+    pub mirror: bool,
+    /// VNIs of the mirror's sessions; with none, every tunnel is looked into.
+    pub mirror_vnis: Vec<u32>,
 }
 
 impl Default for CaptureConfig {
@@ -43,6 +50,8 @@ impl Default for CaptureConfig {
         Self {
             rung: Wanted::Auto,
             cpu_percent: packet::Sizes::default().cpu_percent,
+            mirror: false,
+            mirror_vnis: Vec::new(),
         }
     }
 }
@@ -53,10 +62,24 @@ impl CaptureConfig {
     /// # Errors
     /// The key that is out of bounds.
     pub(crate) fn check(&self) -> Result<(), BadConfig> {
-        match self.cpu_percent {
-            1..=100 => Ok(()),
-            _ => Err(bad("capture.cpu_percent", "a share is 1 to 100 percent")),
+        if !(1..=100).contains(&self.cpu_percent) {
+            return Err(bad("capture.cpu_percent", "a share is 1 to 100 percent"));
         }
+        let refuse = |problem| Err(bad("capture.mirror_vnis", problem));
+        match self.mirror_vnis.as_slice() {
+            [] => Ok(()),
+            _ if !self.mirror => refuse("lists sessions, and capture.mirror is off"),
+            vnis if vnis.len() > VNIS_MAX => refuse("lists more sessions than there is room for"),
+            vnis if vnis.iter().any(|vni| *vni > VNI_MAX) => refuse("a VNI has 24 bits"),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is looked into, if anything.
+    pub fn mirror(&self) -> Option<Mirror> {
+        self.mirror.then(|| Mirror {
+            vnis: self.mirror_vnis.clone(),
+        })
     }
 }
 

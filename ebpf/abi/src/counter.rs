@@ -67,6 +67,13 @@ pub enum Reason {
     BlockLapsed = 25,
     /// A refused packet found its ring full. The flow's next packet tries again.
     BlockRingFull = 26,
+    /// A packet inside a tunnel, where mirrored traffic is looked into. With the two that follow
+    /// and the flows inside tunnels an equation of its own.
+    InnerSeen = 27,
+    /// A packet inside a tunnel that is no flow.
+    InnerNotFlow = 28,
+    /// A packet inside a tunnel that could not be placed.
+    InnerLost = 29,
 }
 
 /// Counters there is room for: a power of two, so that a mask is a bounds check.
@@ -106,6 +113,9 @@ impl Reason {
         (Self::Blocked, "block", "refused"),
         (Self::BlockLapsed, "block", "lapsed"),
         (Self::BlockRingFull, "ring", "block_failed_full"),
+        (Self::InnerSeen, "inner", "seen"),
+        (Self::InnerNotFlow, "inner", "not_flow"),
+        (Self::InnerLost, "inner", "lost"),
     ];
 }
 

@@ -104,7 +104,8 @@ pub struct CopyHeader {
     pub copied_bytes: u32,
     /// Interface it passed.
     pub ifindex: u32,
-    /// Which way it went: a [`Way`] as a number.
+    /// Which way it went: a [`Way`] as a number in bits 0-7; in bits 8-31 the mark of the tunnel it
+    /// was in, see [`crate::tunnel`].
     pub way: u32,
     /// Whose socket it is, as far as the flow's slot knows.
     pub owner: Owner,

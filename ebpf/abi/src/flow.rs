@@ -22,7 +22,8 @@ pub struct FlowKey {
     pub local: [u64; 2],
     /// Address of the other side.
     pub remote: [u64; 2],
-    /// Local port in bits 0-15, remote port in bits 16-31, IP protocol in bits 32-39, zeros.
+    /// Local port in bits 0-15, remote port in bits 16-31, IP protocol in bits 32-39, the mark of
+    /// the tunnel it is in (see [`crate::tunnel`]) in bits 40-63.
     pub ports: u64,
 }
 
@@ -35,6 +36,23 @@ impl FlowKey {
     #[must_use]
     pub const fn pack_ports(local: u16, remote: u16, protocol: u8) -> u64 {
         local as u64 | (remote as u64) << 16 | (protocol as u64) << 32
+    }
+
+    /// The same key inside a tunnel; a mark has 24 bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn inside(self, mark: u32) -> Self {
+        Self {
+            ports: self.ports | (mark as u64) << 40,
+            ..self
+        }
+    }
+
+    /// The mark of the tunnel it is in, 0 for none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mark(&self) -> u32 {
+        (self.ports >> 40) as u32
     }
 
     /// Port of this host's side, or the echo id.
@@ -213,5 +231,8 @@ mod tests {
             (key.local_port(), key.remote_port(), key.protocol()),
             (443, 51_000, 6)
         );
+        assert_eq!(key.mark(), 0);
+        let inside = key.inside(0xff_ffff);
+        assert_eq!((inside.mark(), inside.protocol()), (0xff_ffff, 6));
     }
 }

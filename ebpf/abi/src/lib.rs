@@ -17,6 +17,7 @@ pub mod event;
 pub mod flow;
 pub mod names;
 pub mod owner;
+pub mod tunnel;
 
 pub use addresses::{AddressConfig, BUCKET_ENTRIES, Bucket, CODE_WORDS};
 pub use block::{BlockEntry, BlockRecord, BlockedEndpoint};

@@ -30,4 +30,5 @@ pub mod names;
 pub mod parse;
 pub mod slots;
 pub mod stratum;
+pub mod tunnel;
 pub mod wake;

@@ -6,7 +6,7 @@ mod entry {
     use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint};
     use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, TcContext};
     use picket_abi::Way;
-    use picket_programs::kernel::{look_for_names, look_for_stratum, observe, owner};
+    use picket_programs::kernel::{look_for_names, look_for_stratum, look_inside, observe, owner};
     use picket_programs::parse::Link;
 
     /// What leaves an interface with Ethernet headers. Follows `sch_handle_egress`
@@ -32,6 +32,13 @@ mod entry {
     #[classifier]
     pub fn ip_in(context: TcContext) -> i32 {
         observe(context.skb.skb, Way::In, Link::Ip)
+    }
+
+    /// What enters an interface with Ethernet headers, a second time: what is inside the tunnels
+    /// of mirrored traffic. Attached beside `ether_in` where the host is the target of a mirror.
+    #[classifier]
+    pub fn mirror_in(context: TcContext) -> i32 {
+        look_inside(context.skb.skb)
     }
 
     /// Stage: questions of DNS against the listed names. Never attached; the programs above jump

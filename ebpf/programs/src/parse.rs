@@ -131,6 +131,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// IPv6 routing header.
     pub const ROUTING: u8 = 43;
+    /// Generic routing encapsulation.
+    pub const GRE: u8 = 47;
     /// IPv6 fragment header.
     pub const FRAGMENT: u8 = 44;
     /// IPsec authentication header.
@@ -204,9 +206,19 @@ struct Network {
 /// not reach is told as a `Lost…Header`; whoever has another way of reading tries again.
 #[inline(always)]
 pub fn packet<F: Frame>(frame: &F, link: Link) -> Result<Packet, NotFlow> {
+    packet_at(frame, link, 0)
+}
+
+/// Reads the headers of a frame that begins at `at`, inside another one.
+///
+/// # Errors
+///
+/// As [`packet`].
+#[inline(always)]
+pub fn packet_at<F: Frame>(frame: &F, link: Link, at: u32) -> Result<Packet, NotFlow> {
     let (kind, ip_at) = match link {
-        Link::Ethernet => link_header(frame)?,
-        Link::Ip => (ip_version(frame)?, 0),
+        Link::Ethernet => link_header(frame, at)?,
+        Link::Ip => (ip_version(frame, at)?, at),
     };
     let after_link = frame.bytes().saturating_sub(ip_at);
     let network = match kind {
@@ -220,10 +232,13 @@ pub fn packet<F: Frame>(frame: &F, link: Link) -> Result<Packet, NotFlow> {
 
 /// The kind of what follows the Ethernet header and its tags, and where that begins.
 #[inline(always)]
-fn link_header<F: Frame>(frame: &F) -> Result<(u16, u32), NotFlow> {
-    let malformed = || not_flow(Reason::LostLinkHeader, frame.bytes().saturating_sub(14));
-    let ethernet: Ethernet = frame.load(0).ok_or_else(malformed)?;
-    let (mut kind, mut at) = (ethernet.kind, 14);
+fn link_header<F: Frame>(frame: &F, at: u32) -> Result<(u16, u32), NotFlow> {
+    let malformed = || {
+        let bytes = frame.bytes().saturating_sub(at + 14);
+        not_flow(Reason::LostLinkHeader, bytes)
+    };
+    let ethernet: Ethernet = frame.load(at).ok_or_else(malformed)?;
+    let (mut kind, mut at) = (ethernet.kind, at + 14);
     if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
         let tag: Tag = frame.load(at).ok_or_else(malformed)?;
         (kind, at) = (tag.kind, at + 4);
@@ -238,14 +253,15 @@ fn link_header<F: Frame>(frame: &F) -> Result<(u16, u32), NotFlow> {
 /// Tells a bare IPv4 packet from an IPv6 one. Loads more than the byte it looks at: of a bounds
 /// check for a single one the verifier makes nothing.
 #[inline(always)]
-fn ip_version<F: Frame>(frame: &F) -> Result<u16, NotFlow> {
-    let Some(word) = frame.load::<u32>(0) else {
-        return Err(not_flow(Reason::LostLinkHeader, frame.bytes()));
+fn ip_version<F: Frame>(frame: &F, at: u32) -> Result<u16, NotFlow> {
+    let bytes = frame.bytes().saturating_sub(at);
+    let Some(word) = frame.load::<u32>(at) else {
+        return Err(not_flow(Reason::LostLinkHeader, bytes));
     };
     match word.to_ne_bytes()[0] >> 4 {
         4 => Ok(ethertype::IPV4),
         6 => Ok(ethertype::IPV6),
-        _ => Err(not_flow(Reason::NotFlowNonIp, frame.bytes())),
+        _ => Err(not_flow(Reason::NotFlowNonIp, bytes)),
     }
 }
 

@@ -161,6 +161,18 @@ pub enum Event<'a> {
     Record(Record),
 }
 
+impl Event<'_> {
+    /// The tunnel it was found in.
+    #[must_use]
+    pub const fn tunnel(&self) -> Option<Tunnel> {
+        match self {
+            Self::Packet(packet) => packet.tunnel,
+            Self::NotFlow { tunnel, .. } | Self::Lost { tunnel, .. } => *tunnel,
+            Self::Record(record) => record.tunnel,
+        }
+    }
+}
+
 /// What could not be put together again. These are no packets: each was counted when it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DecoderLosses {

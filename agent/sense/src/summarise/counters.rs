@@ -185,6 +185,8 @@ fn class(prefix: &str, name: &str) -> Class {
     match (prefix, name) {
         ("", "seen") => Class::Seen,
         ("", "flow") => Class::Flow,
+        ("", "not_flow") => Class::NotFlow,
+        ("", "lost") => Class::Lost,
         ("not_flow_", _) => Class::NotFlow,
         ("lost_", _) => Class::Lost,
         (_, name) if name.starts_with("not_flow_") => Class::NotFlow,

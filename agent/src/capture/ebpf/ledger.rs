@@ -12,6 +12,7 @@ use picket_abi::{EvictedFlow, FlowKey, FlowSlot, opener};
 use picket_sense::input::{FlowDelta, Way};
 
 use super::clock::Clock;
+use super::mirror::Tunnels;
 use super::owners;
 
 /// What has been reported of one occupancy of a slot. Generation 0 is none.
@@ -36,15 +37,17 @@ pub(super) struct Ledger {
     waiting: HashMap<(usize, u64), Reported>,
     /// When the last scan began: what is new in a known flow came after that.
     scanned_ns: u64,
+    tunnels: Tunnels,
 }
 
 impl Ledger {
     /// A ledger for as many slots.
-    pub(super) fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize, tunnels: Tunnels) -> Self {
         Self {
             slots: vec![Reported::default(); slots],
             waiting: HashMap::new(),
             scanned_ns: 0,
+            tunnels,
         }
     }
 
@@ -65,7 +68,7 @@ impl Ledger {
                 ..Reported::default()
             };
         }
-        let delta = difference(slot, reported, self.scanned_ns, clock);
+        let delta = difference(slot, reported, self.scanned_ns, clock, &self.tunnels);
         if delta.is_some() {
             *reported = Reported::of(slot);
         }
@@ -83,7 +86,13 @@ impl Ledger {
                 .remove(&(place, generation))
                 .unwrap_or_default(),
         };
-        difference(&record.flow, &reported, self.scanned_ns, clock)
+        difference(
+            &record.flow,
+            &reported,
+            self.scanned_ns,
+            clock,
+            &self.tunnels,
+        )
     }
 
     /// Notes that a scan is over that began at `started_ns`.
@@ -113,6 +122,7 @@ fn difference(
     reported: &Reported,
     scanned_ns: u64,
     clock: Clock,
+    tunnels: &Tunnels,
 ) -> Option<FlowDelta> {
     let packets_out = slot.packets_out.wrapping_sub(reported.packets_out);
     let packets_in = slot.packets_in.wrapping_sub(reported.packets_in);
@@ -147,7 +157,7 @@ fn difference(
         first_ns: clock.epoch_ns(first_ns),
         last_ns: clock.epoch_ns(slot.last_ns.max(first_ns)),
         ifindex: slot.ifindex,
-        tunnel: None,
+        tunnel: tunnels.of(slot.key.mark()),
         owner: owners::owner(slot.owner, clock.boot()),
     })
 }
@@ -191,7 +201,7 @@ mod tests {
 
     #[test]
     fn only_what_is_new_is_told() {
-        let (mut ledger, clock) = (Ledger::new(1), Clock::measure());
+        let (mut ledger, clock) = (Ledger::new(1, Tunnels::default()), Clock::measure());
         let first = ledger.observe(0, &slot(2, 3), clock).unwrap();
         assert_eq!((first.packets_out, first.bytes_out), (3, 300));
         assert_eq!((first.flags_out, first.opener), (0x02, Some(Way::Out)));
@@ -207,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_record_read_before_the_next_scan_tells_the_rest() {
-        let (mut ledger, clock) = (Ledger::new(1), Clock::measure());
+        let (mut ledger, clock) = (Ledger::new(1, Tunnels::default()), Clock::measure());
         assert_eq!(packets(ledger.observe(0, &slot(2, 3), clock)), 3);
         assert_eq!(packets(ledger.evicted(&record(slot(2, 5)), clock)), 2);
         assert_eq!(packets(ledger.observe(0, &slot(4, 1), clock)), 1);
@@ -216,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_record_read_after_the_next_occupant_was_met_tells_the_rest() {
-        let (mut ledger, clock) = (Ledger::new(1), Clock::measure());
+        let (mut ledger, clock) = (Ledger::new(1, Tunnels::default()), Clock::measure());
         assert_eq!(packets(ledger.observe(0, &slot(2, 3), clock)), 3);
         assert_eq!(packets(ledger.observe(0, &slot(8, 1), clock)), 1);
         // Generations 4 and 6 came and went between the scans.
@@ -229,21 +239,21 @@ mod tests {
 
     #[test]
     fn a_record_with_nothing_new_tells_nothing() {
-        let (mut ledger, clock) = (Ledger::new(1), Clock::measure());
+        let (mut ledger, clock) = (Ledger::new(1, Tunnels::default()), Clock::measure());
         assert_eq!(packets(ledger.observe(0, &slot(2, 3), clock)), 3);
         assert_eq!(ledger.evicted(&record(slot(2, 3)), clock), None);
     }
 
     #[test]
     fn a_flow_never_scanned_is_told_by_its_record_alone() {
-        let (mut ledger, clock) = (Ledger::new(1), Clock::measure());
+        let (mut ledger, clock) = (Ledger::new(1, Tunnels::default()), Clock::measure());
         assert_eq!(packets(ledger.evicted(&record(slot(2, 3)), clock)), 3);
         assert_eq!(packets(ledger.evicted(&record(slot(4, 1)), clock)), 1);
     }
 
     #[test]
     fn what_is_new_in_a_known_flow_came_after_the_last_scan() {
-        let (mut ledger, clock) = (Ledger::new(1), Clock::measure());
+        let (mut ledger, clock) = (Ledger::new(1, Tunnels::default()), Clock::measure());
         let at = |first_ns, last_ns, packets| FlowSlot {
             first_ns,
             last_ns,
@@ -258,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_place_beyond_the_table_is_survived() {
-        let (mut ledger, clock) = (Ledger::new(1), Clock::measure());
+        let (mut ledger, clock) = (Ledger::new(1, Tunnels::default()), Clock::measure());
         assert_eq!(ledger.observe(7, &slot(2, 3), clock), None);
         let far = EvictedFlow {
             slot: 7,

@@ -17,6 +17,7 @@ pub(in crate::capture) mod interfaces;
 mod layout;
 mod ledger;
 mod mapped;
+mod mirror;
 mod owners;
 mod probe;
 mod rings;
@@ -41,6 +42,7 @@ use picket_sense::input::{FlowDelta, StageCount};
 
 pub use attach::{HANDLE, PRIORITY, Rung};
 pub use blocks::{BLOCKED_ENDPOINTS_MAX, BLOCKED_NETS_MAX, BlockRule, PROTECTED_NETS_MAX};
+pub use mirror::{Mirror, VNIS_MAX};
 pub(crate) use owners::cgroup_root;
 pub(in crate::capture) use probe::capabilities;
 pub use probe::{Check, probe};
@@ -54,6 +56,7 @@ use blocks::{BLOCKED_RING_BYTES, Blocks};
 use clock::Clock;
 use ledger::Ledger;
 use mapped::{Access, Mapped};
+use mirror::{Looking, Tunnels};
 use owners::Owners;
 use rings::Rings;
 use sets::Tables;
@@ -80,6 +83,8 @@ pub struct Options {
     /// Stages that the kernel's verifier is made to refuse, for tests.
     #[doc(hidden)]
     pub spoiled: Stages,
+    /// Whether what is inside tunnels is told as well: the host is a mirror's target.
+    pub mirror: Option<Mirror>,
 }
 
 impl Default for Options {
@@ -91,6 +96,7 @@ impl Default for Options {
             rung: None,
             stages: Stages::ALL,
             spoiled: Stages::NONE,
+            mirror: None,
         }
     }
 }
@@ -151,6 +157,12 @@ pub enum CaptureError {
     /// The embedded object is not the one this program was written for.
     #[error("the embedded kernel object does not fit: {0}")]
     Object(&'static str),
+    /// Too many tunnels are listed whose places in the kernel's table are the same.
+    #[error("no room for VNI {vni} in the table of tunnels")]
+    Tunnel {
+        /// The one without a place.
+        vni: u32,
+    },
     /// A set of addresses cannot be loaded. The one in force stays.
     #[error("load a set of addresses")]
     Set(#[from] SetError),
@@ -166,6 +178,7 @@ pub struct EbpfCapture {
     rung: Rung,
     // Before the object, so that the links go first.
     attached: Vec<Attached>,
+    looking: Vec<Looking>,
     /// Interfaces that could not be watched and of which a warning was given.
     refused: BTreeSet<String>,
     slots: Mapped,
@@ -181,7 +194,7 @@ pub struct EbpfCapture {
     owners: Owners,
     ebpf: Ebpf,
     /// Mapped above; a program that is loaded later still needs their descriptors.
-    _arrays: [MapData; 2],
+    _arrays: [MapData; 3],
 }
 
 impl EbpfCapture {
@@ -199,7 +212,13 @@ impl EbpfCapture {
         let asked = "draw a salt";
         let salt = random().map_err(|source| CaptureError::System { asked, source })?;
         let mut owner_state = OwnerState::default();
-        let mut ebpf = load(&sizes, salt, options.spoiled, &mut owner_state)?;
+        let mut ebpf = load(
+            &sizes,
+            salt,
+            options.spoiled,
+            options.mirror.as_ref(),
+            &mut owner_state,
+        )?;
         let rung = match options.rung {
             Some(rung) => rung,
             None => attach::rung_of_kernel(&mut ebpf)?,
@@ -211,6 +230,8 @@ impl EbpfCapture {
         owner_state.note_seed(owners.sockets, owners.refused);
         let slots = array(&mut ebpf, "SLOTS")?;
         let counters = array(&mut ebpf, "COUNTERS")?;
+        let table = array(&mut ebpf, "TUNNELS")?;
+        let tunnels = Tunnels::new(&table, options.mirror.as_ref())?;
         let map = |map: &MapData, name, bytes, access| {
             Mapped::new(map.fd().as_fd(), 0, bytes, access)
                 .map_err(|source| CaptureError::Memory { name, source })
@@ -218,20 +239,21 @@ impl EbpfCapture {
         let mut capture = Self {
             rung,
             attached: Vec::new(),
+            looking: Vec::new(),
             refused: BTreeSet::new(),
             slots: map(&slots, "SLOTS", sizes.slot_bytes(), Access::Read)?,
             counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
             tables: Tables::take(&mut ebpf, sizes, salt)?,
             blocks: Blocks::take(&mut ebpf)?,
             stages: Installed::install(&mut ebpf, options.stages)?,
-            rings: Rings::take(&mut ebpf)?,
-            ledger: Ledger::new(sizes.slots()),
+            rings: Rings::take(&mut ebpf, tunnels.clone())?,
+            ledger: Ledger::new(sizes.slots(), tunnels),
             counted: vec![(0, 0); REASONS],
             clock,
             owner_state,
             owners,
             ebpf,
-            _arrays: [slots, counters],
+            _arrays: [slots, counters, table],
             options: Options { sizes, ..options },
         };
         let named: BTreeSet<String> = capture.options.interfaces.iter().cloned().collect();
@@ -277,6 +299,9 @@ impl EbpfCapture {
                     }
                 }
             }
+        }
+        if self.options.mirror.is_some() {
+            mirror::follow(&mut self.ebpf, self.rung, &self.attached, &mut self.looking)?;
         }
         Ok(())
     }
@@ -518,6 +543,7 @@ fn load(
     sizes: &Sizes,
     salt: u64,
     spoiled: Stages,
+    mirror: Option<&Mirror>,
     owner_state: &mut OwnerState,
 ) -> Result<Ebpf, CaptureError> {
     allow_locked_memory();
@@ -555,6 +581,8 @@ fn load(
         .map_max_entries("COPIES", sizes.copy_ring_bytes)
         .map_max_entries("PROCESSES", sizes.process_ring_bytes)
         .map_max_entries("TOLD", owners::TOLD_MAX)
+        .map_max_entries("TUNNELS", mirror::entries(mirror))
+        .override_global("TUNNELS_OPEN", &u32::from(mirror::is_open(mirror)), true)
         .override_global("SETS_PER_CPU", &sets, true)
         .override_global("HASH_SALT", &salt, true)
         .override_global("BUCKET_MASK", &bucket_mask, true)

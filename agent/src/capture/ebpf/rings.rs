@@ -15,6 +15,7 @@ use picket_sense::input::{FlowDelta, KernelHit, KernelNotice, PacketCopy, Recogn
 use super::blocks::kernel_block;
 use super::clock::Clock;
 use super::ledger::{Ledger, address};
+use super::mirror::Tunnels;
 use super::owners;
 use super::{CaptureError, Event};
 
@@ -35,6 +36,7 @@ pub(super) struct Rings {
     evicted: RingBuf<MapData>,
     copies: RingBuf<MapData>,
     processes: RingBuf<MapData>,
+    tunnels: Tunnels,
 }
 
 impl std::fmt::Debug for Rings {
@@ -44,7 +46,7 @@ impl std::fmt::Debug for Rings {
 }
 
 impl Rings {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
+    pub(super) fn take(ebpf: &mut Ebpf, tunnels: Tunnels) -> Result<Self, CaptureError> {
         let mut ring = |name| {
             let map = ebpf
                 .take_map(name)
@@ -61,6 +63,7 @@ impl Rings {
             evicted: ring("EVICTED")?,
             copies: ring("COPIES")?,
             processes: ring("PROCESSES")?,
+            tunnels,
         })
     }
 
@@ -111,7 +114,7 @@ impl Rings {
                 let Some(record) = self.copies.next() else {
                     break;
                 };
-                if let Some(copy) = packet_copy(&record, clock) {
+                if let Some(copy) = packet_copy(&record, clock, &self.tunnels) {
                     handed += drain_processes(&mut self.processes, clock, each);
                     each(Event::Copy(copy));
                 }
@@ -134,7 +137,7 @@ impl Rings {
             };
             if let Some(record) = read::<HitRecord>(&record) {
                 handed += drain_processes(&mut self.processes, clock, each);
-                each(Event::Hit(kernel_hit(&record, clock)));
+                each(Event::Hit(kernel_hit(&record, clock, &self.tunnels)));
             }
             handed += 1;
         }
@@ -246,7 +249,7 @@ pub(super) fn way(number: u32) -> Way {
     }
 }
 
-fn kernel_hit(record: &HitRecord, clock: Clock) -> KernelHit {
+fn kernel_hit(record: &HitRecord, clock: Clock, tunnels: &Tunnels) -> KernelHit {
     KernelHit {
         ts_ns: clock.epoch_ns(record.ktime_ns),
         local: (address(record.key.local), record.key.local_port()),
@@ -255,7 +258,7 @@ fn kernel_hit(record: &HitRecord, clock: Clock) -> KernelHit {
         way: way(u32::from(record.way)),
         set_version: record.set_version,
         ifindex: record.ifindex,
-        tunnel: None,
+        tunnel: tunnels.of(record.key.mark()),
         owner: owners::owner(record.owner, clock.boot()),
     }
 }
@@ -285,16 +288,16 @@ fn kernel_notice(notice: &Notice, clock: Clock) -> Option<KernelNotice<'_>> {
 }
 
 /// The header and the bytes behind it, as far as they go.
-fn packet_copy(record: &[u8], clock: Clock) -> Option<PacketCopy<'_>> {
+fn packet_copy<'a>(record: &'a [u8], clock: Clock, tunnels: &Tunnels) -> Option<PacketCopy<'a>> {
     let header: CopyHeader = read(record)?;
     let data = record.get(size_of::<CopyHeader>()..)?;
     Some(PacketCopy {
         ts_ns: clock.epoch_ns(header.ktime_ns),
         data: data.get(..header.copied_bytes as usize)?,
         wire_bytes: header.wire_bytes,
-        way: way(header.way),
+        way: way(header.way & 0xff),
         ifindex: header.ifindex,
-        tunnel: None,
+        tunnel: tunnels.of(header.way >> 8),
         owner: owners::owner(header.owner, clock.boot()),
     })
 }

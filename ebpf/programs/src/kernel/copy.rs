@@ -64,11 +64,9 @@ pub(super) fn send(
     };
     // SAFETY: this CPU's element; no other program of ours runs on this CPU until we are done.
     let scratch = unsafe { &mut *scratch };
-    let wanted = if ip_bytes < COPY_BYTES_MAX as u32 {
-        ip_bytes
-    } else {
-        COPY_BYTES_MAX as u32
-    };
+    // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
+    let there = unsafe { (*passage.skb).len } - ip_at;
+    let wanted = ip_bytes.min(there).min(COPY_BYTES_MAX as u32);
     // Between 1 and COPY_BYTES_MAX in a form that the verifier can follow.
     let bytes = mask::<{ COPY_BYTES_MAX as i32 - 1 }>(u64::from(wanted) - 1) + 1;
     // SAFETY: the destination has COPY_BYTES_MAX bytes, and `bytes` is no more than that.
@@ -89,7 +87,7 @@ pub(super) fn send(
         wire_bytes: ip_bytes,
         copied_bytes: bytes as u32,
         ifindex: passage.ifindex,
-        way: passage.way as u32,
+        way: passage.way as u32 | passage.mark << 8,
         owner,
     };
     let record_bytes = size_of::<CopyHeader>() as u64 + bytes;

@@ -42,10 +42,19 @@ impl Frame for Linear {
 }
 
 /// All of a socket buffer, also what is in its fragments.
-struct Whole {
+pub(super) struct Whole {
     skb: *mut __sk_buff,
     bytes: u32,
     detour: Detour,
+}
+
+impl Whole {
+    #[inline(always)]
+    pub(super) fn of(skb: *mut __sk_buff, detour: Detour) -> Self {
+        // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
+        let bytes = unsafe { (*skb).len };
+        Self { skb, bytes, detour }
+    }
 }
 
 impl Frame for Whole {
@@ -103,8 +112,8 @@ pub(super) fn parse(skb: *mut __sk_buff, link: Link, detour: Detour) -> Result<P
 /// The same packet, whose sizes and protocol the verifier has forgotten: without that it would
 /// follow each combination of headers through all that is done with a packet.
 #[inline(always)]
-fn forget(packet: Packet, detour: Detour) -> Packet {
-    // Offsets and sizes of headers are below 2^14, see `parse`, and ports have 16 bits.
+pub(super) fn forget(packet: Packet, detour: Detour) -> Packet {
+    // Offsets and sizes of headers are below 2^15, see `parse` and `mirror`, and ports have 16 bits.
     let small = u64::from(packet.ip_at)
         | u64::from(packet.header_bytes) << 16
         | u64::from(packet.protocol) << 32

@@ -97,6 +97,9 @@ pub(super) static HEARTBEAT: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPA
 /// First refused packets of flows.
 #[map]
 pub(super) static BLOCKED: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// Tunnels of mirrored traffic; see [`picket_abi::tunnel`]. One entry unless it is looked into.
+#[map]
+pub(super) static TUNNELS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Where a copy is put together: it is larger than the stack.
 #[map]
@@ -136,3 +139,7 @@ pub(super) static COPIES_WAKE_BYTES: Global<u64> = Global::new(0);
 /// Bits of stages that the verifier shall refuse; see [`super::verifier::refuse_if`].
 #[unsafe(no_mangle)]
 pub(super) static SPOILED_STAGES: Global<u32> = Global::new(0);
+
+/// Whether tunnels that are not in [`TUNNELS`] yet are let in.
+#[unsafe(no_mangle)]
+pub(super) static TUNNELS_OPEN: Global<u32> = Global::new(0);

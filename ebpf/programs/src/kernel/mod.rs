@@ -7,6 +7,7 @@ mod flows;
 mod frame;
 mod maps;
 mod matches;
+mod mirror;
 mod names;
 pub mod owner;
 mod stages;
@@ -19,6 +20,7 @@ use picket_abi::{Owner, Reason, Way};
 
 use crate::parse::{self, Link, Packet};
 use counters::Counters;
+pub use mirror::observe as look_inside;
 
 /// What every program returns: let the packet go on to the next one (`TCX_NEXT`, which is also
 /// `TC_ACT_UNSPEC`).
@@ -33,6 +35,8 @@ struct Passage {
     cpu: u32,
     way: Way,
     ifindex: u32,
+    /// Mark of the tunnel it is in, 0 for none.
+    mark: u32,
 }
 
 impl Passage {
@@ -46,6 +50,7 @@ impl Passage {
             way,
             // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
             ifindex: unsafe { (*skb).ifindex },
+            mark: 0,
         }
     }
 }
