@@ -270,7 +270,7 @@ fn hits_of(capture: &mut EbpfCapture, set: &Arc<IndicatorSet>, frames: &[Vec<u8>
                     sensor.on_kernel_notice(&notice);
                 }
                 Event::Flow(delta) => sensor.on_flow(&delta),
-                Event::Frame(_) => panic!("the kernel programs count what they copy"),
+                Event::Frame(_) => unreachable!("the kernel programs count what they copy"),
                 Event::Process(_) => {}
                 Event::Copy(copy) => {
                     // A window ends between notice and copy: still one hit.

@@ -12,6 +12,7 @@ mod link;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -102,7 +103,12 @@ fn with_port(summary: &Summary, port: u16) -> &Conversation {
         .iter()
         .filter(|one| one.server_port == port || one.client_port == port);
     let one = found.next();
-    one.unwrap_or_else(|| panic!("none with port {port}: {:?}", summary.conversations))
+    assert!(
+        one.is_some(),
+        "none with port {port}: {:?}",
+        summary.conversations
+    );
+    one.expect("asserted above")
 }
 
 /// A process of this test program, started by this one.
@@ -112,9 +118,8 @@ fn check_actor(process: Option<&Process>, pid: u32) {
     assert_eq!(process.pid, pid, "{process:?}");
     let exe = std::env::current_exe().expect("this program");
     assert_eq!(process.exe.as_deref(), exe.to_str(), "{process:?}");
-    // The user is that of this process.
-    // SAFETY: the call takes and touches nothing.
-    assert_eq!(process.uid, Some(unsafe { libc::geteuid() }));
+    let own = fs::metadata("/proc/self").expect("this process");
+    assert_eq!(process.uid, Some(own.uid()));
     let parent = process.parent.as_deref().expect("a parent");
     assert_eq!(parent.pid, std::process::id());
     assert_eq!(parent.exe.as_deref(), exe.to_str());
@@ -438,7 +443,7 @@ fn of_two_thousand_connects_and_questions_the_process_is_known() {
         while more > 0 {
             more = capture
                 .poll(Duration::ZERO, &mut |event| {
-                    census.take(&mut attribution, &event)
+                    census.take(&mut attribution, &event);
                 })
                 .expect("poll");
         }

@@ -105,6 +105,10 @@ fn shown(status: &Status) -> String {
     if watch.blocks > 0 {
         lines.push(("blocking", format!("{} orders in force", watch.blocks)));
     }
+    lines.push(("processes", watch.owners.works.join("; ")));
+    for lack in &watch.owners.lacks {
+        lines.push(("", format!("not {lack}")));
+    }
     let (spool, dropped) = (status.spool, status.dropped);
     let lost = dropped.full + dropped.old + dropped.damaged + dropped.unwritten;
     lines.push((

@@ -86,7 +86,7 @@ fn act(words: &[&str]) {
                 .to_string());
             serve(&listener);
         }
-        _ => panic!("no such part: {words:?}"),
+        _ => unreachable!("no such part: {words:?}"),
     }
 }
 

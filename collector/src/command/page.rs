@@ -334,7 +334,15 @@ fn process(page: &mut Page, process: Option<&ProcessEvidence>) {
         let _ = write!(text, ", user {uid}");
     }
     if let Some(container) = &process.container {
-        let _ = write!(text, ", in {container}");
+        let runtime = process.runtime.as_deref().unwrap_or("container");
+        let _ = write!(text, ", in {runtime} {container}");
+    }
+    if let Some(unit) = &process.unit {
+        let _ = write!(text, ", of {unit}");
+    }
+    if let Some(parent) = &process.parent {
+        let exe = parent.exe.as_deref().unwrap_or(&parent.name);
+        let _ = write!(text, ", started by {} ({exe})", parent.pid);
     }
     let _ = write!(text, ", since {}", process.start);
     page.line(&text);

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use super::attach::has_tcx;
+use super::layout;
+use super::owners::cgroup_root;
 
 /// The answer to one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,7 @@ impl Check {
 /// Asks all questions, in the order in which they matter. Changes nothing.
 #[must_use]
 pub fn probe() -> Vec<Check> {
-    let program = load_trivial_program();
+    let program = load_trivial_program(Kind::Classifier);
     vec![
         kernel_release(),
         type_information(),
@@ -48,6 +50,8 @@ pub fn probe() -> Vec<Check> {
         bpf_calls(&program),
         tcx(&program),
         memory(),
+        owners(),
+        processes(),
     ]
 }
 
@@ -162,13 +166,53 @@ fn memory() -> Check {
     }
 }
 
-/// `r0 = -1; exit`: a classifier that passes everything on.
-fn load_trivial_program() -> io::Result<OwnedFd> {
-    /// `BPF_PROG_LOAD` of `enum bpf_cmd`, `BPF_PROG_TYPE_SCHED_CLS` of `enum bpf_prog_type`.
+/// Whether the hooks can be had that tell whose a socket is.
+fn owners() -> Check {
+    const NAME: &str = "cgroup hooks";
+    match (cgroup_root(), load_trivial_program(Kind::CgroupSocket)) {
+        (Err(error), _) => Check::no(NAME, format!("{error}; sockets stay without a process")),
+        (_, Err(error)) => Check::no(
+            NAME,
+            format!("the kernel takes none: {error}; sockets stay without a process"),
+        ),
+        (Ok(place), Ok(_)) => Check::yes(NAME, format!("at {}", place.display())),
+    }
+}
+
+/// Whether the kernel tells where it keeps what we want to know of a process.
+fn processes() -> Check {
+    const NAME: &str = "process facts";
+    match layout::of_kernel() {
+        (_, Ok(())) => Check::yes(
+            NAME,
+            "start, parent and program, also of those that end at once",
+        ),
+        (_, Err(why)) => Check::no(NAME, format!("{why}; only of those that are still there")),
+    }
+}
+
+/// A kind of program, as `enum bpf_prog_type` numbers them.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// `BPF_PROG_TYPE_SCHED_CLS`.
+    Classifier = 3,
+    /// `BPF_PROG_TYPE_CGROUP_SOCK`.
+    CgroupSocket = 9,
+}
+
+/// `r0 = -1; exit` as a classifier, `r0 = 1; exit` at a control group: all goes on.
+fn load_trivial_program(kind: Kind) -> io::Result<OwnedFd> {
+    /// `BPF_PROG_LOAD` of `enum bpf_cmd`.
     const PROG_LOAD: libc::c_long = 5;
-    const SCHED_CLS: u32 = 3;
-    /// `BPF_ALU64 | BPF_MOV | BPF_K` with r0 and -1, then `BPF_JMP | BPF_EXIT`.
-    const INSTRUCTIONS: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+    /// `BPF_ALU64 | BPF_MOV | BPF_K` with r0, whose number stands above, then
+    /// `BPF_JMP | BPF_EXIT`.
+    const SET: u64 = 0xb7;
+    const EXIT: u64 = 0x95;
+    let answer: u32 = match kind {
+        Kind::Classifier => u32::MAX,
+        Kind::CgroupSocket => 1,
+    };
+    let instructions = [SET | u64::from(answer) << 32, EXIT];
     /// The part of `union bpf_attr` that loading reads first; what follows counts as zero.
     #[repr(C)]
     struct ProgLoad {
@@ -178,9 +222,9 @@ fn load_trivial_program() -> io::Result<OwnedFd> {
         license: *const libc::c_char,
     }
     let attributes = ProgLoad {
-        kind: SCHED_CLS,
+        kind: kind as u32,
         count: 2,
-        instructions: INSTRUCTIONS.as_ptr(),
+        instructions: instructions.as_ptr(),
         license: c"GPL".as_ptr(),
     };
     // SAFETY: the call reads `attributes`, the two instructions and the text it points to, all
@@ -245,7 +289,16 @@ mod tests {
         let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
         assert_eq!(
             names,
-            ["kernel", "btf", "capabilities", "bpf", "tcx", "memlock"]
+            [
+                "kernel",
+                "btf",
+                "capabilities",
+                "bpf",
+                "tcx",
+                "memlock",
+                "cgroup hooks",
+                "process facts"
+            ]
         );
         assert!(checks.iter().all(|check| !check.why.is_empty()));
     }

@@ -6,8 +6,8 @@ use picket_wire::{Conversation, Hit, HitKind, Process, Question, Transport};
 
 use crate::finding::{
     Action, ApiEvidence, AwsApiCallAction, DnsEvidence, DnsRequestAction, DomainDetails, Evidence,
-    FlowEvidence, HitEvidence, NetworkConnectionAction, PortProbeAction, PortProbeDetail,
-    ProcessEvidence, protocol_name,
+    FlowEvidence, HitEvidence, NetworkConnectionAction, ParentEvidence, PortProbeAction,
+    PortProbeDetail, ProcessEvidence, protocol_name,
 };
 use crate::limits::QUOTED_BYTES_MAX;
 use crate::logs::cloudtrail::ApiCall;
@@ -102,6 +102,13 @@ fn process(process: Option<&Process>) -> Option<Box<ProcessEvidence>> {
             exe: process.exe.clone(),
             uid: process.uid,
             container: process.container.clone(),
+            runtime: process.runtime.clone(),
+            unit: process.unit.clone(),
+            parent: process.parent.as_deref().map(|parent| ParentEvidence {
+                pid: parent.pid,
+                name: parent.name.clone(),
+                exe: parent.exe.clone(),
+            }),
         })
     })
 }

@@ -22,8 +22,8 @@ pub use action::{
     NetworkConnectionAction, PortDetails, PortProbeAction, PortProbeDetail, RemoteIpDetails,
 };
 pub use evidence::{
-    ApiEvidence, DnsEvidence, Evidence, EvidenceLog, FlowEvidence, HitEvidence, ProcessEvidence,
-    SensorEvidence,
+    ApiEvidence, DnsEvidence, Evidence, EvidenceLog, FlowEvidence, HitEvidence, ParentEvidence,
+    ProcessEvidence, SensorEvidence,
 };
 pub(crate) use kind::tactic;
 pub use kind::{Band, FindingType, Origin};
