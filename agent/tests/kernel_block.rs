@@ -176,6 +176,44 @@ fn nothing_is_dropped_without_a_heartbeat_or_after_the_end() {
     });
 }
 
+/// Lists and orders share a flow's verdict: a change of one must not undo the other.
+#[test]
+fn a_change_of_the_lists_leaves_orders_in_force() {
+    in_namespace(|| {
+        let mut capture = open(&["lo"], small());
+        let mut totals = Totals::default();
+        let listed = [net("203.0.113.9", 32)];
+        capture.beat();
+        capture
+            .set_blocks(&[rule(7, net("203.0.113.9", 32), None)], &[])
+            .expect("block");
+        let frame = to_remote(443);
+        for version in 1..4 {
+            capture
+                .load_set(listed.into_iter(), version)
+                .expect("load");
+            for _ in 0..3 {
+                assert_eq!(out(&mut capture, &frame), DROPPED, "set {version}");
+            }
+        }
+        totals.gather(&mut capture);
+        assert_eq!(totals.hits.len(), 3, "a hit for each version");
+        // As many changes as bring the epoch that a slot caches round.
+        let other = [rule(8, net("198.51.100.1", 32), None)];
+        for _ in 0..257 {
+            capture.set_blocks(&other, &[]).expect("block");
+        }
+        assert_eq!(out(&mut capture, &frame), PASSES, "it is lifted");
+        for _ in 0..255 {
+            capture.set_blocks(&[], &[]).expect("block");
+        }
+        capture
+            .set_blocks(&[rule(9, net("203.0.113.9", 32), None)], &[])
+            .expect("block");
+        assert_eq!(out(&mut capture, &frame), DROPPED);
+    });
+}
+
 #[test]
 fn a_full_ring_is_counted_and_the_flow_told_later() {
     in_namespace(|| {

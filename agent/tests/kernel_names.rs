@@ -306,10 +306,10 @@ fn the_verifier_goes_through_no_more_than_planned() {
         let instructions = capture.instructions();
         println!("{instructions:?}");
         for (name, most) in [
-            ("ether_in", 60_000),
-            ("ether_out", 60_000),
-            ("ip_in", 60_000),
-            ("ip_out", 60_000),
+            ("ether_in", 100_000),
+            ("ether_out", 100_000),
+            ("ip_in", 100_000),
+            ("ip_out", 100_000),
             ("names", 50_000),
             ("stratum", 10_000),
         ] {

@@ -28,19 +28,25 @@ pub(super) fn refuses(
     let Some(config) = CONFIG.get(0) else {
         return false;
     };
-    if slot.block_epoch != config.block_epoch as u8 {
-        slot.block_epoch = config.block_epoch as u8;
+    let epoch = config.block_epoch as u8;
+    if slot.block_epoch != epoch || slot.epoch != config.epoch as u32 {
+        slot.block_epoch = epoch;
         slot.verdict &= !(verdict::BLOCKED | verdict::BLOCK_TOLD);
-        if config.block_entries != 0 && entry_of(&slot.key).is_some() {
+        if config.block_entries != 0 {
+            // Looked up below.
             slot.verdict |= verdict::BLOCKED;
         }
     }
     if slot.verdict & verdict::BLOCKED == 0 {
         return false;
     }
-    let Some(entry) = held(counters, &slot.key, slot.last_ns) else {
+    let Some(entry) = entry_of(&slot.key) else {
+        slot.verdict &= !verdict::BLOCKED;
         return false;
     };
+    if !fresh(counters, entry, slot.last_ns) {
+        return false;
+    }
     counters.add(Reason::Blocked, segments, bytes);
     if slot.verdict & verdict::BLOCK_TOLD == 0 && tell(passage, counters, &slot.key, entry.order) {
         slot.verdict |= verdict::BLOCK_TOLD;
@@ -65,24 +71,26 @@ pub(super) fn refuses_once(
     }
     // SAFETY: no precondition.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    let Some(entry) = held(counters, key, now_ns) else {
+    let Some(entry) = entry_of(key) else {
         return false;
     };
+    if !fresh(counters, entry, now_ns) {
+        return false;
+    }
     counters.add(Reason::Blocked, segments, bytes);
     tell(passage, counters, key, entry.order);
     true
 }
 
-/// The entry that refuses a flow, if one does at this time.
+/// Whether an entry holds at this time; counted if it does not any more.
 #[inline(always)]
-fn held(counters: &mut Counters, key: &FlowKey, now_ns: u64) -> Option<BlockEntry> {
-    let entry = entry_of(key)?;
+fn fresh(counters: &mut Counters, entry: BlockEntry, now_ns: u64) -> bool {
     let heartbeat_ns = HEARTBEAT.get(0).copied().unwrap_or(0);
-    if holds(entry.expires_ns, heartbeat_ns, now_ns) {
-        return Some(entry);
+    let holds = holds(entry.expires_ns, heartbeat_ns, now_ns);
+    if !holds {
+        counters.note(Reason::BlockLapsed);
     }
-    counters.note(Reason::BlockLapsed);
-    None
+    holds
 }
 
 /// The entry the other end of a flow is on: its endpoint's before its network's, none where it is

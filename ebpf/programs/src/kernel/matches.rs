@@ -61,9 +61,9 @@ pub(super) fn judge(passage: &Passage, counters: &mut Counters, slot: &mut FlowS
         return;
     }
     if slot.epoch != epoch as u32 {
-        slot.verdict = look(config, epoch, &slot.key);
+        let blocked = slot.verdict & (verdict::BLOCKED | verdict::BLOCK_TOLD);
+        slot.verdict = look(config, epoch, &slot.key) | blocked;
         slot.epoch = epoch as u32;
-        slot.block_epoch = 0;
     }
     let found = slot.verdict;
     if found & (verdict::LOCAL | verdict::REMOTE) != 0
