@@ -101,6 +101,10 @@ pub(super) fn open(settings: &Settings, table: &str) -> Result<Webhook, BadValue
             .map_err(|error| BadValue::file(key(), ca_file, &error))?;
         let authorities = Certificate::from_pem_bundle(&pem)
             .map_err(|error| BadValue::file(key(), ca_file, &error))?;
+        if authorities.is_empty() {
+            // Nobody could be trusted, and every alert would be lost.
+            return Err(BadValue::file(key(), ca_file, &"no certificate in it"));
+        }
         client = client.tls_certs_only(authorities);
     }
     Ok(Webhook {

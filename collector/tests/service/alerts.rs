@@ -5,6 +5,7 @@ use std::time::Instant;
 use axum::http::StatusCode;
 use serde_json::Value;
 
+use crate::authority::Authority;
 use crate::receiver::{Receiver, SECRET};
 use crate::rig::{Agent, INSTANCE, Rig, file_lines, until};
 
@@ -118,6 +119,78 @@ async fn a_message_nobody_takes_becomes_a_dead_letter() {
     assert_eq!(receiver.deliveries().len(), 3);
     let buried = "picket_collector_alerts_buried_total{channel=\"webhook\"}";
     assert_eq!(rig.metric(buried).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_receiver_with_tls_gets_it_where_its_authority_is_trusted() {
+    let mut agent = Agent::new(1);
+    let authority = Authority::new();
+    let receiver = Receiver::start_tls(&authority, "127.0.0.1").await;
+    let hook = receiver.table("ca_file = 'FOLDER/hook-ca.pem'");
+    let mut rig = Rig::new(&format!("{}{hook}", agent.table(INSTANCE)));
+    std::fs::write(rig.path("secret"), SECRET).unwrap();
+    // The first of two is that of the receiver before its renewal.
+    let pins = format!("{}{}", Authority::new().pem, authority.pem);
+    std::fs::write(rig.path("hook-ca.pem"), pins).unwrap();
+    rig.start().await;
+    rig.send(agent.envelope(1)).await;
+    let deliveries = until("the delivery", || async {
+        Some(receiver.deliveries()).filter(|deliveries| !deliveries.is_empty())
+    })
+    .await;
+    assert!(deliveries[0].is_signed());
+    assert_eq!(
+        deliveries[0].json()["detail"]["type"],
+        "Backdoor:EC2/C&CActivity.B"
+    );
+}
+
+/// An alert says what we know of an intrusion: nobody gets it who cannot prove to be its receiver.
+#[tokio::test]
+async fn a_receiver_that_proves_nothing_gets_no_alert() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let trusted = "ca_file = 'FOLDER/hook-ca.pem'";
+    for (point, name, signs, more, why) in [
+        (
+            "another authority",
+            "127.0.0.1",
+            &other,
+            trusted,
+            "invalid peer certificate",
+        ),
+        (
+            "another name",
+            "elsewhere.example",
+            &authority,
+            trusted,
+            "not valid for name",
+        ),
+        (
+            "the system's authorities",
+            "127.0.0.1",
+            &authority,
+            "",
+            "certificate",
+        ),
+    ] {
+        let mut agent = Agent::new(1);
+        let receiver = Receiver::start_tls(signs, name).await;
+        let mut rig = Rig::new(&format!(
+            "{}[alert]\nretry_first_ms = 5\nattempts_max = 3\n{}",
+            agent.table(INSTANCE),
+            receiver.table(more)
+        ));
+        std::fs::write(rig.path("secret"), SECRET).unwrap();
+        std::fs::write(rig.path("hook-ca.pem"), &authority.pem).unwrap();
+        rig.start().await;
+        rig.send(agent.envelope(1)).await;
+        until("a dead letter", || async {
+            (rig.metric("picket_collector_outbox_dead_alerts").await == 1.0).then_some(())
+        })
+        .await;
+        assert!(receiver.deliveries().is_empty(), "{point}");
+        assert!(rig.log().contains(why), "{point}: {}", rig.log());
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,10 @@ fn exits_78_and_names_the_key() {
     let webhook =
         "[[alert.webhook]]\nname = 'a'\nurl = 'http://127.0.0.1/'\nsecret_file = 'FOLDER/none'";
     check(webhook, "alert.webhook[0].secret_file");
+    // The configuration itself is a file with text and without a certificate.
+    let no_authority = "[[alert.webhook]]\nname = 'a'\nurl = 'https://127.0.0.1/'\n\
+        secret_file = 'FOLDER/collector.toml'\nca_file = 'FOLDER/collector.toml'";
+    check(no_authority, "alert.webhook[0].ca_file");
     check(
         "[[alert.jsonl]]\npath = 'FOLDER/none/x'",
         "alert.jsonl[0].path",

@@ -9,6 +9,7 @@
 
 mod admission;
 mod alerts;
+mod authority;
 mod configuration;
 mod durability;
 mod health;

@@ -1,4 +1,4 @@
-//! A receiver of webhooks: a real HTTP server that fails when told to.
+//! A receiver of webhooks: a real HTTP server, with TLS or without, that fails when told to.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -9,9 +9,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use axum::serve::Listener;
 use ring::hmac;
 use serde_json::Value;
 use tokio::net::TcpListener;
+
+use crate::authority::Authority;
 
 /// The secret both sides know.
 pub(crate) const SECRET: &str = "a secret of enough length";
@@ -54,6 +57,7 @@ struct Inner {
 pub(crate) struct Receiver {
     inner: Arc<Mutex<Inner>>,
     pub(crate) port: u16,
+    is_tls: bool,
 }
 
 impl Receiver {
@@ -73,17 +77,34 @@ impl Receiver {
             ..Self::default()
         };
         receiver.inner.lock().unwrap().answers = answers.iter().copied().collect();
+        receiver.serve(listener);
+        receiver
+    }
+
+    /// Starts one that speaks TLS with a certificate of `authority` for `name`.
+    pub(crate) async fn start_tls(authority: &Authority, name: &str) -> Self {
+        let listener = authority.listen(name).await;
+        let receiver = Self {
+            port: listener.local_addr().unwrap().port(),
+            is_tls: true,
+            ..Self::default()
+        };
+        receiver.serve(listener);
+        receiver
+    }
+
+    fn serve<L: Listener<Addr: std::fmt::Debug>>(&self, listener: L) {
         let router = Router::new()
             .route("/hook", post(take))
-            .with_state(receiver.clone());
+            .with_state(self.clone());
         tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
-        receiver
     }
 
     /// Its table in the collector's configuration; the rig's folder gets the secret.
     pub(crate) fn table(&self, rest: &str) -> String {
+        let scheme = if self.is_tls { "https" } else { "http" };
         format!(
-            "[[alert.webhook]]\nname = 'hook'\nurl = 'http://127.0.0.1:{}/hook'\n\
+            "[[alert.webhook]]\nname = 'hook'\nurl = '{scheme}://127.0.0.1:{}/hook'\n\
              secret_file = 'FOLDER/secret'\n{rest}\n",
             self.port
         )
