@@ -28,10 +28,15 @@ struct Reported {
     opener: u8,
 }
 
+/// Slots whose reports are kept together: a page. Most slots of a quiet host are never used, and
+/// cost nothing until they are.
+const TOGETHER: usize = 4096 / size_of::<Reported>();
+
 /// What has been reported of all slots.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    slots: Vec<Reported>,
+    slots: Vec<Option<Box<[Reported; TOGETHER]>>>,
+    count: usize,
     /// Occupancies whose slot already has another occupant and whose record is still in the
     /// ring. At most as many as the ring holds records.
     waiting: HashMap<(usize, u64), Reported>,
@@ -44,7 +49,8 @@ impl Ledger {
     /// A ledger for as many slots.
     pub(super) fn new(slots: usize, tunnels: Tunnels) -> Self {
         Self {
-            slots: vec![Reported::default(); slots],
+            slots: vec![None; slots.div_ceil(TOGETHER)],
+            count: slots,
             waiting: HashMap::new(),
             scanned_ns: 0,
             tunnels,
@@ -58,7 +64,12 @@ impl Ledger {
         slot: &FlowSlot,
         clock: Clock,
     ) -> Option<FlowDelta> {
-        let reported = self.slots.get_mut(place)?;
+        if place >= self.count {
+            return None;
+        }
+        let page = self.slots.get_mut(place / TOGETHER)?;
+        let page = page.get_or_insert_with(|| Box::new([Reported::default(); TOGETHER]));
+        let reported = &mut page[place % TOGETHER];
         if reported.generation != slot.generation {
             if reported.generation != 0 {
                 self.waiting.insert((place, reported.generation), *reported);
@@ -79,7 +90,9 @@ impl Ledger {
     pub(super) fn evicted(&mut self, record: &EvictedFlow, clock: Clock) -> Option<FlowDelta> {
         let place = record.slot as usize;
         let generation = record.flow.generation;
-        let reported = match self.slots.get_mut(place) {
+        let page = self.slots.get_mut(place / TOGETHER);
+        let known = page.and_then(|page| page.as_mut()?.get_mut(place % TOGETHER));
+        let reported = match known {
             Some(reported) if reported.generation == generation => std::mem::take(reported),
             _ => self
                 .waiting

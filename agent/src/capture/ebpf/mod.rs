@@ -23,20 +23,20 @@ mod probe;
 mod rings;
 mod sets;
 mod size;
+mod slots;
 mod stages;
 mod tables;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use picket_abi::{CpuCounters, FlowSlot, REASONS, Reason};
+use picket_abi::{CpuCounters, REASONS, Reason};
 use picket_intel::IndicatorSet;
 use picket_sense::input::{FlowDelta, StageCount};
 
@@ -60,6 +60,7 @@ use mirror::{Looking, Tunnels};
 use owners::Owners;
 use rings::Rings;
 use sets::Tables;
+use slots::Slots;
 use stages::Installed;
 
 use super::live::{Event, Live, Matching, OwnerState, StageReport};
@@ -181,7 +182,7 @@ pub struct EbpfCapture {
     looking: Vec<Looking>,
     /// Interfaces that could not be watched and of which a warning was given.
     refused: BTreeSet<String>,
-    slots: Mapped,
+    slots: Slots,
     counters: Mapped,
     tables: Tables,
     blocks: Blocks,
@@ -194,7 +195,7 @@ pub struct EbpfCapture {
     owners: Owners,
     ebpf: Ebpf,
     /// Mapped above; a program that is loaded later still needs their descriptors.
-    _arrays: [MapData; 3],
+    _arrays: [MapData; 2],
 }
 
 impl EbpfCapture {
@@ -241,7 +242,7 @@ impl EbpfCapture {
             attached: Vec::new(),
             looking: Vec::new(),
             refused: BTreeSet::new(),
-            slots: map(&slots, "SLOTS", sizes.slot_bytes(), Access::Read)?,
+            slots: Slots::new(slots, sizes.slots()),
             counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
             tables: Tables::take(&mut ebpf, sizes, salt)?,
             blocks: Blocks::take(&mut ebpf)?,
@@ -253,7 +254,7 @@ impl EbpfCapture {
             owner_state,
             owners,
             ebpf,
-            _arrays: [slots, counters, table],
+            _arrays: [counters, table],
             options: Options { sizes, ..options },
         };
         let named: BTreeSet<String> = capture.options.interfaces.iter().cloned().collect();
@@ -347,19 +348,22 @@ impl EbpfCapture {
     }
 
     /// Hands over what is new in every flow since it was last told. Reads the flows' slots
-    /// without a system call; flows that left theirs and wait in the ring are told as well.
+    /// without a system call for each; flows that left theirs and wait in the ring are told as well.
     pub fn scan(&mut self, each: &mut dyn FnMut(FlowDelta)) {
         self.clock = self.clock.again();
         let started_ns = clock::coarse_ns();
         self.rings.drain_evicted(&mut self.ledger, self.clock, each);
-        for place in 0..self.options.sizes.slots() {
-            if let Some(slot) = read_slot(&self.slots, place)
-                && let Some(delta) = self.ledger.observe(place, &slot, self.clock)
-            {
+        let (ledger, clock) = (&mut self.ledger, self.clock);
+        let read = self.slots.scan(&mut |place, slot| {
+            if let Some(delta) = ledger.observe(place, slot, clock) {
                 each(delta);
             }
+        });
+        match read {
+            Ok(()) => self.ledger.scanned(started_ns),
+            // Nothing is lost: what was not read is told by the next scan.
+            Err(error) => tracing::warn!(%error, "flows not read"),
         }
-        self.ledger.scanned(started_ns);
     }
 
     /// What the kernel counted since the last call, by reason; nothing for what did not move.
@@ -612,25 +616,6 @@ fn trie(
         name,
         source: Box::new(source),
     })
-}
-
-/// A slot that is in use and held still while it was copied. One that is changing is left for
-/// the next scan, or for its record in the ring: nothing of it is lost.
-fn read_slot(slots: &Mapped, place: usize) -> Option<FlowSlot> {
-    const WORDS: usize = size_of::<FlowSlot>() / size_of::<u64>();
-    let generation = &slots.words().get(place * WORDS)?;
-    for _ in 0..4 {
-        let before = generation.load(Ordering::Acquire);
-        if before == 0 {
-            return None;
-        }
-        let words = slots.copy::<WORDS>(place * WORDS)?;
-        fence(Ordering::Acquire);
-        if before & 1 == 0 && generation.load(Ordering::Relaxed) == before {
-            return picket_abi::from_words(&words);
-        }
-    }
-    None
 }
 
 /// Before 5.11 maps counted as locked memory. Where raising the limit is refused, loading says so.
