@@ -4,12 +4,13 @@
 #   PICKET_CACHE      what set-up keeps between runs; ~/.cache/picket when unset
 #   DEMO_ONCE=1       `make demo` ends by itself, with 0 only if every finding came
 #   CARGO_FLAGS       for every cargo command; --locked unless said otherwise
+#   BENCH_FLAGS       for `make bench`: --only kernel, --rounds 15, --out FILE
 #   KERNELS_FLAGS     for `make kernels`: --skip-missing, --only 6.1, --verbose
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup kernel build test demo lab kernels check style lint clean \
+.PHONY: help setup kernel build test demo lab kernels bench check style lint clean \
 	test-libraries test-programs test-binaries test-system
 
 CARGO ?= cargo
@@ -79,6 +80,12 @@ kernels: build ## boots Debian's 6.1 and 6.12 kernels with the product inside, a
 	@$(STAGE) set-up "set-up for other kernels" scripts/setup.sh kernels
 	@$(STAGE) kernels "what runs inside" $(CARGO) build $(CARGO_FLAGS) --workspace --bin picket-guest
 	@$(STAGE) kernels "other kernels" $(RUN) xtask -- kernels --bin $(RELEASE) $(KERNELS_FLAGS)
+
+bench: build ## measures against peers, prints a table and writes bench-results.json; as root all of it
+	@$(STAGE) set-up "set-up for benches" scripts/setup.sh bench
+	@$(STAGE) build "kernel object of the benches" $(RUN) xtask -- kernel --bench
+	@$(STAGE) build "benches" $(CARGO) build $(CARGO_FLAGS) --release -p picket-bench
+	@$(RELEASE)/picket-bench --object $(TARGET)/kernel/bench.o $(BENCH_FLAGS)
 
 check: style lint ## formatting, house rules, clippy with warnings denied
 

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh            for build, test, demo
 #   scripts/setup.sh kernels    for that, and to boot other kernels
+#   scripts/setup.sh bench      for that, and what ours is measured against
 #
 # Every check is cheap, so a second run is quick. Two machines are known:
 #   Debian 12        the kernel toolchain comes from the packages rustc-web, cargo-web and
@@ -95,6 +96,11 @@ packages() {
         want qemu-system-x86_64 qemu-system-x86
         want busybox busybox-static
         want xz xz-utils
+    fi
+    if [ "$purpose" = bench ]; then
+        want tshark tshark
+        want softflowd softflowd
+        want tcpdump tcpdump
     fi
     # Where Debian's cargo builds the workspace too, its linter and formatter are packages.
     if [ "$(command -v cargo || echo /usr/bin/cargo)" = /usr/bin/cargo ]; then

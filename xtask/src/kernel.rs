@@ -18,9 +18,30 @@ use anyhow::{Context, bail};
 use source_hash::{Fnv, source_hash};
 use toolchain::Toolchain;
 
-/// Makes sure the object of the present sources is there; does nothing if it is.
-pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+/// What is built besides the entry points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Programs {
+    /// Nothing: what the agent embeds.
+    Ours,
+    /// What the benches measure ours against.
+    AndBench,
+}
+
+/// Makes sure the object of the present sources is there; does nothing if it is. With `bench`,
+/// builds that of the benches as well: `bench.o`.
+pub(crate) fn run(root: &Path, bench: bool) -> anyhow::Result<()> {
     let place = target_folder(root)?.join("kernel");
+    embedded(root, &place)?;
+    if bench {
+        let toolchain = Toolchain::find()?;
+        // Cargo knows whether there is anything to do.
+        let built = build(root, &toolchain, &place.join("bench"), Programs::AndBench)?;
+        publish(&built, &place.join("bench.o"))?;
+    }
+    Ok(())
+}
+
+fn embedded(root: &Path, place: &Path) -> anyhow::Result<()> {
     let source = source_hash(root).context("read the kernel programs' sources")?;
     let toolchain = Toolchain::find()?;
     let made_of = format!("source {source}\ntoolchain {}\n", toolchain.identity);
@@ -41,10 +62,10 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
 
-    fs::create_dir_all(&place).with_context(|| format!("create {}", place.display()))?;
+    fs::create_dir_all(place).with_context(|| format!("create {}", place.display()))?;
     if !place.join(&object).is_file() {
         println!("kernel object: building with {}", toolchain.identity);
-        let built = build(root, &toolchain, &place.join("build"))?;
+        let built = build(root, &toolchain, &place.join("build"), Programs::Ours)?;
         publish(&built, &place.join(&object))?;
     }
     publish(&place.join(&object), &place.join("picket.o"))?;
@@ -73,13 +94,21 @@ pub(crate) fn target_folder(root: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Runs the nested build; the object it made.
-fn build(root: &Path, toolchain: &Toolchain, target: &Path) -> anyhow::Result<PathBuf> {
+fn build(
+    root: &Path,
+    toolchain: &Toolchain,
+    target: &Path,
+    programs: Programs,
+) -> anyhow::Result<PathBuf> {
     let mut cargo = toolchain.cargo();
     cargo
         .current_dir(root.join("ebpf/programs"))
         .args(["rustc", "--release", "--locked", "--bin", "picket"])
         .args(["--target", toolchain::TARGET, "--target-dir"])
         .arg(target);
+    if programs == Programs::AndBench {
+        cargo.args(["--features", "bench"]);
+    }
     // As a link argument of this crate alone: as a flag for all it would rebuild core each time.
     cargo.args(["--", "-C", "link-arg=--btf"]);
     let status = cargo

@@ -16,7 +16,11 @@ enum Task {
     /// Checks the rules of ARCHITECTURE.md that the compiler does not.
     House,
     /// Builds the kernel programs into one object, once per state of their sources.
-    Kernel,
+    Kernel {
+        /// Also the object of the benches
+        #[arg(long)]
+        bench: bool,
+    },
     /// Boots other kernels with the product inside and prints how it fared.
     Kernels(kernels::Arguments),
 }
@@ -25,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     let root = root()?;
     match Task::parse() {
         Task::House => house::run(&root),
-        Task::Kernel => kernel::run(&root),
+        Task::Kernel { bench } => kernel::run(&root, bench),
         Task::Kernels(arguments) => kernels::run(&root, &arguments),
     }
 }

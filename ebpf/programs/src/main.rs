@@ -1,6 +1,9 @@
 //! Entry points of picket's kernel programs. Everything they do is in the library beside.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
+#[cfg(all(target_arch = "bpf", feature = "bench"))]
+mod bench;
+
 #[cfg(target_arch = "bpf")]
 mod entry {
     use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint};

@@ -37,6 +37,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "picket-bench",
+        &[
+            "picket-agent",
+            "picket-detect",
+            "picket-tests",
+            "picket-wire",
+        ],
+    ),
+    (
         "xtask",
         &[
             "picket-abi",

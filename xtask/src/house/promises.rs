@@ -1,4 +1,7 @@
-//! Every promise in SPECIFICATION.md names the test that shows it, and that test exists.
+//! Every promise in SPECIFICATION.md names the test or bench that shows it, and that exists.
+//!
+//! A test is named as `file: test`, a bench as `bench: name`, with the name as the table of
+//! `make bench` tells it.
 
 use std::path::Path;
 
@@ -6,6 +9,9 @@ use super::{Finding, repository::Repository};
 
 /// Where the promises stand.
 const FILE: &str = "SPECIFICATION.md";
+
+/// Where the names of benches stand.
+const BENCH_NAMES: &str = "bench/src/names.rs";
 
 /// Checks the last column of each table.
 pub(super) fn check(repository: &Repository) -> anyhow::Result<Vec<Finding>> {
@@ -59,8 +65,13 @@ fn rows(text: &str) -> Vec<(Vec<&str>, usize)> {
     rows
 }
 
-/// What is wrong with `file: test` or `file`.
+/// What is wrong with `file: test`, `bench: name` or `file`.
 fn problem(witness: &str, read: impl Fn(&str) -> Option<String>) -> Option<String> {
+    if let Some(bench) = witness.strip_prefix("bench: ") {
+        let names = read(BENCH_NAMES).unwrap_or_default();
+        return (!names.contains(&format!("\"{bench}\"")))
+            .then(|| format!("{BENCH_NAMES} has no bench {bench}"));
+    }
     let (file, test) = witness
         .split_once(": ")
         .map_or((witness, None), |(file, test)| (file, Some(test)));
@@ -80,7 +91,11 @@ mod tests {
     #[track_caller]
     fn check_row(row: &str, expected: &[&str]) {
         let text = format!("{HEAD}{row}\n\nprose | with a bar |\n");
-        let read = |file: &str| (file == "a.rs").then(|| "fn shows_it() {}".to_owned());
+        let read = |file: &str| match file {
+            "a.rs" => Some("fn shows_it() {}".to_owned()),
+            BENCH_NAMES => Some("row(\"kernel/flow\", \"ns\")".to_owned()),
+            _ => None,
+        };
         let texts: Vec<String> = findings(&text, read).into_iter().map(|f| f.text).collect();
         assert_eq!(texts, expected);
     }
@@ -89,6 +104,7 @@ mod tests {
     fn kept_promises() {
         check_row("| a | b | `a.rs: shows_it` |", &[]);
         check_row("| a | b | `a.rs`, `a.rs: shows_it` |", &[]);
+        check_row("| a | b | `bench: kernel/flow` |", &[]);
     }
 
     #[test]
@@ -108,6 +124,10 @@ mod tests {
         check_row(
             "| a | b | `a.rs`, `b.rs: x` |",
             &["SPECIFICATION.md:3: there is no file b.rs"],
+        );
+        check_row(
+            "| a | b | `bench: kernel/flo` |",
+            &["SPECIFICATION.md:3: bench/src/names.rs has no bench kernel/flo"],
         );
     }
 }

@@ -209,6 +209,13 @@ impl EbpfCapture {
     ///
     /// [`CaptureError`], naming what was refused. Nothing stays behind.
     pub fn open(options: Options) -> Result<Self, CaptureError> {
+        Self::open_object(options, OBJECT)
+    }
+
+    /// As [`Self::open`], with another object of ours than the one embedded: the benches have
+    /// programs besides.
+    #[doc(hidden)]
+    pub fn open_object(options: Options, object: &[u8]) -> Result<Self, CaptureError> {
         let sizes = options.sizes.fitted()?;
         let asked = "draw a salt";
         let salt = random().map_err(|source| CaptureError::System { asked, source })?;
@@ -218,6 +225,7 @@ impl EbpfCapture {
             salt,
             options.spoiled,
             options.mirror.as_ref(),
+            object,
             &mut owner_state,
         )?;
         let rung = match options.rung {
@@ -472,6 +480,12 @@ impl EbpfCapture {
         &self.owner_state
     }
 
+    /// A map of the object that is nobody's, for benches with programs of their own.
+    #[doc(hidden)]
+    pub fn take_map(&mut self, name: &str) -> Option<Map> {
+        self.ebpf.take_map(name)
+    }
+
     /// The loaded programs, for tests that run them without an interface.
     #[doc(hidden)]
     pub fn program(
@@ -548,6 +562,7 @@ fn load(
     salt: u64,
     spoiled: Stages,
     mirror: Option<&Mirror>,
+    object: &[u8],
     owner_state: &mut OwnerState,
 ) -> Result<Ebpf, CaptureError> {
     allow_locked_memory();
@@ -594,7 +609,7 @@ fn load(
         .override_global("SPOILED_STAGES", &spoiled, true)
         .override_global("EVICTED_WAKE_BYTES", &evicted_wake, true)
         .override_global("COPIES_WAKE_BYTES", &copies_wake, true)
-        .load(OBJECT)
+        .load(object)
         .map_err(|source| CaptureError::Load(Box::new(source)))
 }
 

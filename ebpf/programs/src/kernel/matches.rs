@@ -106,6 +106,22 @@ fn look(config: &AddressConfig, epoch: u64, key: &FlowKey) -> u8 {
     lookup(&half, config, (epoch & 1) as usize, key)
 }
 
+/// Whether an IPv4 address is listed, by the same walk as that of a flow's remote end.
+#[cfg(feature = "bench")]
+#[inline(always)]
+pub(super) fn is_listed(address: u32) -> bool {
+    let Some(config) = CONFIG.get(0) else {
+        return false;
+    };
+    let key = FlowKey {
+        // Nobody's address, of the family that is not listed here.
+        local: [0, 0],
+        remote: FlowKey::mapped(address.to_be()),
+        ports: 0,
+    };
+    look(config, config.epoch, &key) != 0
+}
+
 /// Puts a hit into its ring.
 #[inline(always)]
 fn tell(

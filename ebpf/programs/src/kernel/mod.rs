@@ -87,6 +87,13 @@ pub fn observe(skb: *mut __sk_buff, way: Way, link: Link) -> i32 {
     }
 }
 
+/// Whether an IPv4 address is listed, for the benches.
+#[cfg(feature = "bench")]
+#[inline(always)]
+pub fn is_listed(address: u32) -> bool {
+    matches::is_listed(address)
+}
+
 /// The names stage; see [`stages`].
 #[inline(always)]
 pub fn look_for_names(skb: *mut __sk_buff) -> i32 {

@@ -1,0 +1,193 @@
+//! How many CloudTrail events `picket-collector analyze` takes in a CPU second with every built-in
+//! detection on, against what it costs to unpack and parse the same file and do nothing with it.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use picket_detect::logs::{ApiCall, Piece, Splitter};
+use serde_json::json;
+
+use crate::Setting;
+use crate::capture::Random;
+use crate::cpu::used_by;
+use crate::report::Report;
+use crate::rounds::{Samples, interleaved, thread_ns};
+
+/// Events of the log.
+const EVENTS: u32 = 200_000;
+
+/// Calls of a busy account: source, name, whether it only reads, how often in a hundred.
+const CALLS: &[(&str, &str, bool, u32)] = &[
+    ("ec2.amazonaws.com", "DescribeInstances", true, 30),
+    ("sts.amazonaws.com", "AssumeRole", true, 18),
+    ("s3.amazonaws.com", "GetObject", true, 16),
+    ("kms.amazonaws.com", "Decrypt", true, 12),
+    ("s3.amazonaws.com", "PutObject", false, 8),
+    ("logs.amazonaws.com", "CreateLogStream", false, 6),
+    ("iam.amazonaws.com", "GetRole", true, 4),
+    ("secretsmanager.amazonaws.com", "GetSecretValue", true, 2),
+    ("ec2.amazonaws.com", "RunInstances", false, 2),
+    ("lambda.amazonaws.com", "Invoke", false, 2),
+];
+
+/// Measures.
+pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
+    let log = setting.scratch.join("cloudtrail.json.gz");
+    write(&log)?;
+    let analyze = || {
+        let mut command = Command::new(&setting.binaries.collector);
+        command.args(["analyze", "--cloudtrail"]).arg(&log);
+        command.args(["--format", "jsonl"]);
+        Ok(f64::from(EVENTS) / used_by(&mut command)?)
+    };
+    let columns = interleaved(
+        setting.rounds,
+        &mut [&mut || analyze(), &mut || parse(&log)],
+    )?;
+    let [ours, baseline]: [Vec<f64>; 2] = columns.try_into().ok().context("two columns")?;
+    report.add(
+        "collector/cloudtrail_all_vs_parse",
+        &Samples { ours, baseline },
+    );
+    Ok(())
+}
+
+/// Events per CPU second of unpacking, cutting and parsing alone.
+fn parse(log: &Path) -> Result<f64> {
+    let before = thread_ns();
+    let file = File::open(log).context("open the log")?;
+    let mut plain = MultiGzDecoder::new(BufReader::new(file));
+    let mut splitter = Splitter::default();
+    let mut chunk = vec![0; 256 << 10];
+    let (mut events, mut time_ns) = (0, 0);
+    loop {
+        let count = plain.read(&mut chunk).context("unpack the log")?;
+        if count == 0 {
+            splitter.end();
+        } else {
+            splitter.push(&chunk[..count]);
+        }
+        while let Some(piece) = splitter.next_piece() {
+            if let Piece::Event(event) = piece {
+                let call = ApiCall::parse(event.json, time_ns)?;
+                time_ns = std::hint::black_box(call).event_time_ns;
+                events += 1;
+            }
+        }
+        if count == 0 {
+            break;
+        }
+    }
+    ensure!(events == EVENTS, "{events} of {EVENTS} events parsed");
+    Ok(f64::from(events) / (thread_ns() - before) * 1e9)
+}
+
+/// Writes the log: the same each time.
+fn write(path: &Path) -> Result<()> {
+    let file = File::create(path).context("create the log")?;
+    let mut out = GzEncoder::new(file, Compression::new(6));
+    let mut random = Random::new(3);
+    out.write_all(b"{\"Records\":[").context("write the log")?;
+    for number in 0..EVENTS {
+        if number > 0 {
+            out.write_all(b",").context("write the log")?;
+        }
+        serde_json::to_writer(&mut out, &event(&mut random, number)).context("write the log")?;
+    }
+    out.write_all(b"]}").context("write the log")?;
+    out.finish().context("write the log")?;
+    Ok(())
+}
+
+/// An event: forty roles, each with sessions on a few hosts, ten calls a second.
+fn event(random: &mut Random, number: u32) -> serde_json::Value {
+    let mut left = random.below(100);
+    let (source, name, reads, _) = CALLS
+        .iter()
+        .find(|(.., share)| {
+            let is_it = left < *share;
+            left = left.saturating_sub(*share);
+            is_it
+        })
+        .unwrap_or(&CALLS[0]);
+    let role = random.below(40);
+    let session = random.below(5);
+    let host = format!("i-0{role:08x}{session:08x}");
+    let second = number / 10;
+    let time = format!(
+        "2026-11-{:02}T{:02}:{:02}:{:02}Z",
+        1 + second / 86_400,
+        second / 3600 % 24,
+        second / 60 % 60,
+        second % 60
+    );
+    let role_id = format!("AROAEXAMPLE{role:010}");
+    let arn = format!("arn:aws:sts::111122223333:assumed-role/role-{role}/{host}");
+    json!({
+        "eventVersion": "1.11",
+        "userIdentity": {
+            "type": "AssumedRole",
+            "principalId": format!("{role_id}:{host}"),
+            "arn": arn,
+            "accountId": "111122223333",
+            "accessKeyId": format!("ASIAEXAMPLE{role:04}{session:05}"),
+            "sessionContext": {
+                "sessionIssuer": {
+                    "type": "Role",
+                    "principalId": role_id,
+                    "arn": format!("arn:aws:iam::111122223333:role/role-{role}"),
+                    "accountId": "111122223333",
+                    "userName": format!("role-{role}")
+                },
+                "attributes": {"creationDate": "2026-11-01T00:00:00Z", "mfaAuthenticated": "false"}
+            }
+        },
+        "eventTime": time,
+        "eventSource": source,
+        "eventName": name,
+        "awsRegion": "eu-central-1",
+        "sourceIPAddress": format!("10.1.{role}.{session}"),
+        "userAgent": "aws-sdk-go-v2/1.30.3 os/linux lang/go#1.22.5 md/GOOS#linux api/service#1.58.2",
+        "requestParameters": {
+            "bucketName": format!("data-{role}"),
+            "key": format!("year=2026/part-{:06}.parquet", random.below(1_000_000)),
+            "maxResults": 1000
+        },
+        "responseElements": null,
+        "requestID": format!("{:016x}", random.next()),
+        "eventID": format!("{:08x}-0000-4000-8000-{number:012x}", random.next() as u32),
+        "readOnly": reads,
+        "eventType": "AwsApiCall",
+        "managementEvent": *source != "s3.amazonaws.com",
+        "recipientAccountId": "111122223333",
+        "eventCategory": if *source == "s3.amazonaws.com" { "Data" } else { "Management" },
+        "tlsDetails": {"tlsVersion": "TLSv1.3", "cipherSuite": "TLS_AES_128_GCM_SHA256",
+            "clientProvidedHostHeader": source}
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_one_that_parses() {
+        assert_eq!(CALLS.iter().map(|(.., share)| share).sum::<u32>(), 100);
+        let mut random = Random::new(3);
+        for number in 0..100 {
+            let text = event(&mut random, number).to_string();
+            let call = ApiCall::parse(text.as_bytes(), 0).unwrap();
+            assert!(
+                CALLS
+                    .iter()
+                    .any(|(source, ..)| *source == call.event_source)
+            );
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What an envelope costs the collector until it is verified, durable and acknowledged, against what
+//! its signature alone costs. A real collector takes them in over TLS from some agents at once, by
+//! the agent's own client; the summaries are of a capture that the agent read.
+//!
+//! `collector/ingest_vs_verify` posts the smallest summaries, those of quiet hosts, so that what is
+//! measured is taking in. `collector/ingest_typical` posts whole ones, whose analysis, which goes on
+//! beside, is part of the process's time.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use picket_agent::identity::Envelope;
+use picket_agent::ship::Collector as Client;
+use picket_tests::lab::wait_until;
+use picket_tests::product::story;
+use picket_wire::envelope::Chain;
+use picket_wire::{AgentId, BootId, Digest, PublicKey, Sealed, Signer, Summary};
+
+use crate::Setting;
+use crate::capture;
+use crate::cpu::process_s;
+use crate::report::Report;
+use crate::rounds::{Samples, thread_ns};
+
+/// Agents that ship at once.
+const AGENTS: u8 = 8;
+/// Envelopes of a request: what has gathered over a short outage.
+const BATCH: usize = 32;
+/// Requests of each agent in a round.
+const BATCHES_SMALL: usize = 32;
+/// The same with whole summaries.
+const BATCHES_TYPICAL: usize = 2;
+/// Packets of the capture that the summaries tell of.
+const PACKETS: u32 = 50_000;
+/// How long a collector may take to start.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Measures.
+pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
+    // Another part may have chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let typical = summary(setting)?;
+    let small = Summary {
+        conversations: typical.conversations.iter().take(2).cloned().collect(),
+        questions: typical.questions.iter().take(2).cloned().collect(),
+        ..typical.clone()
+    };
+    for (name, summary, batches) in [
+        ("collector/ingest_vs_verify", &small, BATCHES_SMALL),
+        ("collector/ingest_typical", &typical, BATCHES_TYPICAL),
+    ] {
+        let folder = setting.scratch.join(name.replace('/', "-"));
+        let mut agents: Vec<Agent> = (1..=AGENTS).map(Agent::new).collect();
+        let collector = Collector::start(&setting.binaries.collector, &folder, &agents, summary)?;
+        let mut samples = Samples::default();
+        for _ in 0..setting.rounds.min(5) {
+            let envelopes: Vec<Vec<Envelope>> = agents
+                .iter_mut()
+                .map(|agent| agent.envelopes(summary, batches * BATCH))
+                .collect::<Result<_>>()?;
+            let bare = verify(&agents, &envelopes)?;
+            samples.add(collector.take_in(&envelopes)?, bare);
+        }
+        report.add(name, &samples);
+    }
+    Ok(())
+}
+
+/// The fullest summary that the agent makes of a capture.
+fn summary(setting: &Setting) -> Result<Summary> {
+    let path = setting.scratch.join("told.pcap");
+    capture::write(&path, PACKETS)?;
+    let out = setting.scratch.join("told.cbor");
+    let output = Command::new(&setting.binaries.agent)
+        .arg("replay")
+        .arg(&path)
+        .args([
+            "--local",
+            "10.77.0.10/32",
+            "--instance",
+            "i-0123456789abcdef0",
+        ])
+        .args([
+            "--account",
+            "111122223333",
+            "--region",
+            "eu-central-1",
+            "--out",
+        ])
+        .arg(&out)
+        .output()
+        .context("start picket-agent replay")?;
+    ensure!(
+        output.status.success(),
+        "picket-agent replay: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let stream = fs::read(&out).context("read its envelopes")?;
+    let told = story::open_all(&stream, &Signer::development().public_key())?;
+    told.into_iter()
+        .map(|one| one.summary)
+        .max_by_key(|summary| summary.conversations.len())
+        .context("no summary")
+}
+
+/// An agent: its key and its chain.
+struct Agent {
+    signer: Signer,
+    chain: Chain,
+}
+
+impl Agent {
+    fn new(number: u8) -> Self {
+        let signer = Signer::from_seed(&[number; 32]);
+        let id = AgentId::of_key(&signer.public_key().0);
+        Self {
+            signer,
+            chain: Chain::new(id, BootId([number; 16])),
+        }
+    }
+
+    fn envelopes(&mut self, summary: &Summary, count: usize) -> Result<Vec<Envelope>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+        let now_ms = u64::try_from(now)?;
+        Ok((0..count)
+            .map(|_| Envelope {
+                sequence: self.chain.sequence,
+                bytes: self.chain.seal(summary, now_ms, &self.signer),
+            })
+            .collect())
+    }
+}
+
+/// Envelopes whose signature one CPU second checks.
+fn verify(agents: &[Agent], envelopes: &[Vec<Envelope>]) -> Result<f64> {
+    let mut count = 0;
+    let before = thread_ns();
+    for (agent, envelopes) in agents.iter().zip(envelopes) {
+        let key: PublicKey = agent.signer.public_key();
+        for envelope in envelopes {
+            std::hint::black_box(Sealed::parse(&envelope.bytes)?.verify(&key)?);
+            count += 1;
+        }
+    }
+    Ok(f64::from(count) / (thread_ns() - before) * 1e9)
+}
+
+/// A process that is killed on drop.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A collector on the loopback.
+struct Collector {
+    process: Running,
+    client: Client,
+}
+
+impl Collector {
+    fn start(program: &Path, folder: &Path, agents: &[Agent], summary: &Summary) -> Result<Self> {
+        let state = folder.join("state");
+        fs::create_dir_all(&state).context("make the collector's folder")?;
+        let config = folder.join("collector.toml");
+        fs::write(&config, configuration(folder, agents, summary)).context("configure it")?;
+        let log = fs::File::create(folder.join("log")).context("make its log")?;
+        let process = Command::new(program)
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("share its log")?)
+            .stderr(log)
+            .spawn()
+            .context("start picket-collector")?;
+        let mut process = Running(process);
+        let listen = wait_until("the collector to listen", START_LIMIT, || {
+            ensure!(process.0.try_wait()?.is_none(), "the collector ended");
+            Ok(fs::read_to_string(state.join("listen")).ok())
+        })?;
+        let url = format!("https://{}", listen.trim());
+        Ok(Self {
+            client: Client::new(&url, &[state.join("ca.pem")])?,
+            process,
+        })
+    }
+
+    /// Posts all, each agent's in order, and waits until all are acknowledged: envelopes per CPU
+    /// second of the collector.
+    fn take_in(&self, envelopes: &[Vec<Envelope>]) -> Result<f64> {
+        let pid = self.process.0.id();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?;
+        let before = process_s(pid)?;
+        let accepted: usize = runtime.block_on(async {
+            let mut tasks = Vec::new();
+            for chain in envelopes {
+                let (client, chain) = (self.client.clone(), chain.clone());
+                tasks.push(tokio::spawn(async move {
+                    let mut accepted = 0;
+                    for batch in chain.chunks(BATCH) {
+                        for verdict in client.post(batch).await? {
+                            let is_in =
+                                verdict.status == picket_agent::ship::collector::Status::Accepted;
+                            ensure!(is_in, "refused: {verdict:?}");
+                            accepted += 1;
+                        }
+                    }
+                    Ok(accepted)
+                }));
+            }
+            let mut sum = 0;
+            for task in tasks {
+                sum += task.await??;
+            }
+            Ok::<_, anyhow::Error>(sum)
+        })?;
+        let expected: usize = envelopes.iter().map(Vec::len).sum();
+        ensure!(accepted == expected, "{accepted} of {expected} accepted");
+        Ok(accepted as f64 / (process_s(pid)? - before))
+    }
+}
+
+fn configuration(folder: &Path, agents: &[Agent], summary: &Summary) -> String {
+    let at = folder.display();
+    let host = &summary.host;
+    let mut text = format!(
+        "listen = '127.0.0.1:0'\nmetrics = '127.0.0.1:0'\nstate_dir = '{at}/state'\n\
+         socket = '{at}/sock'\n"
+    );
+    for agent in agents {
+        let (id, key) = (agent.chain.agent, Digest(agent.signer.public_key().0));
+        text.push_str(&format!(
+            "[[agents]]\nid = '{id}'\npublic_key = '{key}'\naccount = '{}'\nregion = '{}'\n\
+             instance = '{}'\n",
+            host.account, host.region, host.instance
+        ));
+    }
+    text
+}
