@@ -189,9 +189,7 @@ fn a_change_of_the_lists_leaves_orders_in_force() {
             .expect("block");
         let frame = to_remote(443);
         for version in 1..4 {
-            capture
-                .load_set(listed.into_iter(), version)
-                .expect("load");
+            capture.load_set(listed.into_iter(), version).expect("load");
             for _ in 0..3 {
                 assert_eq!(out(&mut capture, &frame), DROPPED, "set {version}");
             }

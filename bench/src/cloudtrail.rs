@@ -186,7 +186,7 @@ mod tests {
             assert!(
                 CALLS
                     .iter()
-                    .any(|(source, ..)| *source == call.event_source)
+                    .any(|(source, ..)| *source == &call.event_source[..])
             );
         }
     }
