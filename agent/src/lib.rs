@@ -8,6 +8,7 @@ pub mod command;
 pub mod config;
 pub mod doctor;
 pub mod feeds;
+pub mod health;
 pub mod identity;
 pub mod net;
 pub mod outbox;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use picket_wire::{Host, Summary};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -49,6 +49,24 @@ struct Watching {
     report: watch::Report,
 }
 
+/// The signals we answer to, from before we say that we watch.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    /// Listens from now on; within a runtime.
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+            reload: signal(SignalKind::hangup()).context("listen for SIGHUP")?,
+        })
+    }
+}
+
 /// Runs the service until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -67,9 +85,9 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let (state, before) = StateFile::begin(&config.state_dir, boot);
     let shared = Shared::new(Spool::open(&config.spool_dir(), config.spool)?);
     let runtime = runtime()?;
-    let socket = {
+    let (socket, signals) = {
         let _in_runtime = runtime.enter();
-        Socket::bind(&config.socket)?
+        (Socket::bind(&config.socket)?, Signals::listen()?)
     };
 
     let public_key = identity.public_key_hex();
@@ -114,7 +132,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut shipping = tokio::spawn(shipper.run(stopped));
         let serving = tokio::spawn(socket.serve(desk));
-        let mut outcome = until_stopped(config, watching, orders).await;
+        let mut outcome = until_stopped(config, watching, orders, signals).await;
         match timeout(DRAIN_WAIT, joined(outbox)).await {
             Ok(Some(())) => {}
             Ok(None) => outcome = outcome.and(Err(anyhow!("the outbox thread broke off"))),
@@ -143,6 +161,10 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
     let feeds = load_feeds(config)?;
     let orders = OrderDesk::open(&config.block, &config.state_dir, None)?;
     let runtime = runtime()?;
+    let signals = {
+        let _in_runtime = runtime.enter();
+        Signals::listen()?
+    };
     let (summaries, hits) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan(config, None, &feeds), summaries, Arc::default())?;
     tracing::info!(
@@ -158,7 +180,7 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
             outcome
         })
         .context("start the printing thread")?;
-    runtime.block_on(until_stopped(config, watching, orders))?;
+    runtime.block_on(until_stopped(config, watching, orders, signals))?;
     match printing.join() {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("write hits")
@@ -257,6 +279,7 @@ async fn until_stopped(
     config: &Config,
     watching: Watching,
     mut orders: Option<OrderDesk>,
+    mut signals: Signals,
 ) -> anyhow::Result<()> {
     let Watching {
         commands,
@@ -264,15 +287,12 @@ async fn until_stopped(
         mut ended,
         ..
     } = watching;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut reload = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let mut look = interval(block::LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
             _ = &mut ended => break,
             _ = look.tick(), if orders.is_some() => if let Some(desk) = &mut orders {
                 let command = match desk.look().await {
@@ -284,15 +304,11 @@ async fn until_stopped(
                     desk.forget();
                 }
             },
-            _ = reload.recv() => match load_feeds(config) {
-                Ok(feeds) => {
-                    let (count, version) = (feeds.set.len(), feeds.set.version());
-                    if commands.try_send(Command::Indicators(feeds.set)).is_ok() {
-                        tracing::info!(count, version, "indicators reloaded");
-                    } else {
-                        tracing::error!("indicators not reloaded: the watching thread is stuck");
-                    }
-                }
+            _ = signals.reload.recv() => match load_feeds(config) {
+                // The thread says when they are in force.
+                Ok(feeds) => if commands.try_send(Command::Indicators(feeds.set)).is_err() {
+                    tracing::error!("indicators not reloaded: the watching thread is stuck");
+                },
                 // The old ones stay in force.
                 Err(error) => tracing::error!(error = format!("{error:#}"), "indicators not reloaded"),
             },

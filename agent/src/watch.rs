@@ -24,6 +24,8 @@ use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
 use crate::outbox::Tallies;
 
+pub use crate::health::{Health, Packets};
+
 /// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
@@ -73,8 +75,10 @@ pub struct Report {
     pub rung: String,
     /// Interfaces watched.
     pub interfaces: Vec<String>,
-    /// The loss equation of the kernel stage since the start.
+    /// The loss equation since the start.
     pub packets: Packets,
+    /// The sensor about itself.
+    pub health: Health,
     /// Every counter since the start.
     pub counters: Vec<Count>,
     /// The indicators in use.
@@ -87,23 +91,6 @@ pub struct Report {
     pub owners: OwnerState,
     /// Orders to block that are in force.
     pub blocks: u64,
-}
-
-/// Packets seen = in flows + no flow + lost + not told yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Packets {
-    /// Packets that came in.
-    pub seen: u64,
-    /// Those that went into flows.
-    pub flow: u64,
-    /// Those that are no flow.
-    pub not_flow: u64,
-    /// Those that were lost.
-    pub lost: u64,
-    /// Those whose flow has not been read yet; falls to 0 when traffic pauses.
-    pub unsettled: u64,
-    /// Whether all are accounted for.
-    pub equation_holds: bool,
 }
 
 /// A counter.
@@ -141,6 +128,7 @@ struct Watch {
     indicators: Indicators,
     attribution: Attribution,
     blocks: InForce,
+    health: Health,
 }
 
 /// Captures until it is told to stop. `started` hears whether capture could begin.
@@ -165,7 +153,11 @@ pub fn run(
     drop(started.send(Ok(watch.report())));
     loop {
         match commands.try_recv() {
-            Ok(Command::Indicators(set)) => watch.match_against(set),
+            Ok(Command::Indicators(set)) => {
+                let (count, version) = (set.len(), set.version());
+                watch.match_against(set);
+                tracing::info!(count, version, "indicators reloaded");
+            }
             Ok(Command::Orders(posted)) => watch.block(posted),
             Ok(Command::OrdersRefused(why)) => watch.orders_refused(why),
             Ok(Command::Report(answer)) => {
@@ -229,6 +221,7 @@ impl Watch {
             indicators: Indicators::default(),
             attribution: Attribution::new(cgroup_root().ok()),
             blocks: InForce::default(),
+            health: Health::default(),
         };
         watch.sensor.on_tick(to_ns);
         watch.match_against(plan.set);
@@ -352,8 +345,19 @@ impl Watch {
         Ok(())
     }
 
-    fn close_window(&mut self, now_ns: u64) -> anyhow::Result<()> {
+    /// Reads the last of a window, and proves that there is nothing that could not be read.
+    fn gather_last(&mut self) -> anyhow::Result<()> {
+        self.capture.run_canary();
+        self.take_events(Duration::ZERO)?;
         self.gather()?;
+        let health = self.capture.health();
+        self.health.note(&health);
+        self.sensor.set_health(health);
+        Ok(())
+    }
+
+    fn close_window(&mut self, now_ns: u64) -> anyhow::Result<()> {
+        self.gather_last()?;
         self.sensor.on_tick(now_ns);
         self.pass_on();
         if let Err(error) = self.capture.rescan() {
@@ -378,8 +382,7 @@ impl Watch {
 
     /// Closes the open window, early as it is, and passes everything on.
     fn end(mut self) -> anyhow::Result<()> {
-        self.take_events(Duration::ZERO)?;
-        self.gather()?;
+        self.gather_last()?;
         self.sensor.finish(Some(now_ns()));
         while let Some(summary) = self.sensor.poll_output() {
             // Fails when nobody keeps summaries any more.
@@ -392,7 +395,7 @@ impl Watch {
 
     fn report(&mut self) -> Report {
         let counters = self.sensor.counters();
-        let equation = counters.equation("kernel");
+        let packets = Packets::of(counters);
         let counts = counters.totals().map(|counter| Count {
             stage: counter.stage,
             reason: counter.reason,
@@ -401,14 +404,8 @@ impl Watch {
         Report {
             rung: self.capture.rung().to_owned(),
             interfaces: self.capture.interfaces(),
-            packets: Packets {
-                seen: equation.seen.count,
-                flow: equation.flow.count,
-                not_flow: equation.not_flow.count,
-                lost: equation.lost.count,
-                unsettled: equation.unsettled.count,
-                equation_holds: equation.holds(),
-            },
+            packets,
+            health: self.health.clone(),
             counters: counts.collect(),
             indicators: self.indicators.clone(),
             stages: self.capture.stages(),

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod collector;
+#[path = "kernel/foreign.rs"]
+mod foreign;
 #[allow(dead_code, reason = "each test uses its part")]
 mod kernel;
 #[path = "kernel/link.rs"]
@@ -18,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use collector::{Arrived, Authority, Collector};
+use foreign::{Tcx, blind, detach_links};
 use kernel::in_namespace;
 use link::{OURS, Peer, THEIRS, send, socket};
 use picket_wire::Signer;
@@ -280,6 +283,89 @@ fn a_service_from_its_first_start_to_a_kill() {
         assert_eq!(running.stop(), Some(0));
         drop(peer);
     });
+}
+
+#[test]
+fn a_service_tells_that_it_was_taken_off_or_blinded() {
+    in_namespace(|| {
+        let authority = Authority::new();
+        let key = Signer::from_seed(&SEED).public_key();
+        let collector = Collector::start(&authority, "127.0.0.1:0", Some(key));
+        let peer = Peer::connect("pk-s2", "pk-s3");
+        let service = Service::new("pk-s2", &collector, &authority);
+        let running = service.start();
+        let canary = |one: &Arrived| one.summary.health.clone().and_then(|all| all.canary);
+        let well = |one: &Arrived| {
+            canary(one).is_some_and(|canary| canary.sent > 0 && canary.failed().is_none())
+        };
+        collector.wait_for("a canary", |all| windows(all).any(well));
+        let status = service.wait_for("the canary", |status| {
+            status["health"]["canary"]["hit"].as_u64() > Some(0)
+        });
+        assert_eq!(status["health"]["interfaces"][0]["name"], "pk-s2");
+
+        if status["rung"] == "tcx" {
+            for direction in [Tcx::In, Tcx::Out] {
+                assert_eq!(detach_links("pk-s2", direction), 1);
+            }
+            let all = collector.wait_for("the foreign hand", |all| {
+                windows(all).map(detached).sum::<usize>() == 2
+            });
+            let all: Vec<_> = windows(&all)
+                .filter_map(|one| one.summary.health.clone())
+                .flat_map(|health| health.detached)
+                .map(|one| (one.interface, one.direction, one.again))
+                .collect();
+            let told = |direction: &str| ("pk-s2".to_owned(), direction.to_owned(), true);
+            assert_eq!(all.len(), 2);
+            assert!(
+                all.contains(&told("in")) && all.contains(&told("out")),
+                "{all:?}"
+            );
+            // It sees again.
+            let from = socket(OURS);
+            send(&from, format!("{THEIRS}:9").parse().unwrap(), 10, 7);
+            service.wait_for("packets", |status| {
+                status["packets"]["flow"].as_u64() >= Some(7)
+            });
+        }
+
+        // Somebody with root switches matching off in the kernel.
+        blind(running.0.id());
+        let all = collector.wait_for("a canary that fails", |all| {
+            windows(all).any(|one| canary(one).is_some_and(|one| one.failed() == Some("hit")))
+        });
+        let failed = service.wait_for("the failure", |status| {
+            status["health"]["canary"]["failed"] == "hit"
+        });
+        assert_eq!(failed["packets"]["equation_holds"], true, "{failed}");
+        let text = service.command("status").output().unwrap();
+        let text = String::from_utf8_lossy(&text.stdout).into_owned();
+        assert!(text.contains("FAILED: hit"), "{text}");
+        assert!(text.contains("adds up"), "{text}");
+
+        // A set that is put in force anew undoes it.
+        running.signal(Signal::HUP);
+        let seen = windows(&all).count();
+        collector.wait_for("a canary that is well", |all| {
+            windows(all).skip(seen).any(well)
+        });
+        assert_eq!(running.stop(), Some(0));
+        for window in windows(&collector.accepted()) {
+            let balance = window.summary.balance().unwrap();
+            assert_eq!(balance.check(), Ok(()), "{balance:?}");
+            let ours = |c: &&picket_wire::Conversation| {
+                [c.client, c.server].contains(&"198.51.100.253".parse().unwrap())
+            };
+            assert_eq!(window.summary.conversations.iter().find(ours), None);
+        }
+        drop(peer);
+    });
+}
+
+fn detached(one: &Arrived) -> usize {
+    let health = one.summary.health.as_ref();
+    health.map_or(0, |health| health.detached.len())
 }
 
 #[test]

@@ -8,9 +8,10 @@ use picket_sense::input::{
     FlowDelta, KernelBlock, KernelHit, KernelNotice, LiveFrame, Owner, PacketCopy, ProcessId,
     StageCount,
 };
+use picket_wire::Health;
 use serde::{Deserialize, Serialize};
 
-use super::ebpf::{BlockRule, CaptureError, Network};
+use super::ebpf::{self, BlockRule, CaptureError, Network};
 
 /// Something that a capture saw.
 #[derive(Debug, Clone, Copy)]
@@ -143,6 +144,23 @@ pub trait Live {
 
     /// What was counted before the sensor since the last call; nothing for what did not move.
     fn counters(&mut self) -> Vec<StageCount>;
+
+    /// Puts packets of its own through the kernel programs, where there are some, before the
+    /// window's last sweep. They are in no count.
+    fn run_canary(&mut self) {}
+
+    /// How the capture is, asked once at the end of each window, after the last sweep; what was
+    /// taken off an interface is put on again.
+    fn health(&mut self) -> Health {
+        let names = self.interfaces();
+        let found = names
+            .iter()
+            .map(|name| (name.as_str(), ebpf::interfaces::index(name)));
+        Health {
+            interfaces: ebpf::watched(found, self.rung()),
+            ..Health::default()
+        }
+    }
 
     /// Watches wanted interfaces that have appeared and lets go of those that have gone.
     ///

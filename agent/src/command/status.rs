@@ -45,7 +45,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// The status for a person.
 fn shown(status: &Status) -> String {
     let watch = &status.watch;
-    let packets = watch.packets;
     let mut lines = vec![
         ("agent", status.agent_id.clone()),
         ("public key", status.public_key.clone()),
@@ -55,22 +54,7 @@ fn shown(status: &Status) -> String {
             "capture",
             format!("{} on {}", watch.rung, watch.interfaces.join(", ")),
         ),
-        (
-            "packets",
-            format!(
-                "{} seen = {} in flows + {} no flow + {} lost + {} not told yet{}",
-                packets.seen,
-                packets.flow,
-                packets.not_flow,
-                packets.lost,
-                packets.unsettled,
-                if packets.equation_holds {
-                    ""
-                } else {
-                    "  (DOES NOT ADD UP)"
-                },
-            ),
-        ),
+        ("packets", watch.packets.verdict()),
     ];
     for count in &watch.counters {
         let apart = ["not_flow_", "lost_", "dropped_"];
@@ -80,6 +64,14 @@ fn shown(status: &Status) -> String {
                 format!("{} {}/{}", count.count, count.stage, count.reason),
             ));
         }
+    }
+    lines.push(("canary", watch.health.canary_line()));
+    if let Some(last) = &watch.health.last_detached {
+        let times = watch.health.detached;
+        lines.push((
+            "detached",
+            format!("{times} times by a foreign hand, last {last}"),
+        ));
     }
     let indicators = &watch.indicators;
     let kernel = match indicators.kernel.as_str() {

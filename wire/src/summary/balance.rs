@@ -27,7 +27,15 @@ pub struct Balance {
     pub recorded: u128,
     /// Of these, packets it had no room for.
     pub turned_away: u128,
-    /// Packets in conversations.
+    /// Packets found inside tunnels, which are counted besides what carried them.
+    pub inner_seen: u128,
+    /// Of these, packets that the flow table had room for.
+    pub inner_recorded: u128,
+    /// Of these, packets that are no flow or were lost.
+    pub inner_other: u128,
+    /// Packets found inside tunnels that are in conversations of tunnels, or cut.
+    pub inner_told: u128,
+    /// Packets in other conversations.
     pub told: u128,
     /// Packets of conversations that were cut.
     pub cut: u128,
@@ -62,6 +70,14 @@ pub enum Imbalance {
         /// The other.
         accounted: u128,
     },
+    /// Seen inside tunnels is not flow + no flow + lost.
+    #[error("{seen} packets seen inside tunnels, {accounted} in flows, no flow or lost")]
+    Inner {
+        /// One side.
+        seen: u128,
+        /// The other.
+        accounted: u128,
+    },
     /// What the flow table took in is not what the conversations and the cut hold.
     #[error("{recorded} packets in the flow table, {told} in conversations or cut")]
     Told {
@@ -79,6 +95,7 @@ impl Imbalance {
             Self::Capture { .. } => "capture",
             Self::Passed { .. } => "passed",
             Self::Table { .. } => "table",
+            Self::Inner { .. } => "inner",
             Self::Told { .. } => "told",
         }
     }
@@ -95,6 +112,10 @@ impl Imbalance {
         }
         | Self::Table {
             offered: one,
+            accounted: other,
+        }
+        | Self::Inner {
+            seen: one,
             accounted: other,
         }
         | Self::Told {
@@ -141,12 +162,21 @@ impl Balance {
                 accounted,
             });
         }
-        let told = self.told + self.cut;
-        if self.recorded != told {
-            return Err(Imbalance::Told {
-                recorded: self.recorded,
-                told,
+        let accounted = self.inner_recorded + self.inner_other;
+        if self.inner_seen != accounted {
+            return Err(Imbalance::Inner {
+                seen: self.inner_seen,
+                accounted,
             });
+        }
+        let sides = [
+            (self.recorded, self.told + self.cut),
+            (self.inner_recorded, self.inner_told),
+        ];
+        for (recorded, told) in sides {
+            if recorded != told {
+                return Err(Imbalance::Told { recorded, told });
+            }
         }
         Ok(())
     }
@@ -190,13 +220,25 @@ impl Summary {
                 reason if counter.stage == "flow" && reason.starts_with("lost_") => {
                     &mut balance.turned_away
                 }
+                "seen" if counter.stage == "inner" => &mut balance.inner_seen,
+                "flow" if counter.stage == "inner" => &mut balance.inner_recorded,
+                "cut" if counter.stage == "inner" => &mut balance.inner_told,
+                reason
+                    if counter.stage == "inner"
+                        && (reason.starts_with("not_flow_") || reason.starts_with("lost_")) =>
+                {
+                    &mut balance.inner_other
+                }
                 _ => continue,
             };
             *side += count;
         }
-        // What is inside tunnels is a part of packets that are told already.
-        for one in self.conversations.iter().filter(|c| c.tunnel.is_none()) {
-            balance.told += u128::from(one.packets_out) + u128::from(one.packets_in);
+        for one in &self.conversations {
+            let side = match one.tunnel {
+                None => &mut balance.told,
+                Some(_) => &mut balance.inner_told,
+            };
+            *side += u128::from(one.packets_out) + u128::from(one.packets_in);
         }
         balance.cut = u128::from(self.cut.packets);
         Some(balance)
@@ -216,6 +258,10 @@ mod tests {
             offered: 90,
             recorded: 88,
             turned_away: 2,
+            inner_seen: 21,
+            inner_recorded: 20,
+            inner_other: 1,
+            inner_told: 20,
             told: 80,
             cut: 8,
             unsettled: 5,
@@ -239,6 +285,8 @@ mod tests {
         breaks(|b| b.not_flow += 4, "capture", 4);
         breaks(|b| (b.seen, b.flow) = (101, 91), "passed", 1);
         breaks(|b| b.recorded -= 5, "table", 5);
+        breaks(|b| b.inner_other += 3, "inner", 3);
+        breaks(|b| b.inner_told += 3, "told", 3);
         breaks(|b| b.told -= 1, "told", 1);
         breaks(|b| b.cut += 1, "told", 1);
     }

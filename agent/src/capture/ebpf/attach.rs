@@ -16,6 +16,7 @@ use aya::programs::tc::{
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
 use super::CaptureError;
+use super::held;
 use super::interfaces::{LinkHeader, index, link_header};
 
 /// How the programs hang on an interface.
@@ -49,7 +50,41 @@ pub const HANDLE: TcHandle = TcHandle::new(0x7069, 0x636b);
 pub(super) struct Attached {
     pub(super) name: String,
     pub(super) index: u32,
-    _links: [SchedClassifierLink; 2],
+    /// Programs by direction: in, out.
+    pub(super) programs: [&'static str; 2],
+    links: [Option<SchedClassifierLink>; 2],
+    ids: [u32; 2],
+}
+
+/// The directions of an interface, as places in [`Attached`], and their names in summaries.
+pub(super) const DIRECTIONS: [(&str, TcAttachType); 2] =
+    [("in", TcAttachType::Ingress), ("out", TcAttachType::Egress)];
+
+impl Attached {
+    /// Whether our program is still on a direction. If the kernel does not say, it is.
+    pub(super) fn is_held(&self, rung: Rung, direction: usize) -> bool {
+        let kind = DIRECTIONS[direction].1;
+        held::holds(rung, self.index, kind, self.ids[direction]).unwrap_or_else(|error| {
+            tracing::debug!(interface = self.name, %error, "attachment not known");
+            true
+        })
+    }
+
+    /// Attaches a direction anew that was found without our program.
+    pub(super) fn attach_again(
+        &mut self,
+        ebpf: &mut Ebpf,
+        rung: Rung,
+        direction: usize,
+    ) -> Result<(), CaptureError> {
+        // The old one first: on clsact it would take the new one's place with it.
+        self.links[direction] = None;
+        let program = self.programs[direction];
+        let (link, id) = hook(ebpf, rung, &self.name, program, DIRECTIONS[direction].1)?;
+        self.links[direction] = Some(link);
+        self.ids[direction] = id;
+        Ok(())
+    }
 }
 
 /// Attaches both directions of an interface.
@@ -66,6 +101,32 @@ pub(super) fn attach(ebpf: &mut Ebpf, rung: Rung, name: &str) -> Result<Attached
         LinkHeader::Ethernet => ["ether_in", "ether_out"],
         LinkHeader::None => ["ip_in", "ip_out"],
     };
+    let [ingress, egress] = [0, 1].map(|direction| {
+        let (program, kind) = (programs[direction], DIRECTIONS[direction].1);
+        hook(ebpf, rung, name, program, kind)
+    });
+    let (ingress, egress) = (ingress?, egress?);
+    Ok(Attached {
+        name: name.to_owned(),
+        index,
+        programs,
+        links: [Some(ingress.0), Some(egress.0)],
+        ids: [ingress.1, egress.1],
+    })
+}
+
+/// Puts a program on one direction of an interface; gives its link and its id.
+fn hook(
+    ebpf: &mut Ebpf,
+    rung: Rung,
+    name: &str,
+    program: &str,
+    direction: TcAttachType,
+) -> Result<(SchedClassifierLink, u32), CaptureError> {
+    let refused = |reason: String| CaptureError::Interface {
+        name: name.to_owned(),
+        reason,
+    };
     if rung == Rung::Clsact
         && let Err(error) = qdisc_add_clsact(name)
         && !already_there(&error)
@@ -74,21 +135,18 @@ pub(super) fn attach(ebpf: &mut Ebpf, rung: Rung, name: &str) -> Result<Attached
             "its clsact qdisc cannot be added: {error}"
         )));
     }
-    let mut attach_one = |program: &str, direction| {
-        let program = loaded(ebpf, program)?;
-        attach_to(program, rung, name, direction).map_err(|error| CaptureError::Interface {
-            name: name.to_owned(),
-            reason: format!("the kernel refuses to attach by {}: {error}", rung.name()),
-        })
-    };
-    Ok(Attached {
-        _links: [
-            attach_one(programs[0], TcAttachType::Ingress)?,
-            attach_one(programs[1], TcAttachType::Egress)?,
-        ],
-        name: name.to_owned(),
-        index,
-    })
+    let program = loaded(ebpf, program)?;
+    let link = attach_to(program, rung, name, direction).map_err(|error| {
+        refused(format!(
+            "the kernel refuses to attach by {}: {error}",
+            rung.name()
+        ))
+    })?;
+    let id = program
+        .info()
+        .map_err(|error| refused(format!("its program has no id: {error}")))?
+        .id();
+    Ok((link, id))
 }
 
 fn attach_to(

@@ -12,7 +12,10 @@
 
 mod attach;
 mod blocks;
+mod canary;
 mod clock;
+mod health;
+mod held;
 pub(in crate::capture) mod interfaces;
 mod layout;
 mod ledger;
@@ -39,9 +42,11 @@ use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use picket_abi::{CpuCounters, REASONS, Reason};
 use picket_intel::IndicatorSet;
 use picket_sense::input::{FlowDelta, StageCount};
+use picket_wire::Health;
 
 pub use attach::{HANDLE, PRIORITY, Rung};
 pub use blocks::{BLOCKED_ENDPOINTS_MAX, BLOCKED_NETS_MAX, BlockRule, PROTECTED_NETS_MAX};
+pub(super) use health::watched;
 pub use mirror::{Mirror, VNIS_MAX};
 pub(crate) use owners::cgroup_root;
 pub(in crate::capture) use probe::capabilities;
@@ -53,6 +58,7 @@ pub use tables::{NamesSize, Network, SetError, SetSize};
 
 use attach::Attached;
 use blocks::{BLOCKED_RING_BYTES, Blocks};
+use canary::Canary;
 use clock::Clock;
 use ledger::Ledger;
 use mapped::{Access, Mapped};
@@ -189,6 +195,7 @@ pub struct EbpfCapture {
     stages: Installed,
     rings: Rings,
     ledger: Ledger,
+    canary: Canary,
     counted: Vec<(u64, u64)>,
     clock: Clock,
     owner_state: OwnerState,
@@ -219,6 +226,8 @@ impl EbpfCapture {
         let sizes = options.sizes.fitted()?;
         let asked = "draw a salt";
         let salt = random().map_err(|source| CaptureError::System { asked, source })?;
+        let asked = "draw a port";
+        let port = random().map_err(|source| CaptureError::System { asked, source })?;
         let mut owner_state = OwnerState::default();
         let mut ebpf = load(
             &sizes,
@@ -257,6 +266,7 @@ impl EbpfCapture {
             stages: Installed::install(&mut ebpf, options.stages)?,
             rings: Rings::take(&mut ebpf, tunnels.clone())?,
             ledger: Ledger::new(sizes.slots(), tunnels),
+            canary: Canary::new((port & 0xffff) as u16),
             counted: vec![(0, 0); REASONS],
             clock,
             owner_state,
@@ -346,13 +356,23 @@ impl EbpfCapture {
             rings,
             ledger,
             clock,
+            canary,
             owners,
             ..
         } = self;
         for seen in std::mem::take(&mut owners.processes) {
             each(Event::Process(&seen));
         }
-        rings.poll(timeout, ledger, *clock, each)
+        rings.poll(timeout, ledger, *clock, &mut |event| match event {
+            Event::Flow(delta) => {
+                if let Some(delta) = canary.strain_flow(delta) {
+                    each(Event::Flow(delta));
+                }
+            }
+            Event::Hit(hit) if !canary.strain_hit(&hit) => {}
+            Event::Copy(copy) if !canary.strain_copy(&copy) => {}
+            event => each(event),
+        })
     }
 
     /// Hands over what is new in every flow since it was last told. Reads the flows' slots
@@ -360,6 +380,12 @@ impl EbpfCapture {
     pub fn scan(&mut self, each: &mut dyn FnMut(FlowDelta)) {
         self.clock = self.clock.again();
         let started_ns = clock::coarse_ns();
+        let canary = &mut self.canary;
+        let each = &mut |delta| {
+            if let Some(delta) = canary.strain_flow(delta) {
+                each(delta);
+            }
+        };
         self.rings.drain_evicted(&mut self.ledger, self.clock, each);
         let (ledger, clock) = (&mut self.ledger, self.clock);
         let read = self.slots.scan(&mut |place, slot| {
@@ -386,17 +412,19 @@ impl EbpfCapture {
             }
         }
         let mut counts = Vec::new();
-        for &(place, stage, reason) in Reason::ALL {
-            let at = place as usize;
+        for &(why, stage, reason) in Reason::ALL {
+            let at = why as usize;
             let (Some(sum), Some(before)) = (sums.get(at), self.counted.get(at)) else {
                 continue;
             };
-            if sum != before {
+            let moved = (sum.0.wrapping_sub(before.0), sum.1.wrapping_sub(before.1));
+            let (packets, bytes) = self.canary.strain_count(why, moved.0, moved.1);
+            if (packets, bytes) != (0, 0) {
                 counts.push(StageCount {
                     stage,
                     reason,
-                    packets: sum.0.wrapping_sub(before.0),
-                    bytes: sum.1.wrapping_sub(before.1),
+                    packets,
+                    bytes,
                 });
             }
         }
@@ -537,6 +565,14 @@ impl Live for EbpfCapture {
 
     fn counters(&mut self) -> Vec<StageCount> {
         self.counters()
+    }
+
+    fn run_canary(&mut self) {
+        self.run_canary();
+    }
+
+    fn health(&mut self) -> Health {
+        self.health()
     }
 
     fn rescan(&mut self) -> Result<(), CaptureError> {

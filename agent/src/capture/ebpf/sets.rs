@@ -17,7 +17,7 @@ use picket_abi::{AddressConfig, Bucket};
 use super::mapped::{Access, Mapped};
 use super::size::Sizes;
 use super::tables::{self, Image, NameImage, NamesSize, Network, SetError, SetSize};
-use super::{CaptureError, array, trie};
+use super::{CaptureError, array, canary, trie};
 
 /// The tables of listed things.
 #[derive(Debug)]
@@ -78,7 +78,8 @@ impl Tables {
             let addresses = address_image(networks, &sizes);
             (addresses, names.join())
         });
-        let addresses = addresses?;
+        let mut addresses = addresses?;
+        addresses.add_own(canary::LISTED);
         let names = names.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 
         let mut config = self.config();
@@ -86,7 +87,10 @@ impl Tables {
         let half = (config.epoch & 1) as usize;
         config.set_versions[half] = version;
         let size = addresses.size;
-        config.ipv4_entries[half] = size.addresses.saturating_add(size.whole_networks);
+        config.ipv4_entries[half] = size
+            .addresses
+            .saturating_add(size.whole_networks)
+            .saturating_add(1);
         config.ipv6_entries[half] = size.ipv6_networks;
         config.name_depths[half] = names.as_ref().map_or(0, |names| names.size.depth);
 

@@ -113,6 +113,15 @@ impl Image {
         }
     }
 
+    /// Adds an address of our own, which counts towards no bound and no size.
+    pub(super) fn add_own(&mut self, address: Ipv4Addr) {
+        let (size, max) = (self.size, self.addresses_max);
+        self.addresses_max = u32::MAX;
+        // Fails for want of room alone, and there is as much as the bound says.
+        let _ = self.add_address(address.to_bits());
+        (self.size, self.addresses_max) = (size, max);
+    }
+
     fn add_v4(&mut self, address: Ipv4Addr, prefix: u8) -> Result<(), SetError> {
         let length = u32::from(prefix);
         let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
