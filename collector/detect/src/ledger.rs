@@ -4,7 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::detections::Occurrence;
-use crate::finding::{Finding, Picket, Service, ThreatEvidence, finding_id, partition};
+use crate::finding::{
+    Finding, Picket, RuntimeDetails, Service, ThreatEvidence, finding_id, partition,
+};
 use crate::limits::{ARCHIVED_MAX, EVIDENCE_ALWAYS, EVIDENCE_MAX, FINDING_DAYS_MAX, FINDINGS_MAX};
 use crate::time::Time;
 
@@ -217,6 +219,7 @@ fn opened(id: String, occurrence: &Occurrence) -> Finding {
             resource_role: occurrence.role,
             user_feedback: None,
             evidence: ThreatEvidence::of(&occurrence.additional_info),
+            runtime_details: None,
             additional_info: occurrence.additional_info.clone(),
         },
         severity: occurrence.severity,
@@ -258,6 +261,9 @@ fn add(
     service.event_last_seen = service.event_last_seen.max(last);
     finding.created_at = service.event_first_seen;
     finding.updated_at = service.event_last_seen;
+    if service.runtime_details.is_none() {
+        service.runtime_details = RuntimeDetails::of(&occurrence.evidence);
+    }
     for (key, value) in occurrence.additional_info {
         service.additional_info.entry(key).or_insert(value);
     }

@@ -8,6 +8,7 @@ mod action;
 mod evidence;
 mod kind;
 mod resource;
+mod runtime;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub use evidence::{
 pub(crate) use kind::tactic;
 pub use kind::{Band, FindingType, Origin};
 pub use resource::{AccessKeyDetails, Host, InstanceDetails, NetworkInterface, Resource};
+pub use runtime::{Ancestor, RuntimeDetails, RuntimeProcess};
 
 /// One issue, with all its occurrences so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,6 +94,9 @@ pub struct Service {
     /// The list that matched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<ThreatEvidence>,
+    /// The process behind it, where a host told one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_details: Option<RuntimeDetails>,
     /// The same as text, the sensor that saw it, and the like.
     pub additional_info: BTreeMap<String, String>,
 }
