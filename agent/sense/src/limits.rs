@@ -112,6 +112,16 @@ pub const QUESTION_TEXT_BYTES_MAX: usize = 8 << 20;
 /// Characters of one answer kept in a summary: enough to see what a tunnel carries.
 pub const ANSWER_CHARS_MAX: usize = 512;
 
+/// Nanoseconds of packet time after which a question counts as unanswered: 5 s, when the resolver
+/// library of Linux asks again (resolv.conf(5), `timeout`).
+pub const DNS_WAIT_NS: u64 = 5_000_000_000;
+
+/// DNS questions awaiting their response, about 100 bytes each.
+pub const DNS_AWAITED_MAX: usize = 65_536;
+
+/// CNAME records followed from the name asked for to an address. Resolvers follow 8 to 16.
+pub const CNAME_CHAIN_MAX: usize = 16;
+
 /// Bytes of a TLS server name kept: a DNS name has at most 253 characters, escaped ones four for
 /// each.
 pub const TLS_NAME_BYTES_MAX: usize = 1_024;

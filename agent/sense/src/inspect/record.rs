@@ -91,9 +91,20 @@ struct DnsLine<'a> {
     rcode: Option<Shown<ResponseCode>>,
     answers: Vec<AnswerItem<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    edns: Option<EdnsItem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Shown<DnsError>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct EdnsItem {
+    udp_bytes: u16,
+    version: u8,
+    dnssec_ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_subnet: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -148,8 +159,21 @@ impl<'a> DnsLine<'a> {
                 .map(|question| Shown(question.kind)),
             rcode: message.response.then_some(Shown(message.rcode)),
             answers: message.answers.iter().map(AnswerItem::new).collect(),
+            edns: message.edns.as_ref().map(EdnsItem::new),
             error: message.fault.map(Shown),
             tunnel: record.tunnel.map(Tunnel::name),
+        }
+    }
+}
+
+impl EdnsItem {
+    fn new(edns: &dns::Edns) -> Self {
+        let subnet = edns.client_subnet;
+        Self {
+            udp_bytes: edns.udp_bytes,
+            version: edns.version,
+            dnssec_ok: edns.dnssec_ok,
+            client_subnet: subnet.map(|net| format!("{}/{}", net.address, net.prefix)),
         }
     }
 }

@@ -49,7 +49,7 @@ use names::Names;
 use processes::Processes;
 use questions::{Asked, Questions};
 
-use crate::decode::dns::{AnswerData, Message, Name, Service};
+use crate::decode::dns::{Message, Name, Service};
 use crate::decode::tls::ClientHello;
 use crate::decode::{
     Decoded, DecoderLosses, Endpoint, Event, Packet, Protocol, Record, Transport as Carrier, Tunnel,
@@ -483,6 +483,7 @@ impl Summariser {
         self.questions.add(&Asked {
             ts_ns,
             client: client.addr,
+            client_port: client.port,
             resolver: resolver.addr,
             transport,
             tunnel,
@@ -500,17 +501,11 @@ impl Summariser {
             process,
         };
         self.hits.on_question(&sighting, transport, &name);
-        for answer in &message.answers {
-            let address: IpAddr = match answer.data {
-                AnswerData::A(address) => address.into(),
-                AnswerData::Aaaa(address) => address.into(),
-                _ => continue,
-            };
-            if !self
-                .names
-                .learn((client.addr, address, tunnel), &name, answer.ttl, ts_ns)
-            {
-                self.counters.add("names", "lost_full", 1, 0);
+        for (address, ttl_s) in message.addresses() {
+            let key = (client.addr, address, tunnel);
+            let evicted = self.names.learn(key, &name, ttl_s, ts_ns);
+            if evicted > 0 {
+                self.counters.add("names", "evicted", evicted, 0);
             }
         }
     }
@@ -673,6 +668,13 @@ impl Summariser {
         }
         let conversations = conversations.into_iter().map(|(_, one)| one).collect();
         self.names.expire(window.start_ns);
+        if keep == Keep::Nothing {
+            self.questions.forget();
+        }
+        let not_awaited = self.questions.give_up(window.end_ns);
+        if not_awaited > 0 {
+            self.counters.add("dns", "lost_not_awaited", not_awaited, 0);
+        }
         let (questions, questions_cut) = self.questions.take();
         cut.questions = questions_cut;
         cut.hits = self.hits.close_window(window.start_ns, keep_from_ns);

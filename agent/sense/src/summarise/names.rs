@@ -17,6 +17,8 @@ struct Known {
     name: Arc<str>,
     from_ns: u64,
     until_ns: u64,
+    /// When it was learned or last led somewhere.
+    used_ns: u64,
 }
 
 /// Who asked, the address answered, and the tunnel both are in.
@@ -30,18 +32,20 @@ pub(crate) struct Names {
 
 impl Names {
     /// Remembers that `client` was told at `now_ns` that `name` is at `address` for `ttl_s`
-    /// seconds. Returns whether there was room.
+    /// seconds. Returns how many others, those not used for longest, had to make room.
     pub(crate) fn learn(
         &mut self,
         (client, address, tunnel): Key,
         name: &Arc<str>,
         ttl_s: u32,
         now_ns: u64,
-    ) -> bool {
+    ) -> u64 {
         let key = (client, address.to_canonical(), tunnel);
-        if self.known.len() >= NAMES_MAX && !self.known.contains_key(&key) {
-            return false;
-        }
+        let evicted = if self.known.len() >= NAMES_MAX && !self.known.contains_key(&key) {
+            self.evict()
+        } else {
+            0
+        };
         let keep_ns = (u64::from(ttl_s) * 1_000_000_000).clamp(NAME_KEEP_NS, NAME_KEEP_NS_MAX);
         let until_ns = now_ns.saturating_add(keep_ns);
         self.known.insert(
@@ -50,9 +54,25 @@ impl Names {
                 name: Arc::clone(name),
                 from_ns: now_ns,
                 until_ns,
+                used_ns: now_ns,
             },
         );
-        true
+        evicted
+    }
+
+    /// Forgets a quarter, so that it need not be done for each name.
+    fn evict(&mut self) -> u64 {
+        let mut by_use: Vec<(u64, Key)> = self
+            .known
+            .iter()
+            .map(|(key, known)| (known.used_ns, *key))
+            .collect();
+        by_use.sort_unstable();
+        by_use.truncate(NAMES_MAX / 4);
+        for (_, key) in &by_use {
+            self.known.remove(key);
+        }
+        by_use.len() as u64
     }
 
     /// The name that led `client` to `address` in a conversation with packets from `first_ns` to
@@ -63,6 +83,7 @@ impl Names {
         if known.until_ns < first_ns || !after_answer {
             return None;
         }
+        known.used_ns = known.used_ns.max(last_ns);
         known.until_ns = known.until_ns.max(last_ns.saturating_add(NAME_KEEP_NS));
         Some(Arc::clone(&known.name))
     }
@@ -87,7 +108,7 @@ mod tests {
     fn a_name_holds_for_its_client_and_its_time() {
         let mut names = Names::default();
         let name: Arc<str> = "a.example".into();
-        assert!(names.learn((ip(1), ip(9), None), &name, 3600, 100 * S));
+        names.learn((ip(1), ip(9), None), &name, 3600, 100 * S);
         let mut find = |client, at| names.find((ip(client), ip(9), None), (at, at)).is_some();
         assert!(find(1, 101 * S), "soon after");
         assert!(!find(2, 101 * S), "another client did not ask");
@@ -115,16 +136,22 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_so_many() {
+    fn those_not_used_for_longest_make_room() {
         let mut names = Names::default();
         let name: Arc<str> = "a.example".into();
+        let key = |at: u32| (ip(1), IpAddr::from(at.to_be_bytes()), None);
         for at in 0..NAMES_MAX as u32 {
-            assert!(names.learn((ip(1), IpAddr::from(at.to_be_bytes()), None), &name, 60, S));
+            assert_eq!(names.learn(key(at), &name, 60, S + u64::from(at)), 0);
         }
-        assert!(!names.learn((ip(1), ip(9), None), &name, 60, S));
+        assert_eq!(names.learn(key(1), &name, 60, S + 1), 0, "a known one");
+        assert!(names.find(key(0), (50 * S, 50 * S)).is_some());
+        let evicted = names.learn(key(u32::MAX), &name, 60, 60 * S);
+        assert_eq!(evicted, NAMES_MAX as u64 / 4);
         assert!(
-            names.learn((ip(1), IpAddr::from([0, 0, 0, 1]), None), &name, 60, S),
-            "a known one"
+            names.find(key(0), (70 * S, 70 * S)).is_some(),
+            "used lately"
         );
+        assert!(names.find(key(2), (70 * S, 70 * S)).is_none());
+        assert!(names.known.len() < NAMES_MAX);
     }
 }

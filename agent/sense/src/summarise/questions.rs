@@ -4,19 +4,21 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use picket_wire::{Answer, Process, Question, Transport};
+use picket_wire::{Answer, Latency, Process, Question, Transport};
 
 use super::tunnels::{id_of, kind_of};
 use crate::decode::Tunnel;
 use crate::decode::dns::{AnswerData, Message, Name};
 use crate::limits::{
-    ANSWER_CHARS_MAX, QUESTION_GROUPS_MAX, QUESTION_TEXT_BYTES_MAX, QUESTIONS_PER_SUMMARY_MAX,
+    ANSWER_CHARS_MAX, DNS_AWAITED_MAX, DNS_WAIT_NS, QUESTION_GROUPS_MAX, QUESTION_TEXT_BYTES_MAX,
+    QUESTIONS_PER_SUMMARY_MAX,
 };
 
-/// RCODE 3 (RFC 1035 4.1.1): there is no such name.
+/// RCODE 0 and 3 (RFC 1035 4.1.1): all is well; there is no such name.
+const NOERROR: u16 = 0;
 const NXDOMAIN: u16 = 3;
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key {
     client: IpAddr,
     resolver: IpAddr,
@@ -30,6 +32,7 @@ struct Key {
 pub(crate) struct Asked<'a> {
     pub(crate) ts_ns: u64,
     pub(crate) client: IpAddr,
+    pub(crate) client_port: u16,
     pub(crate) resolver: IpAddr,
     pub(crate) transport: Transport,
     pub(crate) tunnel: Option<Tunnel>,
@@ -42,6 +45,10 @@ pub(crate) struct Asked<'a> {
 #[derive(Default)]
 pub(crate) struct Questions {
     groups: HashMap<Key, Question, RandomState>,
+    /// When a question was asked first that has no response yet, by the port and the id it was
+    /// asked from and with.
+    awaited: HashMap<(Key, u16, u16), u64, RandomState>,
+    not_awaited: u64,
     text_bytes: usize,
     turned_away: u64,
 }
@@ -61,6 +68,7 @@ impl Questions {
             name: question.name.clone(),
             qtype: question.kind.0,
         };
+        let waited_ns = self.answered_after(asked, &key);
         let full =
             self.groups.len() >= QUESTION_GROUPS_MAX || self.text_bytes >= QUESTION_TEXT_BYTES_MAX;
         if full && !self.groups.contains_key(&key) {
@@ -81,8 +89,16 @@ impl Questions {
         group.bytes += u64::from(message.bytes);
         if !message.response {
             group.asked = group.asked.saturating_add(1);
+            let offered = message.edns.map(|edns| edns.udp_bytes);
+            group.edns_bytes = group.edns_bytes.max(offered);
             return;
         }
+        if let Some(waited_ns) = waited_ns {
+            measure(&mut group.latency, waited_ns);
+        }
+        let failed = !matches!(message.rcode.0, NOERROR | NXDOMAIN);
+        group.failed = group.failed.saturating_add(u32::from(failed));
+        group.truncated = group.truncated.saturating_add(u32::from(message.truncated));
         group.answered = group.answered.saturating_add(1);
         group.nxdomain = group
             .nxdomain
@@ -103,6 +119,52 @@ impl Questions {
                 group.answers.push(answer);
             }
         }
+    }
+
+    /// Notes a question, or finds how long ago the one of a response was asked first.
+    fn answered_after(&mut self, asked: &Asked<'_>, key: &Key) -> Option<u64> {
+        let awaited = (key.clone(), asked.client_port, asked.message.id);
+        if asked.message.response {
+            let asked_ns = self.awaited.remove(&awaited)?;
+            return Some(asked.ts_ns.saturating_sub(asked_ns));
+        }
+        if self.awaited.len() >= DNS_AWAITED_MAX && !self.awaited.contains_key(&awaited) {
+            self.not_awaited += 1;
+        } else {
+            self.awaited.entry(awaited).or_insert(asked.ts_ns);
+        }
+        None
+    }
+
+    /// Counts the questions that have had no response for long enough at `now_ns`. Returns those
+    /// that were not waited for, since there was no room.
+    pub(crate) fn give_up(&mut self, now_ns: u64) -> u64 {
+        let over = |asked_ns: u64| asked_ns.saturating_add(DNS_WAIT_NS) <= now_ns;
+        let taken = self.awaited.extract_if(|_, asked_ns| over(*asked_ns));
+        let mut given_up: Vec<((Key, u16, u16), u64)> = taken.collect();
+        // In the order of time, since the last may find no room.
+        given_up.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        for ((key, ..), asked_ns) in given_up {
+            let full = self.groups.len() >= QUESTION_GROUPS_MAX
+                || self.text_bytes >= QUESTION_TEXT_BYTES_MAX;
+            if full && !self.groups.contains_key(&key) {
+                self.turned_away += 1;
+                continue;
+            }
+            let text_bytes = &mut self.text_bytes;
+            let group = self.groups.entry(key).or_insert_with_key(|key| {
+                let group = new_group(key, asked_ns.saturating_add(DNS_WAIT_NS));
+                *text_bytes += group.name.len();
+                group
+            });
+            group.unanswered = group.unanswered.saturating_add(1);
+        }
+        std::mem::take(&mut self.not_awaited)
+    }
+
+    /// Forgets what was asked: time has jumped back.
+    pub(crate) fn forget(&mut self) {
+        self.awaited.clear();
     }
 
     /// Clients and resolvers, with the tunnel they are in, between whom a question over UDP was seen
@@ -148,6 +210,17 @@ impl Questions {
     }
 }
 
+fn measure(latency: &mut Option<Latency>, ns: u64) {
+    let latency = latency.get_or_insert(Latency {
+        min_ns: u64::MAX,
+        ..Latency::default()
+    });
+    latency.count = latency.count.saturating_add(1);
+    latency.min_ns = latency.min_ns.min(ns);
+    latency.max_ns = latency.max_ns.max(ns);
+    latency.sum_ns = latency.sum_ns.saturating_add(ns);
+}
+
 fn new_group(key: &Key, ts_ns: u64) -> Question {
     Question {
         client: key.client,
@@ -184,4 +257,74 @@ fn shown(data: &AnswerData) -> String {
     };
     text.truncate(text.floor_char_boundary(ANSWER_CHARS_MAX));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::dns::Service;
+    use crate::testkit::dns_query;
+
+    const S: u64 = 1_000_000_000;
+
+    /// Takes a message at a time; `flags` are the third and fourth byte of its header.
+    fn say(questions: &mut Questions, ts_ns: u64, id: u16, flags: [u8; 2]) {
+        let mut bytes = dns_query(id, b"\x01a\0");
+        bytes[2..4].copy_from_slice(&flags);
+        let message = Message::read(Service::Dns, &bytes).unwrap();
+        questions.add(&Asked {
+            ts_ns,
+            client: [10, 0, 0, 1].into(),
+            client_port: 40_000,
+            resolver: [10, 0, 0, 2].into(),
+            transport: Transport::Udp,
+            tunnel: None,
+            message: &message,
+            process: None,
+        });
+    }
+
+    #[test]
+    fn how_long_responses_took_and_how_they_went() {
+        let mut questions = Questions::default();
+        let (asks, answers, fails, cut) = ([1, 0], [0x81, 0x80], [0x81, 0x82], [0x83, 0x80]);
+        say(&mut questions, 10 * S, 1, asks);
+        // Asked again: measured from the first time.
+        say(&mut questions, 11 * S, 1, asks);
+        say(&mut questions, 12 * S, 2, asks);
+        say(&mut questions, 13 * S, 1, answers);
+        say(&mut questions, 13 * S, 2, fails);
+        say(&mut questions, 14 * S, 3, cut);
+        assert_eq!(questions.give_up(100 * S), 0);
+        let (all, _) = questions.take();
+        let one = &all[0];
+        assert_eq!((one.asked, one.answered, one.unanswered), (3, 3, 0));
+        assert_eq!((one.failed, one.truncated, one.nxdomain), (1, 1, 0));
+        let expected = Latency {
+            count: 2,
+            min_ns: S,
+            max_ns: 3 * S,
+            sum_ns: 4 * S,
+        };
+        assert_eq!(one.latency, Some(expected));
+    }
+
+    #[test]
+    fn questions_without_response_are_given_up() {
+        let mut questions = Questions::default();
+        say(&mut questions, 10 * S, 1, [1, 0]);
+        say(&mut questions, 18 * S, 2, [1, 0]);
+        say(&mut questions, 18 * S, 3, [1, 0]);
+        say(&mut questions, 19 * S, 3, [0x81, 0x80]);
+        questions.give_up(20 * S);
+        let (first, _) = questions.take();
+        assert_eq!((first[0].asked, first[0].unanswered), (3, 1));
+        // The other was asked too late to be judged then.
+        questions.give_up(30 * S);
+        let (second, _) = questions.take();
+        assert_eq!((second[0].asked, second[0].unanswered), (0, 1));
+        assert_eq!(second[0].first_ns, 23 * S);
+        questions.give_up(40 * S);
+        assert!(questions.take().0.is_empty());
+    }
 }

@@ -7,6 +7,7 @@ use hickory_proto::rr::{RData, RecordType};
 use hickory_proto::serialize::binary::{BinDecoder, Restrict};
 
 use super::DnsError;
+use super::dnssec;
 use super::mnemonic::RecordKind;
 use super::name::Name;
 use crate::limits::DNS_DATA_CHARS_MAX;
@@ -98,11 +99,32 @@ pub(super) fn fixed<const N: usize>(message: &[u8], at: usize) -> Result<[u8; N]
     bytes.copied().ok_or_else(|| DnsError::cut(message, at, N))
 }
 
-/// Passes over a record; returns its type, its TTL and the place behind it.
-pub(super) fn skip(message: &[u8], at: usize) -> Result<(RecordKind, u32, usize), DnsError> {
+/// A record that is passed over: type, class, TTL, data, and the place behind it.
+pub(super) struct Skipped<'a> {
+    pub(super) kind: RecordKind,
+    pub(super) class: u16,
+    pub(super) ttl: u32,
+    pub(super) data: &'a [u8],
+    pub(super) behind: usize,
+}
+
+/// Passes over a record.
+pub(super) fn skip(message: &[u8], at: usize) -> Result<Skipped<'_>, DnsError> {
     let (_, behind) = Name::read(message, at)?;
-    let header = Header::read(message, behind)?;
-    Ok((header.kind, header.ttl, header.end))
+    let Header {
+        kind,
+        class,
+        ttl,
+        start,
+        end,
+    } = Header::read(message, behind)?;
+    Ok(Skipped {
+        kind,
+        class,
+        ttl,
+        data: message.get(start..end).unwrap_or_default(),
+        behind: end,
+    })
 }
 
 impl AnswerData {
@@ -122,7 +144,13 @@ impl AnswerData {
             RecordKind::SOA => soa(message, header)?.map(Self::Text),
             RecordKind::SRV => srv(message, header)?.map(Self::Text),
             RecordKind::TXT => txt(data).map(Self::Text),
-            _ => by_hickory(message, header).map(Self::Text),
+            kind => match dnssec::shown(message, kind, (header.start, header.end))? {
+                Some(mut text) => {
+                    cut(&mut text);
+                    Some(Self::Text(text))
+                }
+                None => by_hickory(message, header).map(Self::Text),
+            },
         };
         Ok(typed.unwrap_or_else(|| Self::Text(unknown(data))))
     }
@@ -194,9 +222,13 @@ fn by_hickory(message: &[u8], header: &Header) -> Option<String> {
     let kind = RecordType::from(header.kind.0);
     match kind {
         RecordType::CAA
+        | RecordType::CERT
+        | RecordType::CSYNC
         | RecordType::HINFO
         | RecordType::HTTPS
         | RecordType::NAPTR
+        | RecordType::OPENPGPKEY
+        | RecordType::SMIMEA
         | RecordType::SSHFP
         | RecordType::SVCB
         | RecordType::TLSA => {}

@@ -14,12 +14,17 @@
 //! beside what could be read, as [`Message::fault`].
 
 mod answer;
+mod dnssec;
+mod edns;
 mod mnemonic;
 mod name;
+
+use std::net::IpAddr;
 
 use name::place;
 
 pub use answer::{Answer, AnswerData};
+pub use edns::Edns;
 pub use mnemonic::{RecordKind, ResponseCode};
 pub use name::Name;
 
@@ -27,7 +32,7 @@ use super::Decoded;
 use super::bytes::Bytes;
 use super::packet::{Packet, Protocol};
 use super::stream::{Claim, Step, StreamProtocol, StreamView};
-use crate::limits::DNS_ANSWERS_MAX;
+use crate::limits::{CNAME_CHAIN_MAX, DNS_ANSWERS_MAX};
 
 /// Why a DNS message, or the rest of it, was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +167,8 @@ pub struct Message {
     pub question_count: u16,
     /// Records of the answer section.
     pub answers: Vec<Answer>,
+    /// What its sender can do beyond RFC 1035, if it says so.
+    pub edns: Option<Edns>,
     /// What stopped the reading, if anything did.
     pub fault: Option<DnsError>,
 }
@@ -188,6 +195,7 @@ impl Message {
             question: None,
             question_count: 0,
             answers: Vec::new(),
+            edns: None,
             fault: None,
         };
         message.fault = message.read_sections(bytes).err();
@@ -222,13 +230,45 @@ impl Message {
             at = behind;
         }
         for _ in 0..u32::from(authority) + u32::from(additional) {
-            let (kind, ttl, behind) = answer::skip(bytes, at)?;
-            if kind == RecordKind::OPT {
-                self.rcode.0 |= (ttl >> 24 << 4) as u16;
+            let record = answer::skip(bytes, at)?;
+            if record.kind == RecordKind::OPT {
+                self.rcode.0 |= (record.ttl >> 24 << 4) as u16;
+                self.edns = Some(Edns::read(record.class, record.ttl, record.data));
             }
-            at = behind;
+            at = record.behind;
         }
         Ok(())
+    }
+
+    /// The addresses that the answer leads to from the name asked for, over the CNAME records
+    /// between them, with the seconds they may be kept. One of another name is none of the
+    /// question's business.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+        let mut chain: Vec<&Name> = self.qname().into_iter().collect();
+        while let Some(&last) = chain.last()
+            && chain.len() <= CNAME_CHAIN_MAX
+        {
+            let target = self.answers.iter().find_map(|answer| match &answer.data {
+                AnswerData::Name(target) if answer.kind == RecordKind::CNAME => {
+                    (answer.name == *last && !chain.contains(&target)).then_some(target)
+                }
+                _ => None,
+            });
+            match target {
+                Some(target) => chain.push(target),
+                None => break,
+            }
+        }
+        self.answers.iter().filter_map(move |answer| {
+            let address = match answer.data {
+                AnswerData::A(address) => address.into(),
+                AnswerData::Aaaa(address) => address.into(),
+                AnswerData::Name(_) | AnswerData::Text(_) => return None,
+            };
+            chain
+                .contains(&&answer.name)
+                .then_some((address, answer.ttl))
+        })
     }
 
     /// The name asked for.
@@ -380,6 +420,8 @@ mod tests {
         check_data(257, b"\0\x05issueca.example", "0 issue \"ca.example\"");
         // The comma is the library's.
         check_data(65, &[0, 1, 0, 0, 1, 0, 3, 2, b'h', b'2'], "1 . alpn=h2,");
+        check_data(43, b"\x12\x34\x08\x02\xab", "4660 8 2 ab");
+        check_data(47, b"\xc0\x0c\0\x01\x40", "a.b A");
         check_data(10, b"\xde\xad", "\\# 2 dead");
         check_data(65_280, b"", "\\# 0");
     }
@@ -394,10 +436,42 @@ mod tests {
         assert_eq!(message.id, 9);
         assert_eq!(message.answers.len(), 1, "authority is no answer");
         assert_eq!(message.rcode, ResponseCode(0x13));
+        let edns = message.edns.unwrap();
+        assert_eq!((edns.udp_bytes, edns.dnssec_ok), (1_024, false));
         assert_eq!(
             message.qname().map(ToString::to_string).as_deref(),
             Some("a.b")
         );
+    }
+
+    #[test]
+    fn addresses_over_aliases_and_none_of_another_name() {
+        let named = |name: &[u8], kind: u8, data: &[u8]| {
+            let fixed = [0, kind, 0, 1, 0, 0, 0, 60, 0, data.len() as u8];
+            [name, &fixed, data].concat()
+        };
+        // a.b → x.b → y, in an order of its own; z is nobody's.
+        let records = [
+            named(b"\x01y\0", 1, &[192, 0, 2, 1]),
+            named(b"\x01X\xc0\x0e", 5, b"\x01y\0"),
+            named(b"\x01z\0", 1, &[192, 0, 2, 9]),
+            named(b"\xc0\x0c", 5, b"\x01x\xc0\x0e"),
+        ];
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        let read = |records: &[&[u8]]| {
+            let bytes = response([records.len() as u8, 0, 0], records);
+            let message = Message::read(Service::Dns, &bytes).unwrap();
+            assert_eq!(message.fault, None);
+            message
+                .addresses()
+                .map(|(address, _)| address.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(read(&records), ["192.0.2.1"]);
+        assert_eq!(read(&records[..3]), [""; 0], "the way to it is missing");
+        let looped = named(b"\xc0\x0c", 5, b"\xc0\x0c");
+        let direct = named(b"\xc0\x0c", 1, &[192, 0, 2, 2]);
+        assert_eq!(read(&[&looped, &direct]), ["192.0.2.2"]);
     }
 
     #[track_caller]
