@@ -1,8 +1,9 @@
-//! The records that sign a zone (RFC 4034, RFC 5155), in presentation form.
+//! The records that sign a zone (RFC 4034, RFC 5155), in presentation form. A name in them that
+//! cannot be read is no fault of the message: such names are not compressed, so nothing outside the
+//! record depends on them, and tunnels fill these records with anything.
 
 use std::fmt::Write as _;
 
-use super::DnsError;
 use super::mnemonic::RecordKind;
 use super::name::Name;
 use crate::decode::bytes::Bytes;
@@ -13,15 +14,15 @@ pub(super) fn shown(
     message: &[u8],
     kind: RecordKind,
     (start, end): (usize, usize),
-) -> Result<Option<String>, DnsError> {
+) -> Option<String> {
     let data = message.get(start..end).unwrap_or_default();
-    Ok(match kind.0 {
+    match kind.0 {
         // DS, CDS
         43 | 59 => signer(data),
         // RRSIG
-        46 => return signature(message, start, end),
+        46 => signature(message, start, end),
         // NSEC
-        47 => return next(message, start, end),
+        47 => next(message, start, end),
         // DNSKEY, CDNSKEY
         48 | 60 => key(data),
         // NSEC3
@@ -29,7 +30,7 @@ pub(super) fn shown(
         // NSEC3PARAM
         51 => hash_parameters(&mut Bytes::new(data)),
         _ => None,
-    })
+    }
 }
 
 /// RFC 4034 5.1: key tag, algorithm, digest type, digest.
@@ -48,29 +49,22 @@ fn key(data: &[u8]) -> Option<String> {
 }
 
 /// RFC 4034 3.1: what is signed, until and from when, by which key, the signature.
-fn signature(message: &[u8], start: usize, end: usize) -> Result<Option<String>, DnsError> {
-    let mut bytes = Bytes::new(message.get(start..end).unwrap_or_default());
-    let mut fixed = || {
-        let (kind, algorithm, labels) = (bytes.u16()?, bytes.u8()?, bytes.u8()?);
-        let (ttl, until, from) = (bytes.u32()?, bytes.u32()?, bytes.u32()?);
-        let (kind, tag) = (RecordKind(kind), bytes.u16()?);
-        Some(format!(
-            "{kind} {algorithm} {labels} {ttl} {until} {from} {tag}"
-        ))
-    };
-    let Some(fixed) = fixed() else {
-        return Ok(None);
-    };
-    let (signer, behind) = Name::read(message, start + 18)?;
-    let signature = message.get(behind..end);
-    Ok(signature.map(|signature| format!("{fixed} {signer} {}", base64(signature))))
+fn signature(message: &[u8], start: usize, end: usize) -> Option<String> {
+    let mut bytes = Bytes::new(message.get(start..end)?);
+    let (kind, algorithm, labels) = (RecordKind(bytes.u16()?), bytes.u8()?, bytes.u8()?);
+    let (ttl, until, from, tag) = (bytes.u32()?, bytes.u32()?, bytes.u32()?, bytes.u16()?);
+    let (signer, behind) = Name::read(message, start + 18).ok()?;
+    let signature = base64(message.get(behind..end)?);
+    Some(format!(
+        "{kind} {algorithm} {labels} {ttl} {until} {from} {tag} {signer} {signature}"
+    ))
 }
 
 /// RFC 4034 4.1: the next name, and the types there are.
-fn next(message: &[u8], start: usize, end: usize) -> Result<Option<String>, DnsError> {
-    let (name, behind) = Name::read(message, start)?;
-    let types = message.get(behind..end).and_then(types);
-    Ok(types.map(|types| format!("{name}{types}")))
+fn next(message: &[u8], start: usize, end: usize) -> Option<String> {
+    let (name, behind) = Name::read(message, start).ok()?;
+    let types = types(message.get(behind..end)?)?;
+    Some(format!("{name}{types}"))
 }
 
 /// RFC 5155 3.2: how names are hashed, the next hash, and the types there are.
@@ -163,7 +157,7 @@ mod tests {
 
     #[track_caller]
     fn check(kind: u16, data: &[u8], expected: Option<&str>) {
-        let got = shown(data, RecordKind(kind), (0, data.len())).unwrap();
+        let got = shown(data, RecordKind(kind), (0, data.len()));
         assert_eq!(got.as_deref(), expected);
     }
 
@@ -192,6 +186,8 @@ mod tests {
         let signed = b"\0\x01\x08\x02\0\0\0\x3c\0\0\0\x02\0\0\0\x01\0\x07\x01a\0foo";
         check(46, signed, Some("A 8 2 60 2 1 7 a Zm9v"));
         check(46, &signed[..12], None);
+        let forward = b"\0\x01\x08\x02\0\0\0\x3c\0\0\0\x02\0\0\0\x01\0\x07\xc0\xfffoo";
+        check(46, forward, None);
         check(
             47,
             b"\x01b\0\0\x06\x40\x01\0\0\0\x03",
