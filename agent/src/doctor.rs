@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::capture::ebpf::Check;
+use crate::capture::ebpf::{Check, examine_stages};
 use crate::capture::ladder::{foresee, probe};
 use crate::config::Config;
 use crate::feeds::Feeds;
@@ -42,6 +42,7 @@ pub fn examine(config: Option<&Path>) -> Vec<Check> {
         }
     };
     checks.push(foresee(config.capture.rung, &checks));
+    checks.extend(examine_stages(config.capture.stages()));
     checks.push(shipping(&config));
     checks.push(key(&config));
     checks.push(state_dir(&config));

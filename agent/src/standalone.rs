@@ -100,6 +100,7 @@ impl<'a> Line<'a> {
                 HitKind::Address => "address",
                 HitKind::Question => "dns",
                 HitKind::TlsName => "tls",
+                HitKind::Stratum => "stratum",
             },
             indicator: &hit.indicator,
             category: &hit.category,

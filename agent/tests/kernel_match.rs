@@ -11,10 +11,15 @@ mod kernel;
 #[path = "kernel/run.rs"]
 mod run;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use picket_agent::capture::ebpf::{CaptureError, SetError, Sizes};
+use picket_agent::capture::live::Event;
+use picket_intel::{Category, Indicator, List, SetBuilder};
 use picket_sense::input::Way;
+use picket_sense::{Clock, Sensor, SensorConfig};
+use picket_wire::Host;
 
 use golden::{ethernet, tcp, udp};
 use kernel::{Totals, in_namespace, open, small};
@@ -142,6 +147,62 @@ fn ten_thousand_addresses_are_found_and_their_neighbours_are_not() {
 }
 
 #[test]
+fn an_endpoint_is_told_once_per_flow_to_its_port_and_to_no_other() {
+    in_namespace(|| {
+        let mut builder = SetBuilder::default();
+        let list = List {
+            name: "mining-ips".to_owned(),
+            category: Category::Mining,
+        };
+        let list = builder.list(list).expect("a list");
+        for endpoint in ["203.0.113.99:3333", "[2001:db8::2]:3333"] {
+            let endpoint = Indicator::address(endpoint).expect("an endpoint");
+            builder.add(list, endpoint).expect("room");
+        }
+        let set = Arc::new(builder.build());
+        let mut capture = open(&["lo"], small());
+        capture
+            .load_set(set.address_nets(), set.version())
+            .expect("load");
+        let mut sensor = Sensor::new(SensorConfig::new(Host::default(), Clock::Caller), set);
+        let v6 = |ports| ethernet(0x86dd, &golden::ipv6(6, &tcp(ports, 0x02, &[])));
+        for (ports, expected) in [
+            ((51_000, 3333), 1),
+            ((51_000, 3333), 0),
+            ((51_001, 3333), 1),
+            ((51_000, 3334), 0),
+            ((3333, 80), 0),
+        ] {
+            for frame in [frame_to(0xcb00_7163, 6, &tcp(ports, 0x02, &[])), v6(ports)] {
+                run(&mut capture, "ether_out", &frame);
+                run(&mut capture, "ether_out", &frame);
+            }
+            let mut told = Vec::new();
+            capture
+                .poll(std::time::Duration::ZERO, &mut |event| {
+                    if let Event::Hit(hit) = event {
+                        sensor.on_kernel_hit(&hit);
+                    }
+                })
+                .expect("poll");
+            while let Some(summary) = sensor.poll_output() {
+                told.extend(
+                    summary
+                        .hits
+                        .into_iter()
+                        .map(|hit| (hit.indicator, hit.src_port)),
+                );
+            }
+            told.sort();
+            let of = |endpoint: &str| (endpoint.to_owned(), ports.0);
+            let both = vec![of("203.0.113.99:3333"), of("[2001:db8::2]:3333")];
+            let expected = if expected == 1 { both } else { Vec::new() };
+            assert_eq!(told, expected, "{ports:?}");
+        }
+    });
+}
+
+#[test]
 fn a_set_that_does_not_fit_leaves_the_old_one_in_force() {
     in_namespace(|| {
         let mut capture = open(
@@ -174,6 +235,34 @@ fn a_set_that_does_not_fit_leaves_the_old_one_in_force() {
                 .collect::<Vec<_>>(),
             [1]
         );
+    });
+}
+
+#[test]
+fn ten_thousand_addresses_of_ipv6_are_found_and_their_neighbours_are_not() {
+    in_namespace(|| {
+        let mut capture = open(&["lo"], small());
+        let listed = |n: u32| Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(n) << 17);
+        let size = capture
+            .load_set((0..10_000).map(|n| (IpAddr::V6(listed(n)), 128)), 1)
+            .expect("load");
+        assert_eq!((size.ipv6_addresses, size.ipv6_networks), (10_000, 0));
+        let mut totals = Totals::default();
+        let plain = ethernet(0x86dd, &golden::ipv6(17, &udp((7, 9), &[])));
+        for n in 0..10_000 {
+            for address in [listed(n).to_bits(), listed(n).to_bits() + 1] {
+                let mut frame = plain.clone();
+                frame[38..54].copy_from_slice(&address.to_be_bytes());
+                run(&mut capture, "ether_out", &frame);
+            }
+            if n % 500 == 0 {
+                totals.gather(&mut capture);
+            }
+        }
+        totals.gather(&mut capture);
+        let told: Vec<IpAddr> = totals.hits.iter().map(|hit| hit.remote.0).collect();
+        let expected: Vec<IpAddr> = (0..10_000).map(|n| IpAddr::V6(listed(n))).collect();
+        assert_eq!(told, expected);
     });
 }
 

@@ -10,14 +10,20 @@ mod dns;
 )]
 mod golden;
 mod kernel;
+#[path = "kernel/link.rs"]
+#[expect(dead_code, reason = "shared with the other kernel tests")]
+mod link;
 #[path = "kernel/run.rs"]
 #[expect(dead_code, reason = "shared with the other kernel tests")]
 mod run;
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use picket_agent::capture::ebpf::{EbpfCapture, Options, Stage, Stages};
+use picket_agent::capture::ebpf::{EbpfCapture, Options, Sizes, Stage, Stages};
 use picket_agent::capture::live::Event;
 use picket_intel::{Category, Indicator, IndicatorSet, List, SetBuilder};
 use picket_sense::input::{Recognised, Way};
@@ -27,6 +33,7 @@ use picket_wire::{Hit, HitKind, Host};
 use dns::{message, over_tcp, query, wire};
 use golden::{ethernet, ipv4, ipv6, tcp, udp};
 use kernel::{Totals, in_namespace, open, open_with, small};
+use link::{OURS, Peer, THEIRS, gather_until};
 use run::run;
 
 fn load(capture: &mut EbpfCapture, names: &[&str], version: u64) {
@@ -293,6 +300,92 @@ fn hits_of(capture: &mut EbpfCapture, set: &Arc<IndicatorSet>, frames: &[Vec<u8>
         .find(|one| one.stage == "name_hit" && one.reason == "unconfirmed");
     assert_eq!(unconfirmed.map_or(0, |one| one.count), 0);
     hits
+}
+
+/// Sets change while questions go out, each from a socket of its own: each question and each flow
+/// is told, stamped with the version of a set that was in force.
+#[test]
+fn sets_change_under_traffic_and_nothing_is_missed() {
+    const CHANGES: u64 = 8;
+    in_namespace(|| {
+        let peer = Peer::connect("pk-a", "pk-b");
+        let resolver = peer.run(|| {
+            let socket = UdpSocket::bind((THEIRS, 53)).expect("bind");
+            std::thread::spawn(move || {
+                let mut buffer = [0; 512];
+                loop {
+                    let (bytes, from) = socket.recv_from(&mut buffer).expect("receive");
+                    if bytes == 0 {
+                        break;
+                    }
+                    socket.send_to(&[0], from).expect("answer");
+                }
+            })
+        });
+        let sizes = Sizes {
+            slots_per_cpu: 1 << 16,
+            hit_ring_bytes: 16 << 20,
+            notice_ring_bytes: 64 << 20,
+            ..small()
+        };
+        let mut capture = open(&["pk-a"], sizes);
+        let change = |capture: &mut EbpfCapture, version: u64| {
+            let theirs = (THEIRS.parse().expect("an address"), 32);
+            let others = (0..1_000 + version as u32)
+                .map(|n| (IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 + n)), 32));
+            let others_names: Vec<String> = (0..version).map(|n| format!("n{n}.test")).collect();
+            let names = others_names
+                .iter()
+                .map(String::as_str)
+                .chain(["evil.example"]);
+            let loaded = capture.load_sets(others.chain([theirs]), names, version);
+            loaded.expect("load").names.expect("the names fit");
+        };
+        change(&mut capture, 1);
+        let over = Arc::new(AtomicBool::new(false));
+        let asking = std::thread::spawn({
+            let over = Arc::clone(&over);
+            move || {
+                let mut asked = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    let socket = UdpSocket::bind((OURS, 0)).expect("bind");
+                    let name = format!("q{}.evil.example", asked.len());
+                    socket.send_to(&query(&name), (THEIRS, 53)).expect("ask");
+                    socket.recv(&mut [0; 1]).expect("an answer");
+                    asked.push((wire(&name), socket.local_addr().expect("ours").port()));
+                }
+                asked
+            }
+        });
+        let mut totals = Totals::default();
+        for version in 2..2 + CHANGES {
+            change(&mut capture, version);
+            let told = totals.notices.len();
+            gather_until(&mut totals, &mut capture, |totals| {
+                totals.notices.len() > told + 20
+            });
+        }
+        over.store(true, Ordering::Relaxed);
+        let asked = asking.join().expect("the asker");
+        UdpSocket::bind((OURS, 0))
+            .and_then(|socket| socket.send_to(&[], (THEIRS, 53)))
+            .expect("tell the resolver to end");
+        resolver.join().expect("the resolver");
+        totals.gather(&mut capture);
+
+        assert_eq!(totals.count("ring", "notice_failed_full").0, 0);
+        let told: Vec<&[u8]> = totals.notices.iter().map(|one| &one.bytes[..]).collect();
+        let names: Vec<&[u8]> = asked.iter().map(|(name, _)| &name[..]).collect();
+        assert!(told == names, "{} told of {}", told.len(), names.len());
+        let versions: BTreeSet<u64> = totals.notices.iter().map(|one| one.set_version).collect();
+        assert_eq!(versions.first(), Some(&1));
+        assert_eq!(versions.last(), Some(&(1 + CHANGES)));
+        assert!(totals.notices.is_sorted_by_key(|one| one.set_version));
+        let flows: BTreeSet<u16> = totals.hits.iter().map(|hit| hit.local.1).collect();
+        let missed = asked.iter().filter(|(_, port)| !flows.contains(port));
+        assert_eq!(missed.count(), 0, "of {}", asked.len());
+        totals.assert_equation();
+    });
 }
 
 /// The verifier's work, which has a bound of a million: what a change costs shows here first.

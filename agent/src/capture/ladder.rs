@@ -7,7 +7,9 @@
 
 use serde::Deserialize;
 
-use super::ebpf::{self, CaptureError, Check, EbpfCapture, Mirror, Options, Rung, VNIS_MAX};
+use super::ebpf::{
+    self, CaptureError, Check, EbpfCapture, Mirror, Options, Rung, Stage, Stages, VNIS_MAX,
+};
 use super::live::Live;
 use super::packet::{self, PacketCapture};
 use crate::command::BadConfig;
@@ -43,6 +45,8 @@ pub struct CaptureConfig {
     pub mirror: bool,
     /// VNIs of the mirror's sessions; with none, every tunnel is looked into.
     pub mirror_vnis: Vec<u32>,
+    /// Stages of matching that the kernel may run.
+    pub kernel_stages: Vec<Stage>,
 }
 
 impl Default for CaptureConfig {
@@ -52,11 +56,17 @@ impl Default for CaptureConfig {
             cpu_percent: packet::Sizes::default().cpu_percent,
             mirror: false,
             mirror_vnis: Vec::new(),
+            kernel_stages: Stage::ALL.into(),
         }
     }
 }
 
 impl CaptureConfig {
+    /// The stages that the kernel may run.
+    pub(crate) fn stages(&self) -> Stages {
+        self.kernel_stages.iter().copied().collect()
+    }
+
     /// Checks what the parser cannot.
     ///
     /// # Errors
@@ -204,6 +214,7 @@ fn open_ebpf(config: &CaptureConfig, options: &Options) -> Result<Box<dyn Live>,
     };
     let options = Options {
         rung,
+        stages: config.stages(),
         ..options.clone()
     };
     Ok(Box::new(EbpfCapture::open(options)?))

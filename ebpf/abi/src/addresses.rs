@@ -5,12 +5,14 @@
 //! than its codes and most lookups end after one load. A bucket is one cache line of sixteen
 //! addresses; an address is in one of two buckets, chosen by a mixed hash. When both are full
 //! the agent lists the whole /24 instead: the tables may say too much, never too little, and the
-//! agent asks the indicator set again. IPv6 lies in a trie of longest prefixes.
+//! agent asks the indicator set again. An IPv6 address lies in the same buckets as a tag of 32 bits
+//! of its hash, with the same reservation; IPv6 networks lie in a trie of longest prefixes.
 //!
 //! All tables are there twice. [`AddressConfig::epoch`] says which half is read; the agent fills
 //! the other one and then moves the epoch.
 
 use crate::Plain;
+use crate::names::{NamePlace, mix, name_place};
 
 /// Addresses in one bucket: a cache line of them. 0 marks a free place.
 pub const BUCKET_ENTRIES: usize = 16;
@@ -49,6 +51,14 @@ pub const fn bucket_places(address: u32, mask: u32) -> (u32, u32) {
     (mixed as u32 & mask, (mixed >> 32) as u32 & mask)
 }
 
+/// The tag of an IPv6 address and the two buckets it may be in, of a table of `mask + 1` buckets.
+/// `address` is as in [`crate::FlowKey`].
+#[inline(always)]
+#[must_use]
+pub const fn ipv6_place(address: [u64; 2], mask: u32) -> NamePlace {
+    name_place(mix(mix(0, address[0]), address[1]), mask)
+}
+
 /// What the kernel side reads with every packet: which half of the tables is in force.
 ///
 /// The half is the lowest bit of the epoch. An epoch of 0 means that nothing has been loaded.
@@ -72,13 +82,13 @@ pub struct AddressConfig {
     pub block_epoch: u32,
     /// Blocked networks and endpoints: 0 spares the lookups.
     pub block_entries: u32,
-    /// Zero, up to a cache line.
-    pub reserved: [u64; 1],
+    /// IPv6 addresses in the buckets of each half: 0 spares the lookup.
+    pub ipv6_addresses: [u32; 2],
 }
 
 const _: () = assert!(size_of::<AddressConfig>() == 64);
 
-// SAFETY: repr(C), integers only; 8 + 16 + 4 × 8 + 8 bytes are the 64 asserted above.
+// SAFETY: repr(C), integers only; 8 + 16 + 5 × 8 bytes are the 64 asserted above.
 unsafe impl Plain for AddressConfig {}
 
 #[cfg(test)]

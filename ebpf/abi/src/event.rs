@@ -38,9 +38,12 @@ pub struct HitRecord {
     pub owner: Owner,
 }
 
-/// Bytes of a message that go up with a [`Notice`]: a name of the longest kind, or the opening of
-/// a stream.
-pub const NOTICE_BYTES: usize = 256;
+/// Bytes of a name that go up with a [`Notice`]; the longest has one less.
+pub const NAME_NOTICE_BYTES: usize = 256;
+
+/// Bytes of a stream's opening that go up with a [`Notice`]. A login of xmrig that names all its
+/// algorithms takes some 700.
+pub const STREAM_NOTICE_BYTES: usize = 1024;
 
 /// What a [`Notice`] tells of.
 #[repr(u32)]
@@ -53,10 +56,10 @@ pub enum NoticeKind {
     Stratum = 1,
 }
 
-/// A message that the kernel recognised, told at once. The agent looks at the bytes again and
-/// makes a hit of it or counts it.
+/// Stands before the bytes of a message that the kernel recognised, told at once. The agent looks
+/// at the bytes again and makes a hit of it or counts it.
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Notice {
     /// When the packet passed, monotonic clock; the same as that of the packet's copy.
     pub ktime_ns: u64,
@@ -74,10 +77,8 @@ pub struct Notice {
     pub way: u32,
     /// What this is: a [`NoticeKind`] as a number.
     pub kind: u32,
-    /// How many of the bytes count.
+    /// How many of the bytes that follow count.
     pub bytes_len: u32,
-    /// The bytes.
-    pub bytes: [u8; NOTICE_BYTES],
 }
 
 /// A flow that had to leave its slot, with its final counters.
@@ -112,14 +113,13 @@ pub struct CopyHeader {
 }
 
 const _: () = assert!(size_of::<HitRecord>() == 80);
-const _: () = assert!(size_of::<Notice>() == 96 + NOTICE_BYTES);
+const _: () = assert!(size_of::<Notice>() == 96);
 const _: () = assert!(size_of::<EvictedFlow>() == 136);
 const _: () = assert!(size_of::<CopyHeader>() == 40);
 
 // SAFETY: repr(C), integers only; 8 + 40 + 8 + 4 + 2 + 2 + 16 bytes are the 80 asserted above.
 unsafe impl Plain for HitRecord {}
-// SAFETY: repr(C), integers only; 8 + 40 + 2 × 8 + 16 + 4 × 4 bytes before an array of bytes make the
-// size asserted above.
+// SAFETY: repr(C), integers only; 8 + 40 + 2 × 8 + 16 + 4 × 4 bytes are the 96 asserted above.
 unsafe impl Plain for Notice {}
 // SAFETY: repr(C), a plain slot of 128 bytes and two words of 4.
 unsafe impl Plain for EvictedFlow {}

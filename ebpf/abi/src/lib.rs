@@ -23,7 +23,8 @@ pub use addresses::{AddressConfig, BUCKET_ENTRIES, Bucket, CODE_WORDS};
 pub use block::{BlockEntry, BlockRecord, BlockedEndpoint};
 pub use counter::{Count, CpuCounters, REASONS, Reason};
 pub use event::{
-    COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, NOTICE_BYTES, Notice, NoticeKind, Way,
+    COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, NAME_NOTICE_BYTES, Notice, NoticeKind,
+    STREAM_NOTICE_BYTES, Way,
 };
 pub use flow::{FlowKey, FlowSet, FlowSlot, WAYS, opener, verdict};
 pub use owner::{COMM_BYTES, OWNER_TRIES, Owner, PATH_BYTES, ProcessRecord, Told};

@@ -3,7 +3,7 @@
 //! Reads the tables through [`Tables`], so that the walk is the same over kernel maps and, in
 //! tests, over plain vectors. Where an address lies is told by [`picket_abi::addresses`].
 
-use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place};
+use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place, ipv6_place};
 use picket_abi::{AddressConfig, Bucket, FlowKey, verdict};
 
 /// The tables of one half.
@@ -35,7 +35,10 @@ pub fn lookup(tables: &impl Tables, config: &AddressConfig, half: usize, key: &F
 fn contains(tables: &impl Tables, config: &AddressConfig, half: usize, address: [u64; 2]) -> bool {
     match FlowKey::ipv4(address) {
         Some(address) => config.ipv4_entries[half & 1] != 0 && contains_ipv4(tables, address),
-        None => config.ipv6_entries[half & 1] != 0 && tables.covers(&FlowKey::octets(address)),
+        None => {
+            (config.ipv6_addresses[half & 1] != 0 && contains_ipv6(tables, address))
+                || (config.ipv6_entries[half & 1] != 0 && tables.covers(&FlowKey::octets(address)))
+        }
     }
 }
 
@@ -52,6 +55,13 @@ fn contains_ipv4(tables: &impl Tables, address: u32) -> bool {
     }
     let (first, second) = bucket_places(address, tables.bucket_mask());
     holds(tables.bucket(first), address) || holds(tables.bucket(second), address)
+}
+
+#[inline(always)]
+fn contains_ipv6(tables: &impl Tables, address: [u64; 2]) -> bool {
+    let place = ipv6_place(address, tables.bucket_mask());
+    holds(tables.bucket(place.buckets.0), place.tag)
+        || holds(tables.bucket(place.buckets.1), place.tag)
 }
 
 /// Compares all sixteen places without a branch between them: less one, only a difference of 0
@@ -115,7 +125,7 @@ mod tests {
         name_depths: [0; 2],
         block_epoch: 0,
         block_entries: 0,
-        reserved: [0; 1],
+        ipv6_addresses: [0, 1],
     };
 
     fn key(local: u32, remote: u32) -> FlowKey {
@@ -183,5 +193,31 @@ mod tests {
             ports: 0,
         };
         assert_eq!(lookup(&tables, &CONFIG, 1, &key), verdict::REMOTE);
+        assert_eq!(lookup(&tables, &CONFIG, 0, &key), 0);
+    }
+
+    #[test]
+    fn an_ipv6_address_is_found_by_its_tag_in_either_bucket() {
+        for second in [false, true] {
+            let mut tables = Plain::new();
+            let listed = [0x1122, 0x3344];
+            let place = ipv6_place(listed, 63);
+            let bucket = if second {
+                place.buckets.1
+            } else {
+                place.buckets.0
+            };
+            tables.buckets[bucket as usize][3] = place.tag;
+            let to = |remote| FlowKey {
+                local: [5, 6],
+                remote,
+                ports: 0,
+            };
+            assert_eq!(lookup(&tables, &CONFIG, 1, &to(listed)), verdict::REMOTE);
+            assert_eq!(lookup(&tables, &CONFIG, 0, &to(listed)), 0);
+            for other in [[0x1122, 0x3345], [0x3344, 0x1122], [0, 0]] {
+                assert_eq!(lookup(&tables, &CONFIG, 1, &to(other)), 0);
+            }
+        }
     }
 }

@@ -6,6 +6,9 @@ mod bench;
 
 #[cfg(target_arch = "bpf")]
 mod entry {
+    //! Each is inlined into what the macro makes of it: a kernel takes no jump to a stage from a
+    //! function of its own.
+
     use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint};
     use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, TcContext};
     use picket_abi::Way;
@@ -15,24 +18,28 @@ mod entry {
     /// What leaves an interface with Ethernet headers. Follows `sch_handle_egress`
     /// (net/core/dev.c); tc since Linux 4.1, tcx since 6.6.
     #[classifier]
+    #[inline(always)]
     pub fn ether_out(context: TcContext) -> i32 {
         observe(context.skb.skb, Way::Out, Link::Ethernet)
     }
 
     /// What enters an interface with Ethernet headers. Follows `sch_handle_ingress`.
     #[classifier]
+    #[inline(always)]
     pub fn ether_in(context: TcContext) -> i32 {
         observe(context.skb.skb, Way::In, Link::Ethernet)
     }
 
     /// What leaves an interface without link headers (tunnels).
     #[classifier]
+    #[inline(always)]
     pub fn ip_out(context: TcContext) -> i32 {
         observe(context.skb.skb, Way::Out, Link::Ip)
     }
 
     /// What enters an interface without link headers.
     #[classifier]
+    #[inline(always)]
     pub fn ip_in(context: TcContext) -> i32 {
         observe(context.skb.skb, Way::In, Link::Ip)
     }
@@ -47,12 +54,14 @@ mod entry {
     /// Stage: questions of DNS against the listed names. Never attached; the programs above jump
     /// to it.
     #[classifier]
+    #[inline(always)]
     pub fn names(context: TcContext) -> i32 {
         look_for_names(context.skb.skb)
     }
 
     /// Stage: openings of miners. Never attached.
     #[classifier]
+    #[inline(always)]
     pub fn stratum(context: TcContext) -> i32 {
         look_for_stratum(context.skb.skb)
     }

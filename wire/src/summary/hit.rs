@@ -21,6 +21,9 @@ pub enum HitKind {
     /// The server name of a TLS ClientHello.
     #[n(2)]
     TlsName,
+    /// What a miner or a pool said, whoever it is: no list names it.
+    #[n(3)]
+    Stratum,
 }
 
 /// An indicator met by a packet. Never sampled: the first packet of each flow and each name tells.
@@ -33,13 +36,14 @@ pub struct Hit {
     /// What matched.
     #[n(1)]
     pub kind: HitKind,
-    /// The listed value: address, net, address:port or domain.
+    /// The listed value: address, net, address:port or domain; for [`HitKind::Stratum`] the method
+    /// called, such as `mining.subscribe`.
     #[n(2)]
     pub indicator: String,
     /// Category of the list (`c2`, `mining`, …).
     #[n(3)]
     pub category: String,
-    /// The list it stands on.
+    /// The list it stands on, empty where there is none.
     #[n(4)]
     pub list: String,
     /// Version of the indicator set that matched.

@@ -53,7 +53,7 @@ pub(in crate::capture) use probe::capabilities;
 pub use probe::{Check, probe};
 pub use sets::LoadedSet;
 pub use size::Sizes;
-pub use stages::{Stage, Stages};
+pub use stages::{Stage, Stages, examine as examine_stages};
 pub use tables::{NamesSize, Network, SetError, SetSize};
 
 use attach::Attached;

@@ -145,9 +145,7 @@ impl Rings {
             let Some(record) = self.notices.next() else {
                 break;
             };
-            if let Some(notice) = read::<Notice>(&record)
-                && let Some(notice) = kernel_notice(&notice, clock)
-            {
+            if let Some(notice) = kernel_notice(&record, clock) {
                 handed += drain_processes(&mut self.processes, clock, each);
                 each(Event::Notice(notice));
             }
@@ -263,8 +261,10 @@ fn kernel_hit(record: &HitRecord, clock: Clock, tunnels: &Tunnels) -> KernelHit 
     }
 }
 
-/// `None` for a kind that this program does not know.
-fn kernel_notice(notice: &Notice, clock: Clock) -> Option<KernelNotice<'_>> {
+/// The notice and the bytes behind it; `None` for a kind that this program does not know.
+fn kernel_notice(record: &[u8], clock: Clock) -> Option<KernelNotice<'_>> {
+    let notice: Notice = read(record)?;
+    let bytes = record.get(size_of::<Notice>()..)?;
     let kind = [
         (NoticeKind::Name, Recognised::Name),
         (NoticeKind::Stratum, Recognised::Stratum),
@@ -283,7 +283,7 @@ fn kernel_notice(notice: &Notice, clock: Clock) -> Option<KernelNotice<'_>> {
         tunnel: None,
         recognised: known.1,
         owner: owners::owner(notice.owner, clock.boot()),
-        bytes: notice.bytes.get(..notice.bytes_len as usize)?,
+        bytes: bytes.get(..notice.bytes_len as usize)?,
     })
 }
 

@@ -92,6 +92,7 @@ impl Tables {
             .saturating_add(size.whole_networks)
             .saturating_add(1);
         config.ipv6_entries[half] = size.ipv6_networks;
+        config.ipv6_addresses[half] = size.ipv6_addresses;
         config.name_depths[half] = names.as_ref().map_or(0, |names| names.size.depth);
 
         wait_for_programs();
@@ -148,6 +149,8 @@ impl Tables {
         for (word, value) in words[1..].iter().zip(values) {
             word.store(value, Ordering::Relaxed);
         }
+        // Between them is the word of what is blocked, which has a writer of its own.
+        words[7].store(pair(config.ipv6_addresses), Ordering::Relaxed);
         words[0].store(config.epoch, Ordering::Release);
     }
 }

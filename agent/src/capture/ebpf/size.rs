@@ -12,7 +12,8 @@ pub struct Sizes {
     /// Flows counted at once on each CPU, 128 bytes each; rounded up to a power of two. 0 shares
     /// [`Sizes::SLOTS_IN_ALL`] among the CPUs.
     pub slots_per_cpu: u32,
-    /// Listed IPv4 addresses outside whole /24 networks; 16 MiB for a million, in two halves.
+    /// Listed addresses, those of IPv4 outside whole /24 networks; 16 MiB for a million, in two
+    /// halves.
     pub addresses_max: u32,
     /// Listed IPv6 networks; they take memory as they are loaded.
     pub ipv6_networks_max: u32,
@@ -39,7 +40,7 @@ impl Default for Sizes {
             addresses_max: 1_000_000,
             ipv6_networks_max: 100_000,
             names_max: 1_000_000,
-            // Four hundred messages; what finds no room is found in its copy.
+            // Four hundred names or a hundred openings; what finds no room is found in its copy.
             notice_ring_bytes: 128 << 10,
             // A thousand hits.
             hit_ring_bytes: 128 << 10,

@@ -8,12 +8,14 @@ use aya::maps::{MapData, ProgramArray};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, programs};
 use picket_sense::input::StageCount;
+use serde::Deserialize;
 
-use super::CaptureError;
+use super::{CaptureError, Check, Sizes, load};
 use crate::capture::live::StageReport;
 
 /// A stage. The number is its place in the kernel's table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Names of DNS questions.
     Names = 0,
@@ -73,6 +75,50 @@ impl Stages {
     pub(super) const fn bits(self) -> u32 {
         self.0
     }
+}
+
+impl FromIterator<Stage> for Stages {
+    fn from_iter<T: IntoIterator<Item = Stage>>(stages: T) -> Self {
+        let bits = stages.into_iter().map(Stage::bit);
+        Self(bits.fold(0, |all, one| all | one))
+    }
+}
+
+/// What `doctor` says of each stage: asked by loading it, as nothing else knows the verifier.
+#[must_use]
+pub fn examine(wanted: Stages) -> Vec<Check> {
+    let tried = || -> Result<_, CaptureError> {
+        let sizes = Sizes {
+            slots_per_cpu: 2,
+            addresses_max: 1,
+            names_max: 1,
+            ..Sizes::default()
+        };
+        let mut ebpf = load(&sizes.fitted()?, 0, Stages::NONE)?;
+        Ok(Installed::install(&mut ebpf, wanted)?.reports)
+    };
+    let reports = tried().unwrap_or_else(|error| {
+        let why = format!("not asked: {:#}", anyhow::Error::new(error));
+        let report = |stage: Stage| StageReport {
+            name: stage.name().to_owned(),
+            in_kernel: false,
+            why: why.clone(),
+        };
+        Stage::ALL.map(|stage| (stage, report(stage))).into()
+    });
+    let checks = reports.into_iter().map(|(stage, report)| {
+        let place = if report.in_kernel {
+            "matched in the kernel"
+        } else {
+            "matched in user space, up to a tenth of a second later"
+        };
+        Check {
+            name: stage.name(),
+            ok: report.in_kernel || !wanted.has(stage),
+            why: format!("{place}: {}", report.why),
+        }
+    });
+    checks.collect()
 }
 
 /// The stages as they are.

@@ -7,7 +7,7 @@ mod names;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place};
+use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place, ipv6_place};
 use picket_abi::{BUCKET_ENTRIES, Bucket, CODE_WORDS};
 
 pub use names::NamesSize;
@@ -20,8 +20,8 @@ pub type Network = (IpAddr, u8);
 /// Why a set of addresses cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetError {
-    /// More IPv4 addresses than the buckets were made for.
-    #[error("more than {max} IPv4 addresses outside whole /24 networks")]
+    /// More addresses than the buckets were made for.
+    #[error("more than {max} addresses outside whole /24 networks")]
     TooManyAddresses {
         /// What they were made for.
         max: u32,
@@ -59,6 +59,8 @@ pub enum SetError {
 pub struct SetSize {
     /// IPv4 addresses in the buckets.
     pub addresses: u32,
+    /// IPv6 addresses in the buckets.
+    pub ipv6_addresses: u32,
     /// IPv4 /24 networks listed whole.
     pub whole_networks: u32,
     /// IPv6 networks in the trie.
@@ -66,6 +68,15 @@ pub struct SetSize {
     /// Addresses that found both their buckets full: their /24 is listed whole instead, and the
     /// sensor sorts out the hits that are none.
     pub widened: u32,
+}
+
+/// What became of an entry.
+enum Put {
+    New,
+    /// It was there, or one that is found in its place.
+    Before,
+    /// Both its buckets are full.
+    NoRoom,
 }
 
 /// One half of the tables.
@@ -100,15 +111,8 @@ impl Image {
                 let inner = address.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED);
                 self.add_v4(inner, prefix - 96)
             }
-            (IpAddr::V6(address), 0..=128) => {
-                if self.size.ipv6_networks >= self.networks_max {
-                    let max = self.networks_max;
-                    return Err(SetError::TooManyNetworks { max });
-                }
-                self.size.ipv6_networks += 1;
-                self.ipv6.push((address, prefix));
-                Ok(())
-            }
+            (IpAddr::V6(address), 128) => self.add_ipv6(address),
+            (IpAddr::V6(address), 0..=127) => self.add_ipv6_network(address, prefix),
             (address, prefix) => Err(SetError::Prefix { address, prefix }),
         }
     }
@@ -120,6 +124,56 @@ impl Image {
         // Fails for want of room alone, and there is as much as the bound says.
         let _ = self.add_address(address.to_bits());
         (self.size, self.addresses_max) = (size, max);
+    }
+
+    fn add_ipv6_network(&mut self, address: Ipv6Addr, prefix: u8) -> Result<(), SetError> {
+        if self.size.ipv6_networks >= self.networks_max {
+            let max = self.networks_max;
+            return Err(SetError::TooManyNetworks { max });
+        }
+        self.size.ipv6_networks += 1;
+        self.ipv6.push((address, prefix));
+        Ok(())
+    }
+
+    fn add_ipv6(&mut self, address: Ipv6Addr) -> Result<(), SetError> {
+        let octets = address.octets();
+        let word = |at: usize| picket_abi::read::<u64>(&octets[at..]).unwrap_or_default();
+        let place = ipv6_place([word(0), word(8)], self.mask());
+        match self.put(place.tag, place.buckets)? {
+            Put::New => self.size.ipv6_addresses += 1,
+            Put::Before => {}
+            Put::NoRoom => self.add_ipv6_network(address, 128)?,
+        }
+        Ok(())
+    }
+
+    fn mask(&self) -> u32 {
+        u32::try_from(self.buckets.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Puts an entry into the emptier of its buckets.
+    fn put(&mut self, entry: u32, places: (u32, u32)) -> Result<Put, SetError> {
+        let (first, second) = (places.0 as usize, places.1 as usize);
+        if self.buckets[first].contains(&entry) || self.buckets[second].contains(&entry) {
+            return Ok(Put::Before);
+        }
+        if self.size.addresses + self.size.ipv6_addresses >= self.addresses_max {
+            let max = self.addresses_max;
+            return Err(SetError::TooManyAddresses { max });
+        }
+        let free = |place: usize| self.buckets[place].iter().filter(|one| **one == 0).count();
+        let emptier = if free(first) >= free(second) {
+            first
+        } else {
+            second
+        };
+        let free = self.buckets[emptier].iter_mut().find(|one| **one == 0);
+        let Some(place) = free else {
+            return Ok(Put::NoRoom);
+        };
+        *place = entry;
+        Ok(Put::New)
     }
 
     fn add_v4(&mut self, address: Ipv4Addr, prefix: u8) -> Result<(), SetError> {
@@ -152,40 +206,24 @@ impl Image {
             self.list_whole(address);
             return Ok(());
         }
-        let mask = u32::try_from(self.buckets.len() - 1).unwrap_or(u32::MAX);
-        let (first, second) = bucket_places(address, mask);
-        let places = [first as usize, second as usize];
-        if places
-            .iter()
-            .any(|place| self.buckets[*place].contains(&address))
-        {
-            return Ok(());
-        }
-        if self.size.addresses >= self.addresses_max {
-            let max = self.addresses_max;
-            return Err(SetError::TooManyAddresses { max });
-        }
-        let free = |place: usize| {
-            self.buckets[place]
-                .iter()
-                .filter(|entry| **entry == 0)
-                .count()
-        };
-        let place = if free(places[0]) >= free(places[1]) {
-            places[0]
-        } else {
-            places[1]
-        };
-        if let Some(entry) = self.buckets[place].iter_mut().find(|entry| **entry == 0) {
-            *entry = address;
-            self.size.addresses += 1;
-            let (word, shift) = code_place(address);
-            self.codes[word as usize] |= CODE_SOME << shift;
-        } else {
-            self.size.widened += 1;
-            self.list_whole(address);
+        match self.put(address, bucket_places(address, self.mask()))? {
+            Put::New => {
+                self.size.addresses += 1;
+                self.list_some(address);
+            }
+            // A tag of an IPv6 address may have its number, but not its code.
+            Put::Before => self.list_some(address),
+            Put::NoRoom => {
+                self.size.widened += 1;
+                self.list_whole(address);
+            }
         }
         Ok(())
+    }
+
+    fn list_some(&mut self, address: u32) {
+        let (word, shift) = code_place(address);
+        self.codes[word as usize] |= CODE_SOME << shift;
     }
 }
 
@@ -260,6 +298,22 @@ mod tests {
         assert_eq!(code(&folded, "192.0.2.1"), CODE_WHOLE);
         assert_eq!(folded.size.ipv6_networks, 0);
         assert_eq!(image(&["2001:db8::/32"]).unwrap().size.ipv6_networks, 1);
+    }
+
+    #[test]
+    fn an_ipv6_address_takes_a_place_and_no_network() {
+        let image = image(&["2001:db8::1/128", "2001:db8::2/128", "2001:db8::1/128"]).unwrap();
+        assert_eq!(
+            (image.size.ipv6_addresses, image.size.ipv6_networks),
+            (2, 0)
+        );
+        assert_eq!(image.size.addresses, 0);
+        // Where there is no room it becomes a network of one.
+        let mut full = Image::new(1, 1000, 10);
+        for host in 1..=17 {
+            full.add((Ipv6Addr::from_bits(host).into(), 128)).unwrap();
+        }
+        assert_eq!((full.size.ipv6_addresses, full.size.ipv6_networks), (16, 1));
     }
 
     #[test]

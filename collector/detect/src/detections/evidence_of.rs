@@ -63,6 +63,7 @@ pub(crate) fn hit(hit: &Hit) -> Evidence {
             HitKind::Address => "address",
             HitKind::Question => "question",
             HitKind::TlsName => "tls_name",
+            HitKind::Stratum => "stratum",
         }
         .to_owned(),
         indicator: hit.indicator.clone(),

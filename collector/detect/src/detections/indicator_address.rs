@@ -1,5 +1,7 @@
 //! Listed addresses: a host talks to one, or one talks to a host and is answered.
-//! Reads: hits on addresses and TLS server names; conversations, against the collector's own lists,
+//! A host that speaks Stratum, the protocol of miners, is one that talks to a mining pool, listed or
+//! not.
+//! Reads: hits on addresses, TLS server names and Stratum; conversations, against the collector's own lists,
 //! so that a list that came late still finds. Fires: at once on what a host opens; on what a listed
 //! address opens once the host answers.
 //! Evidence: the hit (list, version, packet time, process) and the conversation (bytes both ways,
@@ -155,6 +157,7 @@ impl Judge<'_, '_> {
             }
             HitKind::Address => Met::Opened,
             HitKind::TlsName => Met::Named,
+            HitKind::Stratum => return self.on_stratum(hit),
         };
         let Some(listed) = Listed::of_hit(hit) else {
             return;
@@ -167,6 +170,36 @@ impl Judge<'_, '_> {
             peer: (hit.dst, hit.dst_port),
             protocol: hit.protocol,
             name: hit.name.as_deref().filter(|_| met == Met::Named),
+            first_ns: hit.time_ns,
+            last_ns: hit.time_ns,
+            evidence: evidence_of::hit(hit),
+        };
+        self.report(meeting, Told::Packet(hit.src_port, hit.dst_port));
+    }
+
+    /// A miner's call: the miner is the host, unless only its pool is one of ours.
+    fn on_stratum(&mut self, hit: &Hit) {
+        let listed = Listed {
+            category: Category::Mining,
+            indicator: hit.indicator.clone(),
+            list: String::new(),
+        };
+        let (miner, pool) = ((hit.src, hit.src_port), (hit.dst, hit.dst_port));
+        let speaker = &self.summary.host;
+        let serves = is_own(speaker, hit.dst) && !is_own(speaker, hit.src);
+        let (direction, host, peer) = if serves {
+            (Direction::Inbound, pool, miner)
+        } else {
+            (Direction::Outbound, miner, pool)
+        };
+        let meeting = Meeting {
+            listed: &listed,
+            met: Met::Spoke,
+            direction,
+            host,
+            peer,
+            protocol: hit.protocol,
+            name: None,
             first_ns: hit.time_ns,
             last_ns: hit.time_ns,
             evidence: evidence_of::hit(hit),
@@ -321,6 +354,13 @@ fn occurrence(
                 "{peer} reached {own} on {proto} port {own_port} and was answered; {indicator} stands on {list} ({category})"
             ),
         ),
+        (Met::Spoke, _) => (
+            format!("{subject} speaks Stratum with {peer}, {what}"),
+            format!(
+                "{own} and {peer} port {port} speak the protocol of miners over {proto}: {} was called; no list was needed",
+                quote(indicator)
+            ),
+        ),
         (_, Some(name)) => (
             format!("{subject} opened TLS to {}, {what}", quote(name)),
             format!(
@@ -335,7 +375,16 @@ fn occurrence(
             ),
         ),
     };
-    let description = format!("{title}. Listed as {indicator} on {list}.");
+    let mut additional_info = BTreeMap::from([
+        ("threatName".to_owned(), category.to_string()),
+        ("sensor".to_owned(), speaker.instance.clone()),
+    ]);
+    let description = if meeting.met == Met::Spoke {
+        format!("{title}. The protocol was seen; no list names the other end.")
+    } else {
+        additional_info.insert("threatListName".to_owned(), list.clone());
+        format!("{title}. Listed as {indicator} on {list}.")
+    };
     Occurrence {
         kind: verdict.kind,
         rule: IndicatorAddress.id(),
@@ -361,11 +410,7 @@ fn occurrence(
                 meeting.direction,
             )
         },
-        additional_info: BTreeMap::from([
-            ("threatListName".to_owned(), list.clone()),
-            ("threatName".to_owned(), category.to_string()),
-            ("sensor".to_owned(), speaker.instance.clone()),
-        ]),
+        additional_info,
         evidence: vec![meeting.evidence],
         mitre: verdict.mitre,
         title,
@@ -535,6 +580,72 @@ mod tests {
         let mut two = window;
         (two.conversations[0].attempts, two.conversations[0].flows) = (2, 2);
         assert_eq!(count(lists(), vec![two]).0, 2);
+    }
+
+    #[test]
+    fn a_host_that_speaks_stratum_mines() {
+        const MINING: &str = "CryptoCurrency:EC2/BitcoinTool.B";
+        let said = |src: &str, dst: &str| Hit {
+            kind: HitKind::Stratum,
+            list: String::new(),
+            source_listed: false,
+            ..address_hit(src, dst, 443, "mining.subscribe", "mining")
+        };
+        let hits = |host: Host, hits: Vec<Hit>| Summary {
+            immediate: true,
+            hits,
+            ..summary(host)
+        };
+        let check =
+            |lists: IndicatorSet, summaries: Vec<Summary>, expected: &[(&str, f64, u64)]| {
+                let events = summaries.into_iter().map(|s| Event::Summary(Box::new(s)));
+                let (findings, _) = analyze(lists, events);
+                assert_eq!(brief(&findings), expected);
+                findings
+            };
+        let one = hits(speaker(), vec![said("10.0.0.1", "192.0.2.99")]);
+        let findings = check(
+            IndicatorSet::default(),
+            vec![one.clone()],
+            &[(MINING, 8.0, 1)],
+        );
+        let json = serde_json::to_value(&findings[0]).unwrap();
+        assert_eq!(json["picket"]["evidence"][0]["matched"], "stratum");
+        assert_eq!(
+            json["picket"]["evidence"][0]["indicator"],
+            "mining.subscribe"
+        );
+        assert_eq!(json["service"]["resourceRole"], "ACTOR");
+        let why = json["picket"]["why"].as_str().unwrap();
+        assert!(
+            why.contains("mining.subscribe") && !why.contains("stands on"),
+            "{why}"
+        );
+
+        // A pool that is listed besides is the same finding, and the same flow counts once.
+        let pool = intel(&[(Category::Mining, "192.0.2.99:443")]);
+        let window = of(speaker(), vec![conversation("10.0.0.1", "192.0.2.99", 443)]);
+        check(pool, vec![one, window], &[(MINING, 8.0, 1)]);
+        // Another pool is another finding; a pool on our own host is its host's.
+        let two = vec![
+            said("10.0.0.1", "192.0.2.99"),
+            said("10.0.0.1", "192.0.2.98"),
+        ];
+        let both = [(MINING, 8.0, 1), (MINING, 8.0, 1)];
+        check(IndicatorSet::default(), vec![hits(speaker(), two)], &both);
+        let served = hits(speaker(), vec![said("192.0.2.97", "10.0.0.1")]);
+        let findings = check(IndicatorSet::default(), vec![served], &[(MINING, 8.0, 1)]);
+        let json = serde_json::to_value(&findings[0]).unwrap();
+        assert!(
+            json["title"].as_str().unwrap().contains("192.0.2.97"),
+            "{json}"
+        );
+        // Conversations with the port of a pool and nothing said are nothing.
+        let silent = of(
+            speaker(),
+            vec![conversation("10.0.0.1", "192.0.2.99", 3333)],
+        );
+        check(IndicatorSet::default(), vec![silent], &[]);
     }
 
     #[test]

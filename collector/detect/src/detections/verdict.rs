@@ -20,6 +20,8 @@ pub(crate) enum Met {
     Asked,
     /// The host named a listed name to a TLS server.
     Named,
+    /// The host spoke what only miners and their pools speak; no list names the other end.
+    Spoke,
 }
 
 /// What a meeting is called and how bad it is.
@@ -166,7 +168,7 @@ pub(crate) fn verdict(category: Category, met: Met, callers: &Callers) -> Option
             &PORT_PROBE
         }
         // Who calls a scanner's address visits its web site.
-        (C::Scanner, Met::Opened | Met::Named) => return None,
+        (C::Scanner, Met::Opened | Met::Named | Met::Spoke) => return None,
         (C::Custom, Met::Asked | Met::Named) => &CUSTOM_DNS,
         (C::Custom, _) => &CUSTOM,
     };

@@ -138,12 +138,14 @@ fn tell(
         return false;
     };
     let record = entry.as_mut_ptr();
-    // Field by field: written whole, the record becomes a call to a byte-wise copy.
+    // Word by word: written whole, the record becomes a call to a byte-wise copy.
     // SAFETY: `record` is the reserved room for one HitRecord.
     unsafe {
         (&raw mut (*record).ktime_ns).write(bpf_ktime_get_ns());
-        (&raw mut (*record).key.local).write(key.local);
-        (&raw mut (*record).key.remote).write(key.remote);
+        (&raw mut (*record).key.local[0]).write_volatile(key.local[0]);
+        (&raw mut (*record).key.local[1]).write_volatile(key.local[1]);
+        (&raw mut (*record).key.remote[0]).write_volatile(key.remote[0]);
+        (&raw mut (*record).key.remote[1]).write_volatile(key.remote[1]);
         (&raw mut (*record).key.ports).write(key.ports);
         (&raw mut (*record).set_version).write(config.set_versions[(epoch & 1) as usize]);
         (&raw mut (*record).ifindex).write(passage.ifindex);

@@ -1,9 +1,11 @@
 //! The names stage: questions to port 53, over UDP or in one TCP segment, against the listed names.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
 use picket_abi::names::FILTER_WORDS;
-use picket_abi::{AddressConfig, Bucket, NOTICE_BYTES, NoticeKind};
+use picket_abi::{AddressConfig, Bucket, NAME_NOTICE_BYTES, NoticeKind};
 
 use super::counters::Counters;
 use super::maps::{CONFIG, HASH_SALT, NAME_BUCKET_MASK, NAME_BUCKETS, NAME_FILTER, SPOILED_STAGES};
@@ -71,19 +73,19 @@ fn look(passage: &Passage, counters: &mut Counters, handoff: &mut Handoff, confi
         return;
     }
     let left = message_bytes - HEADER_BYTES;
-    let wanted = if left < NOTICE_BYTES as u32 {
+    let wanted = if left < NAME_NOTICE_BYTES as u32 {
         left
     } else {
-        NOTICE_BYTES as u32
+        NAME_NOTICE_BYTES as u32
     };
-    // Between 1 and NOTICE_BYTES in a form that the verifier can follow.
-    let loaded = mask::<{ NOTICE_BYTES as i32 - 1 }>(u64::from(wanted) - 1) as u32 + 1;
-    // SAFETY: the destination has NOTICE_BYTES bytes, and `loaded` is no more than that.
+    // Between 1 and NAME_NOTICE_BYTES in a form that the verifier can follow.
+    let loaded = mask::<{ NAME_NOTICE_BYTES as i32 - 1 }>(u64::from(wanted) - 1) as u32 + 1;
+    // SAFETY: the destination has NAME_NOTICE_BYTES bytes, and `loaded` is no more than that.
     let error = unsafe {
         bpf_skb_load_bytes(
             passage.skb.cast(),
             message_at + HEADER_BYTES,
-            handoff.notice.bytes.as_mut_ptr().cast(),
+            handoff.bytes.as_mut_ptr().cast(),
             loaded,
         )
     };
@@ -92,7 +94,7 @@ fn look(passage: &Passage, counters: &mut Counters, handoff: &mut Handoff, confi
         return;
     }
     let mut text = InHandoff {
-        bytes: handoff.notice.bytes.as_ptr(),
+        bytes: handoff.bytes.as_ptr(),
         starts: handoff.starts.as_mut_ptr(),
         detour: counters.detour(),
     };
@@ -102,22 +104,18 @@ fn look(passage: &Passage, counters: &mut Counters, handoff: &mut Handoff, confi
     if let Some(found) = lookup(&mut text, &half, loaded, HASH_SALT.load(), depth) {
         handoff.notice.set_version = config.set_versions[(epoch & 1) as usize];
         handoff.notice.hash = found.hash;
-        tell(
-            counters,
-            &mut handoff.notice,
-            NoticeKind::Name,
-            found.name_bytes,
-        );
+        tell::<NAME_NOTICE_BYTES>(counters, handoff, NoticeKind::Name, found.name_bytes);
     }
 }
 
 /// Reads bytes of a packet, wherever they lie.
 #[inline(always)]
 pub(super) fn load<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
+    let mut bytes = MaybeUninit::<[u8; N]>::uninit();
     // SAFETY: the destination has N bytes.
     let error = unsafe { bpf_skb_load_bytes(skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
-    (error == 0).then_some(bytes)
+    // SAFETY: no error means that all bytes were written.
+    (error == 0).then(|| unsafe { bytes.assume_init() })
 }
 
 /// The name in the handoff.
@@ -127,13 +125,13 @@ struct InHandoff {
     detour: Detour,
 }
 
-const PLACE: i32 = NOTICE_BYTES as i32 - 1;
+const PLACE: i32 = NAME_NOTICE_BYTES as i32 - 1;
 
 impl Text for InHandoff {
     #[inline(always)]
     fn byte(&self, at: u32) -> u8 {
         let at = mask::<PLACE>(u64::from(at)) as usize;
-        // SAFETY: the mask keeps the place within the notice's bytes.
+        // SAFETY: the mask keeps the place within the name.
         unsafe { *self.bytes.add(at) }
     }
 
@@ -141,7 +139,8 @@ impl Text for InHandoff {
     fn word(&self, at: u32, further: u32) -> u64 {
         let at = mask::<PLACE>(u64::from(at)) as usize;
         let further = mask::<56>(u64::from(further)) as usize;
-        // SAFETY: the masks keep the word within the notice's bytes and the room behind them. The
+        // SAFETY: the masks keep the word within the handoff's bytes, of
+        // which a name takes a quarter. The
         // target has no alignment to keep.
         unsafe { *self.bytes.add(at + further).cast::<u64>() }
     }

@@ -9,7 +9,7 @@
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_FORCE_WAKEUP};
 use aya_ebpf::helpers::bpf_ringbuf_output;
 use aya_ebpf::programs::TcContext;
-use picket_abi::{FlowKey, Notice, NoticeKind, Owner, Reason, Way};
+use picket_abi::{FlowKey, Notice, NoticeKind, Owner, Reason, STREAM_NOTICE_BYTES, Way};
 
 use super::Passage;
 use super::copy::is_dns;
@@ -31,10 +31,11 @@ pub(super) mod stage {
 /// stack. One for each CPU.
 #[repr(C)]
 pub(super) struct Handoff {
-    /// The notice, its bytes last.
+    /// The notice.
     pub(super) notice: Notice,
-    /// Room behind the notice's bytes, so that words may be read up to their end.
-    pub(super) beyond: [u8; 64],
+    /// What follows it in the ring. A name takes the first of them alone, so that words may be
+    /// read up to its end and beyond.
+    pub(super) bytes: [u8; STREAM_NOTICE_BYTES],
     /// Where labels begin.
     pub(super) starts: [u64; 8],
     /// Where the IP header begins.
@@ -115,17 +116,23 @@ pub(super) fn begin(skb: *mut __sk_buff) -> Option<(Passage, Counters, &'static 
     Some((Passage { way, ..passage }, counters, handoff))
 }
 
-/// Tells the agent at once.
+/// Tells the agent at once: the notice and `ROOM` bytes, of which the first `bytes_len` count.
 #[inline(always)]
-pub(super) fn tell(counters: &mut Counters, notice: &mut Notice, kind: NoticeKind, bytes_len: u32) {
-    notice.kind = kind as u32;
-    notice.bytes_len = bytes_len;
-    // SAFETY: the notice is a live, plain value of the size given.
+pub(super) fn tell<const ROOM: usize>(
+    counters: &mut Counters,
+    handoff: &mut Handoff,
+    kind: NoticeKind,
+    bytes_len: u32,
+) {
+    const { assert!(ROOM <= STREAM_NOTICE_BYTES) }
+    handoff.notice.kind = kind as u32;
+    handoff.notice.bytes_len = bytes_len;
+    // SAFETY: the handoff begins with the notice, and behind it are at least ROOM bytes.
     let error = unsafe {
         bpf_ringbuf_output(
             (&raw const NOTICES).cast_mut().cast(),
-            core::ptr::from_mut(notice).cast(),
-            size_of::<Notice>() as u64,
+            core::ptr::from_mut(handoff).cast(),
+            (size_of::<Notice>() + ROOM) as u64,
             u64::from(BPF_RB_FORCE_WAKEUP),
         )
     };

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
-use picket_abi::{NOTICE_BYTES, NoticeKind};
+use picket_abi::{NoticeKind, STREAM_NOTICE_BYTES};
 
 use super::counters::Counters;
 use super::maps::SPOILED_STAGES;
@@ -38,33 +38,33 @@ fn look(passage: &Passage, counters: &mut Counters, handoff: &mut Handoff) {
         return;
     }
     // What the packet before this one left must not be taken for a part of this one.
-    let window = handoff.notice.bytes.as_mut_ptr().cast::<u64>();
+    let window = handoff.bytes.as_mut_ptr().cast::<u64>();
     let mut word = 0;
     while word < WINDOW_BYTES / 8 {
         // SAFETY: the window lies within the notice's bytes, which begin at a multiple of 8.
         unsafe { window.add(word).write_volatile(0) };
         word += 1;
     }
-    let wanted = if handoff.payload_bytes < NOTICE_BYTES as u32 {
+    let wanted = if handoff.payload_bytes < STREAM_NOTICE_BYTES as u32 {
         handoff.payload_bytes
     } else {
-        NOTICE_BYTES as u32
+        STREAM_NOTICE_BYTES as u32
     };
-    // Between 1 and NOTICE_BYTES in a form that the verifier can follow.
-    let loaded = mask::<{ NOTICE_BYTES as i32 - 1 }>(u64::from(wanted) - 1) as u32 + 1;
-    // SAFETY: the destination has NOTICE_BYTES bytes, and `loaded` is no more than that.
+    // Between 1 and STREAM_NOTICE_BYTES in a form that the verifier can follow.
+    let loaded = mask::<{ STREAM_NOTICE_BYTES as i32 - 1 }>(u64::from(wanted) - 1) as u32 + 1;
+    // SAFETY: the destination has STREAM_NOTICE_BYTES bytes, and `loaded` is no more than that.
     let error = unsafe {
         bpf_skb_load_bytes(
             passage.skb.cast(),
             handoff.payload_at,
-            handoff.notice.bytes.as_mut_ptr().cast(),
+            handoff.bytes.as_mut_ptr().cast(),
             loaded,
         )
     };
-    if error == 0 && is_opening(&Window(handoff.notice.bytes.as_ptr())) {
+    if error == 0 && is_opening(&Window(handoff.bytes.as_ptr())) {
         handoff.notice.set_version = 0;
         handoff.notice.hash = 0;
-        tell(counters, &mut handoff.notice, NoticeKind::Stratum, loaded);
+        tell::<STREAM_NOTICE_BYTES>(counters, handoff, NoticeKind::Stratum, loaded);
     }
 }
 
