@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use picket_intel::{IndicatorSet, Match};
+use picket_intel::{Category, IndicatorSet, Match};
 use picket_wire::limits::CONTENT_NAMES_MAX;
 use picket_wire::{Hit, HitKind, Net, Process, Transport};
 
@@ -46,6 +46,8 @@ pub(crate) struct Hits {
     told: HashMap<FlowKey, u64, RandomState>,
     /// Flows that have told of a server name.
     told_tls: HashMap<FlowKey, ToldNames, RandomState>,
+    /// Flows that have told of a miner's call.
+    told_miners: HashMap<FlowKey, u64, RandomState>,
     /// Length of a window.
     window_ns: u64,
     /// Names asked for, each with the window that its packet belongs to: a copy may come when that
@@ -118,7 +120,7 @@ impl Hits {
         }
         for (found, is_source) in &matches {
             for one in first_of_each_list(found) {
-                let mut hit = self.hit(sighting, HitKind::Address, one);
+                let mut hit = self.hit(sighting, HitKind::Address, listed(one));
                 hit.source_listed = *is_source;
                 self.put(hit);
             }
@@ -179,21 +181,38 @@ impl Hits {
         self.tell_name(sighting, HitKind::TlsName, name, &found);
     }
 
+    /// Tells of a miner's call, which no list has to name; `sighting` goes from the miner to the pool.
+    pub(crate) fn on_miner(&mut self, sighting: &Sighting<'_>, method: &str) -> Met {
+        if remember(&mut self.told_miners, sighting) {
+            return Met::Before;
+        }
+        let category = Category::Mining.name();
+        let hit = self.hit(
+            sighting,
+            HitKind::Stratum,
+            (method.to_owned(), category, ""),
+        );
+        self.put(hit);
+        Met::Now
+    }
+
     fn tell_name(&mut self, at: &Sighting<'_>, kind: HitKind, name: &str, found: &[Match<'_>]) {
         for one in first_of_each_list(found) {
-            let mut hit = self.hit(at, kind, one);
+            let mut hit = self.hit(at, kind, listed(one));
             hit.name = Some(name.to_owned());
             self.put(hit);
         }
     }
 
-    fn hit(&self, at: &Sighting<'_>, kind: HitKind, met: &Match<'_>) -> Hit {
+    /// A hit of what was met: the indicator, its category and its list.
+    fn hit(&self, at: &Sighting<'_>, kind: HitKind, met: (String, &str, &str)) -> Hit {
+        let (indicator, category, list) = met;
         Hit {
             time_ns: at.ts_ns,
             kind,
-            indicator: met.indicator.to_string(),
-            category: met.list.category.name().to_owned(),
-            list: met.list.name.clone(),
+            indicator,
+            category: category.to_owned(),
+            list: list.to_owned(),
             version: self.set.version(),
             src: at.src.addr,
             src_port: at.src.port,
@@ -228,7 +247,9 @@ impl Hits {
     ///
     /// Names of the window that ends, from `start_ns` on, are remembered for one window more.
     pub(crate) fn close_window(&mut self, start_ns: u64, keep_from_ns: u64) -> u64 {
-        self.told.retain(|_, last_ns| *last_ns >= keep_from_ns);
+        for told in [&mut self.told, &mut self.told_miners] {
+            told.retain(|_, last_ns| *last_ns >= keep_from_ns);
+        }
         self.told_tls.retain(|_, told| told.last_ns >= keep_from_ns);
         // Where flows are forgotten whatever they met, so are names.
         let keep_from = start_ns.max(keep_from_ns.saturating_sub(1)) / self.window_ns;
@@ -239,12 +260,18 @@ impl Hits {
 
     /// A flow that has told and goes on: it must not tell again.
     pub(crate) fn keep(&mut self, flow: &FlowKey, last_ns: u64) {
-        let told = self.told.get_mut(flow);
+        let told = [&mut self.told, &mut self.told_miners].map(|told| told.get_mut(flow));
         let told_tls = self.told_tls.get_mut(flow).map(|told| &mut told.last_ns);
-        for at in told.into_iter().chain(told_tls) {
+        for at in told.into_iter().flatten().chain(told_tls) {
             *at = last_ns.max(*at);
         }
     }
+}
+
+/// What of a match stands in a hit.
+fn listed<'a>(met: &Match<'a>) -> (String, &'a str, &'a str) {
+    let category = met.list.category.name();
+    (met.indicator.to_string(), category, &met.list.name)
 }
 
 /// Notes that a flow tells. Returns whether it has told before. When there is no more room, all is

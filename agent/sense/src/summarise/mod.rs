@@ -21,6 +21,7 @@ mod conversations;
 mod counters;
 mod hits;
 mod imds;
+mod miners;
 mod names;
 mod processes;
 mod questions;
@@ -388,7 +389,7 @@ impl Summariser {
         };
         let (stage, met) = match notice.recognised {
             Recognised::Name => ("name_hit", self.on_noticed_name(&sighting, notice.bytes)),
-            Recognised::Stratum => ("stratum_hit", Met::Nothing),
+            Recognised::Stratum => ("stratum_hit", self.on_noticed_line(&sighting, notice.bytes)),
         };
         self.count_met(stage, met);
     }
@@ -439,7 +440,10 @@ impl Summariser {
             }
             Decoded::Http(_) => self.on_content(record, App::Http),
             Decoded::Ssh(_) => self.on_content(record, App::Ssh),
-            Decoded::Stratum(_) => self.on_content(record, App::Stratum),
+            Decoded::Stratum(call) => {
+                self.on_content(record, App::Stratum);
+                self.on_call_record(record, call);
+            }
             Decoded::Smtp(_) => self.on_content(record, App::Smtp),
             Decoded::Socks(_) => self.on_content(record, App::Socks),
         }

@@ -138,6 +138,7 @@ impl Tables {
 
     /// Writes everything but the epoch, then the epoch.
     fn put_in_force(&self, config: &AddressConfig) {
+        const IPV6: usize = std::mem::offset_of!(AddressConfig, ipv6_addresses) / size_of::<u64>();
         let words = self.config.words();
         let values = [
             config.set_versions[0],
@@ -150,7 +151,7 @@ impl Tables {
             word.store(value, Ordering::Relaxed);
         }
         // Between them is the word of what is blocked, which has a writer of its own.
-        words[7].store(pair(config.ipv6_addresses), Ordering::Relaxed);
+        words[IPV6].store(pair(config.ipv6_addresses), Ordering::Relaxed);
         words[0].store(config.epoch, Ordering::Release);
     }
 }
