@@ -47,6 +47,7 @@ mod entry {
     /// What enters an interface with Ethernet headers, a second time: what is inside the tunnels
     /// of mirrored traffic. Attached beside `ether_in` where the host is the target of a mirror.
     #[classifier]
+    #[inline(always)]
     pub fn mirror_in(context: TcContext) -> i32 {
         look_inside(context.skb.skb)
     }
