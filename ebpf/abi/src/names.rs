@@ -58,13 +58,21 @@ pub const fn lower(word: u64) -> u64 {
 #[must_use]
 pub fn label_hash(hash: u64, label: &[u8]) -> u64 {
     let label = &label[..label.len().min(LABEL_BYTES_MAX as usize)];
-    let mut bytes = [0; LABEL_BYTES_MAX as usize + 1];
-    bytes[0] = label.len() as u8;
-    bytes[1..=label.len()].copy_from_slice(label);
-    let words = bytes.as_chunks::<8>().0.iter().take(label.len() / 8 + 1);
-    words.fold(hash, |hash, word| {
-        mix(hash, lower(u64::from_ne_bytes(*word)))
-    })
+    // The length is the lowest byte of the first word.
+    let (mut hash, mut word, mut filled) = (hash, label.len() as u64, 1);
+    for byte in label {
+        if filled == 8 {
+            hash = mix(hash, lower(word));
+            (word, filled) = (0, 0);
+        }
+        word |= u64::from(*byte) << (filled * 8);
+        filled += 1;
+    }
+    // Where the last word is full, another of zeros would be one too many.
+    if filled > 0 {
+        hash = mix(hash, lower(word));
+    }
+    hash
 }
 
 /// Where a name lies.

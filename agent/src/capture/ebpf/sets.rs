@@ -181,9 +181,7 @@ fn name_image<'a>(
 ) -> Result<NameImage, SetError> {
     let buckets = tables::buckets_for(sizes.names_max) as usize;
     let mut image = NameImage::new(buckets, sizes.names_max, salt);
-    for name in names {
-        image.add(name)?;
-    }
+    image.add_all(names)?;
     Ok(image)
 }
 

@@ -11,7 +11,7 @@ use picket_sense::input::StageCount;
 use serde::Deserialize;
 
 use super::{CaptureError, Check, Sizes, load};
-use crate::capture::live::StageReport;
+use crate::capture::live::{OwnerState, StageReport};
 
 /// A stage. The number is its place in the kernel's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -94,7 +94,8 @@ pub fn examine(wanted: Stages) -> Vec<Check> {
             names_max: 1,
             ..Sizes::default()
         };
-        let mut ebpf = load(&sizes.fitted()?, 0, Stages::NONE)?;
+        let owners = &mut OwnerState::default();
+        let mut ebpf = load(&sizes.fitted()?, 0, Stages::NONE, None, owners)?;
         Ok(Installed::install(&mut ebpf, wanted)?.reports)
     };
     let reports = tried().unwrap_or_else(|error| {
