@@ -10,7 +10,7 @@ use aya::{Ebpf, programs};
 use picket_sense::input::StageCount;
 use serde::Deserialize;
 
-use super::{CaptureError, Check, Sizes, load};
+use super::{CaptureError, Check, OBJECT, Sizes, load};
 use crate::capture::live::{OwnerState, StageReport};
 
 /// A stage. The number is its place in the kernel's table.
@@ -95,7 +95,7 @@ pub fn examine(wanted: Stages) -> Vec<Check> {
             ..Sizes::default()
         };
         let owners = &mut OwnerState::default();
-        let mut ebpf = load(&sizes.fitted()?, 0, Stages::NONE, None, owners)?;
+        let mut ebpf = load(&sizes.fitted()?, 0, Stages::NONE, None, OBJECT, owners)?;
         Ok(Installed::install(&mut ebpf, wanted)?.reports)
     };
     let reports = tried().unwrap_or_else(|error| {

@@ -132,6 +132,8 @@ struct Meeting<'a> {
 enum Told {
     /// The agent tells of a packet with these ports.
     Packet(u16, u16),
+    /// The agent tells of a packet with these ports in which a miner speaks.
+    Spoken(u16, u16),
     /// The collector finds so many flows.
     Flows(u64),
 }
@@ -204,7 +206,7 @@ impl Judge<'_, '_> {
             last_ns: hit.time_ns,
             evidence: evidence_of::hit(hit),
         };
-        self.report(meeting, Told::Packet(hit.src_port, hit.dst_port));
+        self.report(meeting, Told::Spoken(hit.src_port, hit.dst_port));
     }
 
     /// Judges a conversation from the end that is not `listed`. A hit that was told of it earlier
@@ -294,6 +296,7 @@ impl Judge<'_, '_> {
         let sightings = &mut self.history.sightings;
         let count = match told {
             Told::Packet(src, dst) => sightings.told(key, (meeting.first_ns, src, dst)),
+            Told::Spoken(src, dst) => sightings.spoken(key, (meeting.first_ns, src, dst)),
             Told::Flows(flows) => sightings.found(key, meeting.first_ns, flows),
         };
         self.out
@@ -625,7 +628,10 @@ mod tests {
         // A pool that is listed besides is the same finding, and the same flow counts once.
         let pool = intel(&[(Category::Mining, "192.0.2.99:443")]);
         let window = of(speaker(), vec![conversation("10.0.0.1", "192.0.2.99", 443)]);
-        check(pool, vec![one, window], &[(MINING, 8.0, 1)]);
+        check(pool, vec![one.clone(), window], &[(MINING, 8.0, 1)]);
+        let met = address_hit("10.0.0.1", "192.0.2.99", 443, "192.0.2.99", "mining");
+        let met = hits(speaker(), vec![met]);
+        check(IndicatorSet::default(), vec![met, one], &[(MINING, 8.0, 1)]);
         // Another pool is another finding; a pool on our own host is its host's.
         let two = vec![
             said("10.0.0.1", "192.0.2.99"),

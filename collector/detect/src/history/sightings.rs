@@ -1,8 +1,8 @@
 //! Meetings with indicators, so that one that both sides tell counts once.
 //!
 //! An agent tells of the first packet of a flow, the collector finds the same flow in the window's
-//! conversations. Of one resource, peer or name, and window, the larger of both counts holds,
-//! whichever comes first.
+//! conversations; of a flow to a listed pool it tells a second time when the miner speaks. Of one
+//! resource, peer or name, and window, the largest of these counts holds, whichever comes first.
 
 use super::table::Table;
 use crate::finding::id_of;
@@ -18,6 +18,10 @@ struct Sighting {
     told: u64,
     /// The last of them: lists that hold the same value tell of the same packet.
     last_told: Option<(u64, u16, u16)>,
+    /// Flows in which a miner spoke.
+    spoken: u64,
+    /// The last of them.
+    last_spoken: Option<(u64, u16, u16)>,
     /// Flows or questions the collector found.
     found: u64,
     counted: u64,
@@ -54,6 +58,16 @@ impl Sightings {
         sighting.count()
     }
 
+    /// Notes a packet in which an agent heard a miner speak; says how many occurrences are new.
+    pub(crate) fn spoken(&mut self, key: String, packet: Packet) -> u64 {
+        let sighting = self.0.write(key, packet.0);
+        if sighting.last_spoken != Some(packet) {
+            sighting.last_spoken = Some(packet);
+            sighting.spoken += 1;
+        }
+        sighting.count()
+    }
+
     /// Notes flows or questions that the collector found; says how many occurrences are new.
     pub(crate) fn found(&mut self, key: String, time_ns: u64, how_many: u64) -> u64 {
         let sighting = self.0.write(key, time_ns);
@@ -72,7 +86,7 @@ impl Sightings {
 
 impl Sighting {
     fn count(&mut self) -> u64 {
-        let all = self.told.max(self.found);
+        let all = self.told.max(self.spoken).max(self.found);
         let new = all - self.counted;
         self.counted = all;
         new
@@ -95,6 +109,7 @@ mod tests {
             for (at, &(who, how_many)) in steps.iter().enumerate() {
                 all += match who {
                     'a' => sightings.told(key(5), (at as u64, 1, 2)),
+                    's' => sightings.spoken(key(5), (at as u64, 1, 2)),
                     _ => sightings.found(key(5), 5, how_many),
                 };
             }
@@ -105,6 +120,8 @@ mod tests {
         check(&[('a', 1), ('a', 1), ('c', 1)], 2);
         check(&[('a', 1), ('c', 3)], 3);
         check(&[('c', 1), ('c', 1)], 2);
+        check(&[('a', 1), ('s', 1), ('c', 1)], 1);
+        check(&[('s', 1), ('s', 1), ('a', 1)], 2);
         check(&[('a', 1), ('c', 1), ('a', 1)], 2);
     }
 
