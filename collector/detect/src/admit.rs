@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use picket_wire::{AgentId, BootId, Digest, EnvelopeError, Header, PublicKey, Sealed, Summary};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{SensorEvent, SensorWord};
+use crate::event::{SensorEvent, SensorWindow, SensorWord};
 use crate::finding::Host;
 use chain::{Boots, Place};
 
@@ -449,8 +449,8 @@ impl Admitted {
         }
     }
 
-    /// What it says about its sensor: envelopes missing before it or come late, and time in which
-    /// the agent itself says it was blind. `serve` alone makes events of these.
+    /// What it says about its sensor: envelopes missing before it or come late, time in which
+    /// the agent itself says it was blind, and whether the window's packets add up. `serve` alone makes events of these.
     pub fn sensor_events(&self) -> Vec<SensorEvent> {
         let boot = self.header.boot;
         let from_chain = match self.standing {
@@ -466,6 +466,18 @@ impl Admitted {
             to_ns: gap.to_ns,
             why: gap.why.clone(),
         });
+        let summary = &self.summary;
+        let of_window = summary
+            .balance()
+            .filter(|balance| summary.health.is_some() || balance.check().is_err())
+            .map(|balance| {
+                SensorWord::Window(Box::new(SensorWindow {
+                    boot,
+                    end_ns: summary.window.end_ns,
+                    balance,
+                    health: summary.health.clone(),
+                }))
+            });
         let event = |word| SensorEvent {
             agent: self.header.agent,
             host: self.host.clone(),
@@ -475,6 +487,7 @@ impl Admitted {
         from_chain
             .into_iter()
             .chain(from_summary)
+            .chain(of_window)
             .map(event)
             .collect()
     }

@@ -1,6 +1,6 @@
 //! What the analyzer is fed: one thing that happened, with its own time.
 
-use picket_wire::{AgentId, BootId, Summary};
+use picket_wire::{AgentId, Balance, BootId, Health, Summary};
 
 use crate::finding::Host;
 use crate::logs::cloudtrail::ApiCall;
@@ -120,9 +120,31 @@ pub enum SensorWord {
         /// At which number.
         sequence: u64,
     },
+    /// What a window says about its sensor.
+    Window(Box<SensorWindow>),
     /// Someone spoke in its name and was refused.
     Refused {
         /// The stable word of the refusal.
         reason: &'static str,
     },
+}
+
+/// What a window says about its sensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SensorWindow {
+    /// In which run.
+    pub boot: BootId,
+    /// When it ended.
+    pub end_ns: u64,
+    /// Both sides of its loss equation.
+    pub balance: Balance,
+    /// How the sensor was at its end, if it says.
+    pub health: Option<Health>,
+}
+
+impl SensorWindow {
+    /// What the kernel side failed to show, in a word of a closed set.
+    pub(crate) fn canary_failed(&self) -> Option<&'static str> {
+        self.health.as_ref()?.canary.as_ref()?.failed()
+    }
 }

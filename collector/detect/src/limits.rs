@@ -45,6 +45,10 @@ pub const PROBES_MAX: usize = 500_000;
 /// hosts with a meeting each leave behind in the minutes that agents may be apart.
 pub const SIGHTINGS_MAX: usize = 65_536;
 
+/// Sensors of which it is remembered for how many windows they have been blind or flooded: three
+/// times the hosts one collector is made for.
+pub const SENSORS_MAX: usize = 65_536;
+
 /// Trails whose bucket is remembered. AWS allows five per region and account; this is enough for a
 /// thousand accounts in a dozen regions.
 pub const TRAILS_MAX: usize = 65_536;

@@ -13,6 +13,7 @@ mod port_scan;
 mod principal;
 mod root_usage;
 mod sensor;
+mod sensor_state;
 mod verdict;
 
 use picket_intel::IndicatorSet;
@@ -68,4 +69,5 @@ detections! {
     port_scan: PortScan,
     root_usage: RootUsage,
     sensor: Sensor,
+    sensor_state: SensorState,
 }

@@ -74,7 +74,7 @@ impl Detection for Sensor {
     fn evaluate(&self, event: &Event, context: &mut Context<'_>, out: &mut Vec<Occurrence>) {
         if let Event::Sensor(event) = event {
             let judged = judge(&event.word, &context.settings.detections.sensor);
-            out.push(occurrence(event, judged));
+            out.extend(judged.map(|judged| occurrence(event, judged)));
         }
     }
 }
@@ -88,8 +88,10 @@ struct Judged {
     what: String,
 }
 
-fn judge(word: &SensorWord, settings: &Settings) -> Judged {
-    match word {
+fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
+    Some(match word {
+        // `sensor_state` looks at those.
+        SensorWord::Window(_) => return None,
         SensorWord::Missing { boot, envelopes } => Judged {
             kind: &GAP,
             severity: settings.gap_severity,
@@ -155,7 +157,7 @@ fn judge(word: &SensorWord, settings: &Settings) -> Judged {
             count: 1,
             what: format!("a summary in its name was refused: {reason}"),
         },
-    }
+    })
 }
 
 fn occurrence(event: &SensorEvent, judged: Judged) -> Occurrence {

@@ -3,6 +3,7 @@
 mod knocks;
 mod probes;
 mod sightings;
+mod spells;
 mod table;
 mod trails;
 
@@ -13,6 +14,7 @@ use crate::event::{Event, SourceKind};
 pub(crate) use knocks::Knocks;
 pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use sightings::Sightings;
+pub(crate) use spells::{Spells, SpellsOf};
 pub(crate) use table::Table;
 pub(crate) use trails::{Trails, short as trail_name};
 
@@ -30,6 +32,7 @@ pub(crate) struct History {
     pub(crate) probes: Probes,
     pub(crate) sightings: Sightings,
     pub(crate) knocks: Knocks,
+    pub(crate) spells: SpellsOf,
     pub(crate) trails: Trails,
     expired_ns: u64,
 }
@@ -72,6 +75,7 @@ impl History {
         all.extend(self.probes.turned_away());
         all.extend(self.sightings.turned_away());
         all.extend(self.knocks.turned_away());
+        all.extend(self.spells.turned_away());
         all.extend(self.trails.turned_away());
         all
     }
