@@ -35,11 +35,11 @@ pub(super) fn slot_of(
     let index = passage.cpu * sets + set;
     let slots = SLOTS.get_ptr_mut(index).ok_or(Reason::LostNoSlot)?;
     // SAFETY: a live element of the array, in the part of this CPU, which alone writes it.
-    match find(unsafe { &mut *slots }, key) {
-        Found::Known(slot) => Ok(slot),
+    let slot = match find(unsafe { &mut *slots }, key) {
+        Found::Known(slot) => slot,
         Found::Free(slot) => {
             occupy(slot, key, passage.ifindex, 1);
-            Ok(slot)
+            slot
         }
         Found::Taken(slot, way) => {
             let going = slot.generation + 1;
@@ -48,10 +48,19 @@ pub(super) fn slot_of(
             }
             counters.note(Reason::Evicted);
             occupy(slot, key, passage.ifindex, going);
-            Ok(slot)
+            slot
         }
-    }
+    };
+    // Which of the two it is, the verifier shall forget: it would go on with each by itself.
+    let second = core::ptr::from_mut(slot).cast::<u8>() as u64 - slots as u64;
+    let second = counters.detour().forget_offset::<SLOT_BYTES>(second);
+    // SAFETY: the offset is 0 or that of the second slot, and the mask says so.
+    Ok(unsafe { &mut *slots.cast::<u8>().add(second).cast::<FlowSlot>() })
 }
+
+/// Bytes of a slot: a power of two, so that it is a mask as well.
+const SLOT_BYTES: i32 = size_of::<FlowSlot>() as i32;
+const _: () = assert!(SLOT_BYTES.count_ones() == 1 && WAYS == 2);
 
 /// Adds a packet to its flow.
 #[inline(always)]

@@ -46,6 +46,12 @@ impl Detour {
         }
     }
 
+    /// The same offset, of which nothing but `MASK` is known afterwards.
+    #[inline(always)]
+    pub(super) fn forget_offset<const MASK: i32>(self, offset: u64) -> usize {
+        mask::<MASK>(self.forget(offset)) as usize
+    }
+
     /// The same value, of which nothing but `MASK` is known afterwards.
     #[inline(always)]
     pub(super) fn forget_but<const MASK: i32>(self, value: u32) -> u32 {
