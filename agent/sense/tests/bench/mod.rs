@@ -173,3 +173,45 @@ pub(crate) fn counter(summary: &Summary, stage: &str, reason: &str) -> u64 {
     all.find(|c| c.stage == stage && c.reason == reason)
         .map_or(0, |c| c.count)
 }
+
+/// First second of each window and the first behind it, counted from [`T0`].
+pub(crate) fn windows(summaries: &[Summary]) -> Vec<(u64, u64)> {
+    let windows = summaries.iter().filter(|summary| !summary.immediate);
+    windows
+        .map(|s| ((s.window.start_ns - T0) / S, (s.window.end_ns - T0) / S))
+        .collect()
+}
+
+/// Asks every window for seen = flow + not flow + lost, and that what the flow stage took in
+/// is what the conversations hold or was cut.
+#[track_caller]
+pub(crate) fn equation_holds(summaries: &[Summary], stage: &str) -> u64 {
+    let mut seen_total = 0;
+    for summary in summaries.iter().filter(|summary| !summary.immediate) {
+        let sum = |stage: &str, begins: &[&str]| -> u64 {
+            let all = summary.counters.iter().filter(|c| c.stage == stage);
+            all.filter(|c| begins.iter().any(|b| c.reason.starts_with(b)))
+                .map(|c| c.count)
+                .sum()
+        };
+        let seen = sum(stage, &["seen"]);
+        assert_eq!(
+            seen,
+            sum(stage, &["flow", "not_flow_", "lost_"]),
+            "{:?}",
+            summary.counters
+        );
+        assert_eq!(sum(stage, &["flow"]), sum("flow", &["seen"]));
+        assert_eq!(sum("flow", &["seen"]), sum("flow", &["flow", "lost_"]));
+        let told: u64 = summary
+            .conversations
+            .iter()
+            .map(|c| c.packets_out + c.packets_in)
+            .sum();
+        assert_eq!(sum("flow", &["flow"]), told + summary.cut.packets);
+        let balance = summary.balance().unwrap();
+        assert_eq!(balance.check(), Ok(()), "{balance:?}");
+        seen_total += seen;
+    }
+    seen_total
+}
