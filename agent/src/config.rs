@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::block::BlockConfig;
 use crate::capture::ladder::CaptureConfig;
 use crate::command::BadConfig;
+use crate::metrics::Address;
 use crate::ship::collector::envelopes_url;
 use crate::spool::SpoolConfig;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub key_file: Option<PathBuf>,
     /// Socket that `status` asks.
     pub socket: PathBuf,
+    /// Where metrics are scraped.
+    pub metrics: Address,
     /// Envelopes that wait for the collector.
     pub spool: SpoolConfig,
     /// Orders to block.
@@ -78,6 +81,7 @@ impl Default for Config {
             state_dir: PathBuf::from("/var/lib/picket/agent"),
             key_file: None,
             socket: PathBuf::from("/run/picket/agent.sock"),
+            metrics: Address::default(),
             spool: SpoolConfig::default(),
             block: BlockConfig::default(),
         }
@@ -251,6 +255,7 @@ mod tests {
             "intel_dir",
             "interfaces",
             "key_file",
+            "metrics",
             "socket",
             "spool",
             "state_dir",
@@ -288,6 +293,7 @@ mod tests {
             "identity.account",
         );
         check("[identity]\n\naccount = 12", "identity.account");
+        check("metrics = '9465'", "metrics");
         check("collector = 'http://a'", "collector");
         check("collector = 'https://a'", "ca_files");
         check("default_route = false", "interfaces");

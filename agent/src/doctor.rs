@@ -200,10 +200,17 @@ fn clock(skew: Option<Duration>) -> Check {
 
 fn agent(config: &Config) -> Check {
     match status::ask(&config.socket) {
-        Ok(status) => yes(
-            "agent",
-            format!("running for {} s on {}", status.uptime_s, status.watch.rung),
-        ),
+        Ok(status) => {
+            let kept = match status.watch.capabilities.as_slice() {
+                [] => "no capability".to_owned(),
+                kept => format!("{} in one thread, none in the others", kept.join(", ")),
+            };
+            let (up, rung) = (status.uptime_s, status.watch.rung);
+            yes(
+                "agent",
+                format!("running for {up} s on {rung}, with {kept}"),
+            )
+        }
         Err(_) => yes("agent", format!("none runs at {}", config.socket.display())),
     }
 }

@@ -50,6 +50,7 @@ pub struct Tallies {
     damaged: AtomicU64,
     unwritten: AtomicU64,
     refused: AtomicU64,
+    spooled: AtomicU64,
 }
 
 impl Tallies {
@@ -74,6 +75,16 @@ impl Tallies {
     /// Counts an envelope that the collector will never take.
     pub fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an envelope that the spool has.
+    pub fn count_spooled(&self) {
+        self.spooled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Envelopes that the spool was given.
+    pub fn spooled(&self) -> u64 {
+        self.spooled.load(Ordering::Relaxed)
     }
 
     /// Each with its name in counters.
@@ -128,6 +139,9 @@ impl Outbox {
             kept
         };
         trouble.tell("envelope not written to the spool", &kept);
+        if kept.is_ok() {
+            self.shared.tallies.count_spooled();
+        }
         if immediate {
             self.shared.hits.store(true, Ordering::Release);
         } else if kept.is_ok() {

@@ -25,7 +25,9 @@ use crate::capture::ebpf::Options;
 use crate::config::Config;
 use crate::feeds::Feeds;
 use crate::identity::{Identity, Sealer, random_boot};
+use crate::metrics::Server;
 use crate::outbox::{Outbox, Shared, Tallies};
+use crate::privilege;
 use crate::ship::{self, Collector, Shipper};
 use crate::spool::Spool;
 use crate::standalone;
@@ -73,6 +75,7 @@ impl Signals {
 /// It cannot start, or capture breaks off.
 pub fn service(config: &Config) -> anyhow::Result<()> {
     config.check_shipping()?;
+    privilege::gain_nothing()?;
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("make {}", config.state_dir.display()))?;
     let _lock = lock(&config.state_dir)?;
@@ -90,10 +93,19 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         (Socket::bind(&config.socket)?, Signals::listen()?)
     };
 
+    // A sensor without metrics still sees; status and doctor say that there are none.
+    let metrics = runtime
+        .block_on(Server::bind(config.metrics))
+        .unwrap_or_else(|error| {
+            tracing::error!(error = format!("{error:#}"), "metrics not served");
+            None
+        });
     let public_key = identity.public_key_hex();
     let plan = plan(config, before, &feeds);
     let (summaries, kept) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan, summaries, Arc::clone(&shared.tallies))?;
+    // Threads that start from here on begin with none either.
+    privilege::keep_nothing()?;
     // Not before: a start that fails is no run that was killed.
     state
         .write()
@@ -120,6 +132,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
             public_key,
             boot_id: boot.to_string(),
             collector: url,
+            metrics: metrics.as_ref().map(|server| server.address().to_string()),
             since: Instant::now(),
         },
         commands: watching.commands.clone(),
@@ -131,6 +144,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut shipping = tokio::spawn(shipper.run(stopped));
+        let scraped = metrics.map(|server| tokio::spawn(server.serve(Arc::clone(&desk))));
         let serving = tokio::spawn(socket.serve(desk));
         let mut outcome = until_stopped(config, watching, orders, signals).await;
         match timeout(DRAIN_WAIT, joined(outbox)).await {
@@ -142,6 +156,9 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         if timeout(LAST_SHIPPING_WAIT, &mut shipping).await.is_err() {
             shipping.abort();
             tracing::info!("not everything reached the collector; it waits for the next start");
+        }
+        if let Some(scraped) = scraped {
+            scraped.abort();
         }
         serving.abort();
         // Until the task is gone its socket is.
@@ -158,6 +175,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
 /// # Errors
 /// It cannot start, capture breaks off, or the output cannot be written.
 pub fn standalone(config: &Config) -> anyhow::Result<()> {
+    privilege::gain_nothing()?;
     let feeds = load_feeds(config)?;
     let orders = OrderDesk::open(&config.block, &config.state_dir, None)?;
     let runtime = runtime()?;
@@ -167,6 +185,7 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
     };
     let (summaries, hits) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan(config, None, &feeds), summaries, Arc::default())?;
+    privilege::keep_nothing()?;
     tracing::info!(
         rung = watching.report.rung, interfaces = ?watching.report.interfaces, "watching"
     );

@@ -1,10 +1,11 @@
 //! Status: how the running agent is, told over a local socket.
 //!
-//! Whoever connects gets one line of JSON, a [`Status`], and the connection closes. The socket is
-//! its owner's and group's alone.
+//! Whoever connects says `status` or `top` in a line, gets one line of JSON, a [`Status`] or a
+//! [`Top`], and the connection closes. Who says nothing gets a status. The socket is its owner's and
+//! group's alone.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
@@ -22,15 +24,20 @@ use tokio::time::timeout;
 use crate::outbox::Shared;
 use crate::ship;
 use crate::spool::{Depth, Dropped};
+use crate::top::Top;
 use crate::watch;
 
 /// Longest wait for the watching thread, and for whoever asks.
 const WAIT: Duration = Duration::from_secs(2);
 
+/// Wait for an asker to say what for.
+const WISH_WAIT: Duration = Duration::from_millis(200);
+
 /// Askers served at once; others wait in the listen queue.
 const ASKERS_MAX: usize = 8;
 
-/// Bytes of a status: some 10 KiB, as its lists come from closed sets.
+/// Bytes of an answer: a status has some 10 KiB, as its lists come from closed sets; a top some
+/// 100, as its lists are bounded.
 const STATUS_BYTES_MAX: u64 = 1 << 20;
 
 /// How the agent is.
@@ -51,6 +58,15 @@ pub struct Status {
     /// What it sees.
     #[serde(flatten)]
     pub watch: watch::Report,
+    /// Where metrics are scraped, if they are.
+    #[serde(default)]
+    pub metrics: Option<String>,
+    /// Memory of the agent that is resident, bytes; 0 if the system does not tell.
+    #[serde(default)]
+    pub resident_bytes: u64,
+    /// Envelopes that the spool was given.
+    #[serde(default)]
+    pub spooled: u64,
     /// What waits for the collector.
     pub spool: Depth,
     /// What was dropped before the collector had it.
@@ -72,6 +88,8 @@ pub struct Facts {
     pub boot_id: String,
     /// Where it ships to.
     pub collector: String,
+    /// Where metrics are scraped, if they are.
+    pub metrics: Option<String>,
     /// When it began to see.
     pub since: Instant,
 }
@@ -91,6 +109,13 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// Asks who talks most; `None` if the watching thread does not answer.
+    pub async fn top(&self) -> Option<Top> {
+        let (answer, question) = oneshot::channel();
+        self.commands.try_send(watch::Command::Top(answer)).ok()?;
+        timeout(WAIT, question).await.ok()?.ok()
+    }
+
     /// Puts a status together.
     pub async fn status(&self) -> Status {
         let (answer, question) = oneshot::channel();
@@ -123,6 +148,9 @@ impl Desk {
             uptime_s: facts.since.elapsed().as_secs(),
             fresh,
             watch,
+            metrics: facts.metrics,
+            resident_bytes: resident_bytes(),
+            spooled: self.shared.tallies.spooled(),
             spool,
             dropped,
             collector: facts.collector,
@@ -181,7 +209,15 @@ impl Socket {
                 Ok((mut stream, _)) => {
                     let desk = Arc::clone(&desk);
                     tokio::spawn(async move {
-                        let mut line = serde_json::to_vec(&desk.status().await).unwrap_or_default();
+                        // Longer than any wish: closing on unread bytes would break the answer off.
+                        let mut wish = [0; 64];
+                        let said = timeout(WISH_WAIT, stream.read(&mut wish)).await;
+                        let bytes = said.ok().and_then(Result::ok).unwrap_or(0);
+                        let line = match wish.get(..bytes) {
+                            Some(b"top\n") => serde_json::to_vec(&desk.top().await),
+                            _ => serde_json::to_vec(&desk.status().await),
+                        };
+                        let mut line = line.unwrap_or_default();
                         line.push(b'\n');
                         // An asker who is gone or does not read is no trouble of ours.
                         drop(timeout(WAIT, stream.write_all(&line)).await);
@@ -209,11 +245,33 @@ impl Drop for Socket {
 /// # Errors
 /// Nobody answers there, or not with a status.
 pub fn ask(path: &Path) -> anyhow::Result<Status> {
+    ask_for(path, "status\n")
+}
+
+/// Asks the agent that listens at `path` who talks most.
+///
+/// # Errors
+/// Nobody answers there, or the agent is stuck.
+pub fn ask_top(path: &Path) -> anyhow::Result<Top> {
+    let top: Option<Top> = ask_for(path, "top\n")?;
+    top.context("the watching thread does not answer")
+}
+
+fn ask_for<T: DeserializeOwned>(path: &Path, wish: &str) -> anyhow::Result<T> {
     let name = || format!("ask the agent at {} (is it running?)", path.display());
-    let stream = UnixStream::connect(path).with_context(name)?;
+    let mut stream = UnixStream::connect(path).with_context(name)?;
+    stream.write_all(wish.as_bytes()).with_context(name)?;
     stream.set_read_timeout(Some(3 * WAIT)).with_context(name)?;
     let mut line = String::new();
     let read = stream.take(STATUS_BYTES_MAX).read_to_string(&mut line);
     read.and_then(|_| serde_json::from_str(&line).map_err(io::Error::from))
         .with_context(name)
+}
+
+/// What of our memory is resident, as the kernel says it in kilobytes.
+fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.map_or(0, |kilobytes| kilobytes * 1024)
 }

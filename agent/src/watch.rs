@@ -23,6 +23,8 @@ use crate::capture::ebpf::{Options, cgroup_root};
 use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
 use crate::outbox::Tallies;
+use crate::privilege;
+use crate::top::{Board, Top};
 
 pub use crate::health::{Health, Packets};
 
@@ -64,6 +66,8 @@ pub enum Command {
     OrdersRefused(String),
     /// Say how you are.
     Report(oneshot::Sender<Report>),
+    /// Say who talks most.
+    Top(oneshot::Sender<Top>),
     /// Close the window and end.
     Stop,
 }
@@ -81,6 +85,15 @@ pub struct Report {
     pub health: Health,
     /// Every counter since the start.
     pub counters: Vec<Count>,
+    /// Flows in the table.
+    #[serde(default)]
+    pub flows: u64,
+    /// Summaries passed on since the start.
+    #[serde(default)]
+    pub passed: Passed,
+    /// Capabilities that the watching thread has kept; no other thread has any.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
     /// The indicators in use.
     pub indicators: Indicators,
     /// Where each stage of matching runs.
@@ -91,6 +104,25 @@ pub struct Report {
     pub owners: OwnerState,
     /// Orders to block that are in force.
     pub blocks: u64,
+}
+
+/// Summaries passed on to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Passed {
+    /// Of windows.
+    pub windows: u64,
+    /// Of hits that did not wait for a window's end.
+    pub immediate: u64,
+    /// Hits in them.
+    pub hits: u64,
+}
+
+impl Passed {
+    fn note(&mut self, summary: &Summary) {
+        self.windows += u64::from(!summary.immediate);
+        self.immediate += u64::from(summary.immediate);
+        self.hits += summary.hits.len() as u64;
+    }
 }
 
 /// A counter.
@@ -125,6 +157,9 @@ struct Watch {
     summaries: mpsc::Sender<Summary>,
     tallies: Arc<Tallies>,
     told: Vec<(&'static str, u64)>,
+    passed: Passed,
+    board: Board,
+    capabilities: Vec<String>,
     indicators: Indicators,
     attribution: Attribution,
     blocks: InForce,
@@ -164,6 +199,7 @@ pub fn run(
                 watch.gather()?;
                 drop(answer.send(watch.report()));
             }
+            Ok(Command::Top(answer)) => drop(answer.send(watch.board.top())),
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return watch.end(),
             Err(TryRecvError::Empty) => {}
         }
@@ -218,6 +254,9 @@ impl Watch {
             summaries,
             tallies,
             told: Vec::new(),
+            passed: Passed::default(),
+            board: Board::default(),
+            capabilities: Vec::new(),
             indicators: Indicators::default(),
             attribution: Attribution::new(cgroup_root().ok()),
             blocks: InForce::default(),
@@ -225,6 +264,7 @@ impl Watch {
         };
         watch.sensor.on_tick(to_ns);
         watch.match_against(plan.set);
+        watch.capabilities = privilege::keep_for(watch.capture.rung())?;
         Ok(watch)
     }
 
@@ -376,6 +416,8 @@ impl Watch {
             let Some(summary) = self.sensor.poll_output() else {
                 return;
             };
+            self.passed.note(&summary);
+            self.board.take(&summary);
             room.send(summary);
         }
     }
@@ -394,6 +436,7 @@ impl Watch {
     }
 
     fn report(&mut self) -> Report {
+        let flows = self.sensor.flows_held();
         let counters = self.sensor.counters();
         let packets = Packets::of(counters);
         let counts = counters.totals().map(|counter| Count {
@@ -407,6 +450,9 @@ impl Watch {
             packets,
             health: self.health.clone(),
             counters: counts.collect(),
+            flows: flows as u64,
+            passed: self.passed,
+            capabilities: self.capabilities.clone(),
             indicators: self.indicators.clone(),
             stages: self.capture.stages(),
             owners: self.capture.owners(),

@@ -10,154 +10,22 @@ mod kernel;
 #[path = "kernel/link.rs"]
 #[allow(dead_code, reason = "each test uses its part")]
 mod link;
+#[allow(dead_code, reason = "each test uses its part")]
+mod running;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use collector::{Arrived, Authority, Collector};
 use foreign::{Tcx, blind, detach_links};
 use kernel::in_namespace;
 use link::{OURS, Peer, THEIRS, send, socket};
 use picket_wire::Signer;
-use rustix::process::{Pid, Signal, kill_process};
+use running::{Running, SEED, Service, confined, counted, hits, windows};
+use rustix::process::Signal;
 use serde_json::Value;
-
-const SEED: [u8; 32] = [7; 32];
-const LIMIT: Duration = Duration::from_secs(30);
-
-struct Service {
-    folder: tempfile::TempDir,
-}
-
-impl Service {
-    /// Lays out a configuration that watches `interface`, with windows of a second.
-    fn new(interface: &str, collector: &Collector, authority: &Authority) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let service = Self { folder };
-        fs::create_dir(service.path("intel")).unwrap();
-        let key = service.path("agent.key");
-        fs::write(&key, SEED).unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let place = service.folder.path().display();
-        let config = format!(
-            "collector = '{}'\nca_files = ['{}']\ninterfaces = ['{interface}']\nwindow_s = 1\n\
-             intel_dir = '{place}/intel'\nstate_dir = '{place}/state'\nkey_file = '{place}/agent.key'\n\
-             socket = '{place}/agent.sock'\n\
-             [identity]\ninstance = 'i-1'\naccount = '123456789012'\nregion = 'eu-west-1'\n",
-            collector.url(),
-            authority.file().display(),
-        );
-        fs::write(service.path("agent.toml"), config).unwrap();
-        service
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn list(&self, name: &str, text: &str) {
-        fs::write(self.path("intel").join(name), text).unwrap();
-    }
-
-    fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_picket-agent"));
-        command
-            .arg(name)
-            .arg("--config")
-            .arg(self.path("agent.toml"));
-        command
-    }
-
-    fn status(&self) -> Option<Value> {
-        let output = self
-            .command("status")
-            .args(["--format", "jsonl"])
-            .output()
-            .unwrap();
-        output
-            .status
-            .success()
-            .then(|| serde_json::from_slice(&output.stdout).unwrap())
-    }
-
-    /// Waits for a status that is as wanted.
-    #[track_caller]
-    fn wait_for(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + LIMIT;
-        loop {
-            let status = self.status();
-            if let Some(status) = status.clone().filter(&done) {
-                return status;
-            }
-            assert!(Instant::now() < until, "{what} did not come: {status:?}");
-            thread::yield_now();
-        }
-    }
-
-    /// Starts it and waits until it watches.
-    fn start(&self) -> Running {
-        let child = self
-            .command("run")
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        self.wait_for("a status", |_| true);
-        Running(child)
-    }
-}
-
-/// A process that is killed if a test fails.
-struct Running(Child);
-
-impl Running {
-    /// The process is ours and not waited for yet, so its id names nobody else.
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    fn stop(mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn hits(all: &[Arrived]) -> Vec<(String, Duration)> {
-    let hits = all
-        .iter()
-        .filter(|one| one.summary.immediate)
-        .flat_map(|one| {
-            one.summary
-                .hits
-                .iter()
-                .map(|hit| (hit.indicator.clone(), Duration::from_nanos(hit.time_ns)))
-        });
-    hits.collect()
-}
-
-fn windows(all: &[Arrived]) -> impl Iterator<Item = &Arrived> {
-    all.iter().filter(|one| !one.summary.immediate)
-}
-
-fn counted(all: &[Arrived], begins: &[&str]) -> u64 {
-    let counters = windows(all).flat_map(|one| &one.summary.counters);
-    let kernel = counters.filter(|counter| counter.stage == "kernel");
-    kernel
-        .filter(|c| begins.iter().any(|b| c.reason.starts_with(b)))
-        .map(|c| c.count)
-        .sum()
-}
 
 #[test]
 fn a_service_from_its_first_start_to_a_kill() {
@@ -415,17 +283,6 @@ fn without_a_collector_hits_are_lines() {
         assert!(!service.path("state").exists(), "it keeps nothing");
         drop(peer);
     });
-}
-
-/// The agent with only these capabilities, as a container or a unit may leave it.
-fn confined(service: &Service, capabilities: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command
-        .arg(format!("--bounding-set={capabilities}"))
-        .arg(env!("CARGO_BIN_EXE_picket-agent"))
-        .args(["run", "--config"])
-        .arg(service.path("agent.toml"));
-    command
 }
 
 #[test]

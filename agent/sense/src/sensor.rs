@@ -262,6 +262,11 @@ impl Sensor {
         }
     }
 
+    /// Flows in the table.
+    pub fn flows_held(&self) -> usize {
+        self.summariser.flows_held()
+    }
+
     /// Every counter since the start, up to date.
     pub fn counters(&mut self) -> &Counters {
         self.summariser.counters()

@@ -8,6 +8,7 @@ mod inspect;
 mod replay;
 mod run;
 mod status;
+mod top;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Tells how the running agent is.
     Status(status::Arguments),
+    /// Shows who talks most, what is asked for and what was hit.
+    Top(top::Arguments),
 }
 
 impl Command {
@@ -44,6 +47,7 @@ impl Command {
             Self::Replay(arguments) => replay::run(&arguments),
             Self::Run(arguments) => run::run(&arguments),
             Self::Status(arguments) => status::run(&arguments),
+            Self::Top(arguments) => top::run(&arguments),
         }
     }
 }

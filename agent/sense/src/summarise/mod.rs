@@ -182,6 +182,10 @@ impl Summariser {
         self.host.local = local;
     }
 
+    pub(crate) fn flows_held(&self) -> usize {
+        self.flows.len()
+    }
+
     /// Counters since the start, up to date.
     pub(crate) fn counters(&mut self) -> &Counters {
         self.count_frames();

@@ -1,0 +1,146 @@
+//! Privilege: once everything is set up, each thread gives up what it will not need again.
+//!
+//! Linux keeps capabilities per thread, and a new thread starts with those of its maker. The
+//! watching thread keeps what its rung takes to follow interfaces that come and go and to name the
+//! processes behind connections; every other thread, among them all that talk to the network or
+//! write to disk, keeps none. `no_new_privs` is set before the first thread starts, so no program
+//! started from here could get any back. Files stay readable and writable by their owner alone:
+//! an agent that runs as root needs lists, key and state that belong to root.
+//!
+//! | rung | to start | kept by the watching thread |
+//! |---|---|---|
+//! | tcx, clsact | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN` | these and `CAP_SYS_PTRACE` |
+//! | tcx, clsact before Linux 5.8 | `CAP_SYS_ADMIN`, `CAP_NET_ADMIN` | these and `CAP_SYS_PTRACE` |
+//! | afpacket | `CAP_NET_RAW` | `CAP_NET_RAW` |
+
+use std::io;
+
+use anyhow::Context;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
+    set_no_new_privs,
+};
+
+use crate::capture::packet;
+
+/// Names of the capabilities that the agent may keep.
+const NAMES: [(CapabilitySet, &str); 6] = [
+    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+    (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+    (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
+    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (CapabilitySet::PERFMON, "CAP_PERFMON"),
+    (CapabilitySet::BPF, "CAP_BPF"),
+];
+
+/// Makes sure that no program started from this thread, or from one it starts, gets more
+/// privileges than it has.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn gain_nothing() -> anyhow::Result<()> {
+    set_no_new_privs(true).context("set no_new_privs")
+}
+
+/// Leaves the calling thread with what watching on a rung takes, and says what that is.
+///
+/// # Errors
+/// The kernel refuses; then the thread must not go on.
+pub fn keep_for(rung: &str) -> anyhow::Result<Vec<String>> {
+    let held = capabilities(None).context("ask for the capabilities held")?;
+    let kept = needed(rung, held.permitted);
+    reduce_to(kept).with_context(|| format!("keep only {}", names(kept).join(", ")))?;
+    Ok(names(kept))
+}
+
+/// Leaves the calling thread without any capability.
+///
+/// # Errors
+/// The kernel refuses; then the thread must not go on.
+pub fn keep_nothing() -> anyhow::Result<()> {
+    reduce_to(CapabilitySet::empty()).context("give up all capabilities")
+}
+
+/// What of `held` the watching thread needs.
+fn needed(rung: &str, held: CapabilitySet) -> CapabilitySet {
+    let wanted = if rung == packet::RUNG {
+        CapabilitySet::NET_RAW
+    } else {
+        let loading = CapabilitySet::BPF | CapabilitySet::PERFMON;
+        // CAP_SYS_ADMIN implies both, and before Linux 5.8 stands for them.
+        let loading = match held.contains(loading) {
+            true => loading,
+            false => loading | CapabilitySet::SYS_ADMIN,
+        };
+        // To read whose executable a process of another user is.
+        loading | CapabilitySet::NET_ADMIN | CapabilitySet::SYS_PTRACE
+    };
+    wanted & held
+}
+
+fn reduce_to(kept: CapabilitySet) -> io::Result<()> {
+    clear_ambient_capability_set()?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    // Asked for again, as a capability too many is worse than no agent.
+    let left = capabilities(None)?;
+    if left.permitted != kept || left.effective != kept {
+        return Err(io::Error::other("the kernel left others"));
+    }
+    Ok(())
+}
+
+fn names(set: CapabilitySet) -> Vec<String> {
+    let held = NAMES.into_iter().filter(|(one, _)| set.contains(*one));
+    held.map(|(_, name)| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rung_keeps_what_it_takes_and_nothing_else() {
+        let check = |rung: &str, held: CapabilitySet, kept: &[&str]| {
+            assert_eq!(names(needed(rung, held)), kept, "{rung} of {held:?}");
+        };
+        let modern = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
+        check(
+            "tcx",
+            CapabilitySet::all(),
+            &["CAP_NET_ADMIN", "CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_BPF"],
+        );
+        check(
+            "clsact",
+            modern,
+            &["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"],
+        );
+        let old = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+        check("clsact", old, &["CAP_NET_ADMIN", "CAP_SYS_ADMIN"]);
+        check("afpacket", CapabilitySet::all(), &["CAP_NET_RAW"]);
+        check("afpacket", modern, &[]);
+    }
+
+    #[test]
+    fn what_is_given_up_is_gone() {
+        // On a thread of its own: the others of this test go on as they are.
+        let thread = std::thread::spawn(|| {
+            gain_nothing().unwrap();
+            let kept = keep_for("afpacket").unwrap();
+            let held = capabilities(None).unwrap();
+            assert_eq!(names(held.effective), kept);
+            keep_nothing().unwrap();
+            let held = capabilities(None).unwrap();
+            assert_eq!(held.permitted, CapabilitySet::empty());
+            // And does not come back.
+            assert!(reduce_to(CapabilitySet::NET_RAW).is_err());
+        });
+        thread.join().unwrap();
+    }
+}
