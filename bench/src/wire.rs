@@ -45,6 +45,9 @@ struct Talked {
     datagram_ns: f64,
 }
 
+/// What is read off a talk.
+type Field = fn(&Talked) -> f64;
+
 /// Measures.
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "needs root");
@@ -77,14 +80,14 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
             }
         }
     }
-    let column = |talks: &[Talked], field: fn(&Talked) -> f64| talks.iter().map(field).collect();
+    let column = |talks: &[Talked], field: Field| talks.iter().map(field).collect();
     for (watcher, talks) in watchers.iter().zip(&all).skip(1) {
         let end = match watcher {
             Watcher::Tcpdump => "_tcpdump",
             Watcher::Softflowd => "_softflowd",
             Watcher::Us | Watcher::Nobody => "",
         };
-        let fields: [(&str, fn(&Talked) -> f64); 3] = [
+        let fields: [(&str, Field); 3] = [
             ("agent/veth_tcp", |one| one.gbit_per_s),
             ("agent/veth_tcp_cpu", |one| one.cpu_s_per_gbit),
             ("agent/veth_udp", |one| one.datagram_ns),
