@@ -42,7 +42,8 @@ pub(crate) struct Counted {
     pub(crate) packet_bytes: u64,
 }
 
-/// Gives the instance an interface without link headers and has the agent watch it.
+/// Gives the instance an interface without link headers and has the agent watch it, and look into
+/// tunnels: each has programs of its own.
 pub(crate) fn add_tunnel(rig: &Rig) -> Result<()> {
     rig.lab
         .instance
@@ -56,6 +57,7 @@ pub(crate) fn add_tunnel(rig: &Rig) -> Result<()> {
         .and_then(toml::Value::as_array_mut)
         .context("agent.toml names no interfaces")?
         .push(TUNNEL.into());
+    config.insert("mirror".into(), true.into());
     fs::write(&file, config.to_string()).context("write agent.toml")
 }
 
