@@ -388,7 +388,9 @@ fn sets_change_under_traffic_and_nothing_is_missed() {
     });
 }
 
-/// The verifier's work, which has a bound of a million: what a change costs shows here first.
+/// The verifier's work, which has a bound of a million: what a change costs shows here first. The
+/// programs at the hooks stand at 163,000 to 185,000 since owners, blocks and tunnels came to them,
+/// the stages at 29,580 and 3,250 (Linux 6.18).
 #[test]
 fn the_verifier_goes_through_no_more_than_planned() {
     in_namespace(|| {
