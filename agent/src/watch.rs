@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use picket_intel::IndicatorSet;
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::attribution::Attribution;
 use crate::block::{InForce, Posted};
 use crate::capture::addresses;
+use crate::capture::changes::Changes;
 use crate::capture::ebpf::{Options, cgroup_root};
 use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
@@ -152,6 +153,8 @@ pub struct Indicators {
 /// The thread's own things.
 struct Watch {
     capture: Box<dyn Live>,
+    /// Where the kernel does not tell of changes, interfaces are looked for with each window.
+    changes: Option<Changes>,
     sensor: Sensor,
     window_ns: u64,
     summaries: mpsc::Sender<Summary>,
@@ -230,6 +233,10 @@ impl Watch {
             Some(mirror) if mirror.vnis.is_empty() => Inside::All,
             Some(mirror) => Inside::Vnis(mirror.vnis.clone()),
         };
+        // First, so that what changes while the capture is opened is heard of.
+        let changes = Changes::listen()
+            .inspect_err(|error| tracing::warn!(%error, "changes of interfaces not heard"))
+            .ok();
         let capture = ladder::open(&plan.capture, &plan.options).context("capture")?;
         let to_ns = now_ns();
         let local = addresses::of_host().context("read the host's addresses")?;
@@ -249,6 +256,7 @@ impl Watch {
         });
         let mut watch = Self {
             capture,
+            changes,
             window_ns: config.window_ns,
             sensor: Sensor::new(config, Arc::default()),
             summaries,
@@ -356,6 +364,10 @@ impl Watch {
         self.capture
             .poll(wait, &mut |event| feed(sensor, attribution, event))
             .context("read from the kernel")?;
+        let changes = self.changes.as_mut();
+        if changes.is_some_and(|changes| changes.call_for_a_look(Instant::now())) {
+            self.look_for_interfaces();
+        }
         Ok(())
     }
 
@@ -400,6 +412,13 @@ impl Watch {
         self.gather_last()?;
         self.sensor.on_tick(now_ns);
         self.pass_on();
+        self.look_for_interfaces();
+        Ok(())
+    }
+
+    /// Watches interfaces that have appeared, lets go of those that have gone, and takes the host's
+    /// addresses as they are now: with each window, and at once when the kernel tells of a change.
+    fn look_for_interfaces(&mut self) {
         if let Err(error) = self.capture.rescan() {
             tracing::warn!(error = %anyhow::Error::new(error), "interfaces not looked for");
         }
@@ -407,7 +426,6 @@ impl Watch {
             Ok(local) => self.sensor.set_local(local),
             Err(error) => tracing::warn!(%error, "addresses of the host not read"),
         }
-        Ok(())
     }
 
     /// Passes summaries on while there is room for them.

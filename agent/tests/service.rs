@@ -153,6 +153,44 @@ fn a_service_from_its_first_start_to_a_kill() {
     });
 }
 
+/// Windows last ten minutes here, so nothing but the kernel's word can tell in time.
+#[test]
+fn an_interface_that_comes_or_goes_is_noticed_at_once() {
+    in_namespace(|| {
+        let authority = Authority::new();
+        let collector = Collector::start(&authority, "127.0.0.1:0", None);
+        let peer = Peer::connect("pk-i0", "pk-i1");
+        let add = || {
+            link::command("ip link add pk-i2 type veth peer name pk-i3");
+            link::command("ip link set pk-i2 up");
+        };
+        add();
+        let service = Service::new("pk-i0', 'pk-i2", &collector, &authority);
+        let config = fs::read_to_string(service.path("agent.toml")).unwrap();
+        let config = config.replace("window_s = 1\n", "window_s = 600\n");
+        fs::write(service.path("agent.toml"), config).unwrap();
+        let running = service.start();
+        let watched = |wanted: &'static [&'static str]| {
+            move |status: &Value| {
+                let names = status["interfaces"].as_array();
+                let names = names.into_iter().flatten().filter_map(Value::as_str);
+                names.eq(wanted.iter().copied())
+            }
+        };
+        service.wait_for("both", watched(&["pk-i0", "pk-i2"]));
+        // Traffic goes on over the other meanwhile.
+        let (from, to) = (socket(OURS), format!("{THEIRS}:9").parse().unwrap());
+        send(&from, to, 10, 100);
+        link::command("ip link del pk-i2");
+        service.wait_for("the one left", watched(&["pk-i0"]));
+        send(&from, to, 10, 100);
+        add();
+        service.wait_for("the new one", watched(&["pk-i0", "pk-i2"]));
+        assert_eq!(running.stop(), Some(0));
+        drop(peer);
+    });
+}
+
 #[test]
 fn a_service_tells_that_it_was_taken_off_or_blinded() {
     in_namespace(|| {

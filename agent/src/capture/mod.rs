@@ -2,6 +2,7 @@
 //! that watches a live host has its line in the [`ladder`] too.
 
 pub mod addresses;
+pub(crate) mod changes;
 pub mod ebpf;
 pub mod ladder;
 pub mod live;
