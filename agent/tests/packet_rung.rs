@@ -247,6 +247,9 @@ fn told(summaries: &[Summary]) -> Vec<String> {
         for one in &summary.questions {
             let mut one = one.clone();
             (one.first_ns, one.last_ns, one.process) = (0, 0, None);
+            if let Some(latency) = &mut one.latency {
+                (latency.min_ns, latency.max_ns, latency.sum_ns) = (0, 0, 0);
+            }
             lines.push(format!("{one:?}"));
         }
         for one in &summary.hits {

@@ -73,6 +73,9 @@ impl Story {
         }
         for question in &mut story.questions {
             (question.first_ns, question.last_ns) = (0, 0);
+            if let Some(latency) = &mut question.latency {
+                (latency.min_ns, latency.max_ns, latency.sum_ns) = (0, 0, 0);
+            }
             question.process = None;
         }
         for hit in &mut story.hits {
