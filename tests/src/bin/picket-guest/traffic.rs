@@ -57,7 +57,12 @@ pub(crate) fn add_tunnel(rig: &Rig) -> Result<()> {
         .and_then(toml::Value::as_array_mut)
         .context("agent.toml names no interfaces")?
         .push(TUNNEL.into());
-    config.insert("mirror".into(), true.into());
+    config
+        .entry("capture")
+        .or_insert(toml::Value::Table(Table::new()))
+        .as_table_mut()
+        .context("agent.toml has no table [capture]")?
+        .insert("mirror".into(), true.into());
     fs::write(&file, config.to_string()).context("write agent.toml")
 }
 
