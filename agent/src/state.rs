@@ -5,7 +5,7 @@
 //! an older one, and then the gap is told longer than it was, never shorter.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use picket_wire::BootId;
@@ -71,10 +71,18 @@ impl StateFile {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self) -> io::Result<()> {
-        let young = self.path.with_extension("new");
-        fs::write(&young, serde_json::to_vec(&self.state)?)?;
-        fs::rename(&young, &self.path)
+        replace(&self.path, &serde_json::to_vec(&self.state)?)
     }
+}
+
+/// Replaces a file in one step, so that whoever reads it finds it whole, old or new, also after
+/// the machine has lost its power.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let young = path.with_extension("new");
+    let mut file = fs::File::create(&young)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&young, path)
 }
 
 const KILLED: &str = "killed";

@@ -129,10 +129,7 @@ fn summary(peer: [u8; 4], second: u64) -> Summary {
         hits: Vec::new(),
         counters: Vec::new(),
         cut: Default::default(),
-        gap: None,
-        imds: Vec::new(),
-        blocks: Vec::new(),
-        health: None,
+        ..Summary::default()
     }
 }
 

@@ -64,10 +64,7 @@ fn summary() -> Summary {
             bytes: 5_000,
         }],
         cut: Cut::default(),
-        gap: None,
-        imds: Vec::new(),
-        blocks: Vec::new(),
-        health: None,
+        ..Summary::default()
     }
 }
 

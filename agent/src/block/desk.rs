@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use picket_wire::limits::ORDERS_BYTES_MAX;
-use picket_wire::{Net, Orders, PublicKey};
+use picket_wire::{Digest, Net, Orders, PublicKey};
 use tokio::time::timeout;
 
 use super::{BlockConfig, always_protected, resolvers};
+use crate::state;
 
 /// How often the bundle is looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -160,7 +161,7 @@ impl Desk {
         }
         if orders.version > self.version {
             let text = orders.version.to_string();
-            write_whole(&self.version_file, text.as_bytes())
+            state::replace(&self.version_file, text.as_bytes())
                 .with_context(|| format!("write {}", self.version_file.display()))?;
             self.version = orders.version;
         }
@@ -196,19 +197,14 @@ impl Desk {
     }
 }
 
-/// A public key: 64 hexadecimal digits.
+/// A public key: 64 hexadecimal digits, like a digest.
 fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
-    let named = || format!("read {}", path.display());
-    let text = fs::read_to_string(path).with_context(named)?;
-    let text = text.trim();
-    let mut key = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        bail!("{}: a public key is 64 hexadecimal digits", path.display());
-    }
-    for (byte, at) in key.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).with_context(named)?;
-    }
-    Ok(PublicKey(key))
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let key: Digest = text
+        .trim()
+        .parse()
+        .with_context(|| format!("{} holds no public key", path.display()))?;
+    Ok(PublicKey(key.0))
 }
 
 fn read_version(path: &Path) -> anyhow::Result<u64> {
@@ -220,13 +216,4 @@ fn read_version(path: &Path) -> anyhow::Result<u64> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
-}
-
-/// Replaces a file, so that it is there whole after a crash, old or new.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = fs::File::create(&new)?;
-    std::io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
 }

@@ -185,10 +185,7 @@ pub(crate) fn summary(host: Host) -> Summary {
         hits: vec![],
         counters: vec![],
         cut: Cut::default(),
-        gap: None,
-        imds: Vec::new(),
-        blocks: Vec::new(),
-        health: None,
+        ..Summary::default()
     }
 }
 

@@ -142,10 +142,7 @@ fn summary(
         hits: vec![],
         counters: vec![],
         cut: picket_wire::Cut::default(),
-        gap: None,
-        imds: Vec::new(),
-        blocks: Vec::new(),
-        health: None,
+        ..Summary::default()
     }
 }
 

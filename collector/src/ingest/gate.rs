@@ -418,10 +418,7 @@ mod tests {
             hits: Vec::new(),
             counters: Vec::new(),
             cut: Cut::default(),
-            gap: None,
-            imds: Vec::new(),
-            blocks: Vec::new(),
-            health: None,
+            ..Summary::default()
         }
     }
 

@@ -357,10 +357,7 @@ mod tests {
             hits: Vec::new(),
             counters: Vec::new(),
             cut: Default::default(),
-            gap: None,
-            imds: Vec::new(),
-            blocks: Vec::new(),
-            health: None,
+            ..Summary::default()
         }
     }
 

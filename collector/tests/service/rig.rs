@@ -133,10 +133,7 @@ impl Agent {
             questions: Vec::new(),
             counters: Vec::new(),
             cut: picket_wire::Cut::default(),
-            gap: None,
-            imds: Vec::new(),
-            blocks: Vec::new(),
-            health: None,
+            ..Summary::default()
         }
     }
 

@@ -305,8 +305,10 @@ mod tests {
             count: u64::MAX,
             bytes: 0,
         };
-        let mut summary = Summary::empty();
-        summary.counters = vec![counter("kernel", "seen"), counter("decode", "seen")];
+        let mut summary = Summary {
+            counters: vec![counter("kernel", "seen"), counter("decode", "seen")],
+            ..Summary::default()
+        };
         let balance = summary.balance().expect("a window");
         assert_eq!(balance.seen, 2 * u128::from(u64::MAX));
         assert_eq!(balance.check().expect_err("it breaks").part(), "capture");

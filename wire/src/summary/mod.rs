@@ -220,6 +220,27 @@ pub struct Gap {
     pub why: String,
 }
 
+impl Default for Summary {
+    /// A summary of nothing.
+    fn default() -> Self {
+        Self {
+            version: SUMMARY_VERSION,
+            immediate: false,
+            host: Host::default(),
+            window: Window::default(),
+            conversations: Vec::new(),
+            questions: Vec::new(),
+            hits: Vec::new(),
+            counters: Vec::new(),
+            cut: Cut::default(),
+            gap: None,
+            imds: Vec::new(),
+            blocks: Vec::new(),
+            health: None,
+        }
+    }
+}
+
 impl Summary {
     /// Encodes the summary.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -242,26 +263,6 @@ impl Summary {
         }
         summary.validate()?;
         Ok(summary)
-    }
-
-    /// A summary of nothing.
-    #[cfg(test)]
-    fn empty() -> Self {
-        Self {
-            version: SUMMARY_VERSION,
-            immediate: false,
-            host: Host::default(),
-            window: Window::default(),
-            conversations: Vec::new(),
-            questions: Vec::new(),
-            hits: Vec::new(),
-            counters: Vec::new(),
-            cut: Cut::default(),
-            gap: None,
-            imds: Vec::new(),
-            blocks: Vec::new(),
-            health: None,
-        }
     }
 
     fn validate(&self) -> Result<(), SummaryError> {
