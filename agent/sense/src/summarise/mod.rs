@@ -23,8 +23,10 @@ mod hits;
 mod imds;
 mod miners;
 mod names;
+mod notices;
 mod processes;
 mod questions;
+mod records;
 mod shrink;
 mod tunnels;
 
@@ -34,31 +36,25 @@ use std::sync::Arc;
 use picket_intel::IndicatorSet;
 use picket_wire::summary::SUMMARY_VERSION;
 use picket_wire::{
-    App, BlockEvent, Content, Cut, Gap, Hit, Host, Net, Opened, Process, Summary, Transport, Window,
+    App, BlockEvent, Content, Cut, Gap, Hit, Host, Net, Opened, Process, Summary, Window,
 };
 
 pub use counters::{Counters, Equation, Tally};
 pub use shrink::shrink;
 
 use blocks::{Blocks, dropped};
-use content::{Sayings, tls_name};
+use content::Sayings;
 use conversations::{Conversations, LeftOut};
 use counters::{INNER, KERNEL};
-use hits::{Hits, Met, Sighting};
+use hits::{Hits, Sighting};
 use imds::Requests;
 use names::Names;
 use processes::Processes;
-use questions::{Asked, Questions};
+use questions::Questions;
 
-use crate::decode::dns::{Message, Name, Service};
-use crate::decode::tls::ClientHello;
-use crate::decode::{
-    Decoded, DecoderLosses, Endpoint, Event, Packet, Protocol, Record, Transport as Carrier, Tunnel,
-};
-use crate::flow::{Flow, FlowKey, FlowTable, OwnerRef};
-use crate::input::{
-    FlowDelta, KernelBlock, KernelHit, KernelNotice, Owner, ProcessId, Recognised, StageCount, Way,
-};
+use crate::decode::{DecoderLosses, Endpoint, Event, Packet, Protocol, Tunnel};
+use crate::flow::{Flow, FlowTable, OwnerRef};
+use crate::input::{FlowDelta, KernelBlock, Owner, ProcessId, StageCount, Way};
 use crate::limits::FLOW_IDLE_NS;
 
 /// The stage that counts frames of a file.
@@ -347,217 +343,10 @@ impl Summariser {
         });
     }
 
-    /// Takes what the kernel's tables matched, and names the indicator.
-    pub(crate) fn on_kernel_hit(&mut self, hit: &KernelHit) {
-        let (src, dst) = ends(hit.way, hit.local, hit.remote);
-        let owner = self.owner_of(
-            hit.owner,
-            &FlowKey::new(src, dst, Protocol(hit.protocol), hit.tunnel).0,
-        );
-        let process = owner.and_then(|owner| self.processes.find(owner));
-        let met = self.hits.on_flow(&Sighting {
-            ts_ns: hit.ts_ns,
-            src,
-            dst,
-            protocol: Protocol(hit.protocol),
-            tunnel: hit.tunnel,
-            process: process.map(Arc::as_ref),
-        });
-        self.count_met("hit", met);
-    }
-
-    /// Whose socket a packet is of: as it says, or as its flow has said before.
-    fn owner_of(&mut self, owner: Option<Owner>, flow: &FlowKey) -> Option<OwnerRef> {
-        match owner {
-            Some(owner) => Some(self.processes.owner(owner)),
-            None => self.flows.find(flow)?.owner,
-        }
-    }
-
-    /// Takes a message that the kernel recognised.
-    pub(crate) fn on_kernel_notice(&mut self, notice: &KernelNotice<'_>) {
-        let (src, dst) = ends(notice.way, notice.local, notice.remote);
-        let protocol = Protocol(notice.protocol);
-        let owner = self.owner_of(
-            notice.owner,
-            &FlowKey::new(src, dst, protocol, notice.tunnel).0,
-        );
-        let process = owner.and_then(|owner| self.processes.find(owner)).cloned();
-        let sighting = Sighting {
-            ts_ns: notice.ts_ns,
-            src,
-            dst,
-            protocol,
-            tunnel: notice.tunnel,
-            process: process.as_deref(),
-        };
-        let (stage, met) = match notice.recognised {
-            Recognised::Name => ("name_hit", self.on_noticed_name(&sighting, notice.bytes)),
-            Recognised::Stratum => ("stratum_hit", self.on_noticed_line(&sighting, notice.bytes)),
-        };
-        self.count_met(stage, met);
-    }
-
-    fn on_noticed_name(&mut self, sighting: &Sighting<'_>, wire: &[u8]) -> Met {
-        let transport = match sighting.protocol {
-            Protocol::TCP => Transport::Tcp,
-            _ => Transport::Udp,
-        };
-        match Name::read(wire, 0) {
-            Ok((name, _)) => self
-                .hits
-                .on_question(sighting, transport, &name.to_string()),
-            Err(_) => Met::Nothing,
-        }
-    }
-
-    fn count_met(&mut self, stage: &'static str, met: Met) {
-        let reason = match met {
-            Met::Now => "confirmed",
-            Met::Before => "repeated",
-            Met::Nothing => "unconfirmed",
-        };
-        self.counters.add(stage, reason, 1, 0);
-    }
-
     /// Takes a counter of a stage before us.
     pub(crate) fn on_counts(&mut self, count: &StageCount) {
         self.counters
             .add(count.stage, count.reason, count.packets, count.bytes);
-    }
-
-    /// Takes a message.
-    pub(crate) fn on_record(&mut self, record: &Record) {
-        match &record.message {
-            Decoded::Dns(message) if message.service == Service::Dns => {
-                self.on_dns(record, message);
-            }
-            Decoded::Dns(_) => {}
-            Decoded::ClientHello(hello) => self.on_hello(record, hello),
-            Decoded::Imds(message) => {
-                self.on_content(record, App::Imds);
-                let process = self.acting.and_then(|owner| self.processes.find(owner));
-                let process = process.map(Arc::as_ref);
-                if !self.imds.take(record, message, process) {
-                    self.counters.add("imds", "lost_full", 1, 0);
-                }
-            }
-            Decoded::Http(_) => self.on_content(record, App::Http),
-            Decoded::Ssh(_) => self.on_content(record, App::Ssh),
-            Decoded::Stratum(call) => {
-                self.on_content(record, App::Stratum);
-                self.on_call_record(record, call);
-            }
-            Decoded::Smtp(_) => self.on_content(record, App::Smtp),
-            Decoded::Socks(_) => self.on_content(record, App::Socks),
-        }
-    }
-
-    /// Keeps what was said for the conversation of its flow.
-    fn on_content(&mut self, record: &Record, app: App) {
-        if record.tunnel.is_none() {
-            self.counters.add("content", app.name(), 1, 0);
-        }
-        if !self.said.take(record, app) {
-            self.counters.add("content", "lost_full", 1, 0);
-        }
-    }
-
-    fn on_dns(&mut self, record: &Record, message: &Message) {
-        let tunnel = record.tunnel;
-        let (stage, reason) = match (tunnel.is_some(), message.response) {
-            (false, true) => ("dns", "responses"),
-            (false, false) => ("dns", "queries"),
-            (true, true) => (INNER, "dns_responses"),
-            (true, false) => (INNER, "dns_queries"),
-        };
-        self.counters
-            .add(stage, reason, 1, u64::from(message.bytes));
-        if message.fault.is_some() {
-            self.counters.add("dns", "faulty", 1, 0);
-        }
-        let (client, resolver) = if message.response {
-            (record.dst, record.src)
-        } else {
-            (record.src, record.dst)
-        };
-        let (transport, protocol) = match record.transport {
-            Carrier::Udp | Carrier::Quic => (Transport::Udp, Protocol::UDP),
-            Carrier::Tcp => (Transport::Tcp, Protocol::TCP),
-        };
-        let ts_ns = record.ts_ns;
-        let process = self.acting.and_then(|owner| self.processes.find(owner));
-        let process = process.map(Arc::as_ref);
-        self.questions.add(&Asked {
-            ts_ns,
-            client: client.addr,
-            client_port: client.port,
-            resolver: resolver.addr,
-            transport,
-            tunnel,
-            message,
-            process,
-        });
-        let Some(name) = message.qname() else { return };
-        let name: Arc<str> = name.to_string().into();
-        let sighting = Sighting {
-            ts_ns,
-            src: client,
-            dst: resolver,
-            protocol,
-            tunnel,
-            process,
-        };
-        self.hits.on_question(&sighting, transport, &name);
-        for (address, ttl_s) in message.addresses() {
-            let key = (client.addr, address, tunnel);
-            let evicted = self.names.learn(key, &name, ttl_s, ts_ns);
-            if evicted > 0 {
-                self.counters.add("names", "evicted", evicted, 0);
-            }
-        }
-    }
-
-    fn on_hello(&mut self, record: &Record, hello: &ClientHello) {
-        let (protocol, reason, inner_reason) = match record.transport {
-            Carrier::Tcp => (Protocol::TCP, "client_hellos", "tls_client_hellos"),
-            Carrier::Quic | Carrier::Udp => (
-                Protocol::UDP,
-                "client_hellos_quic",
-                "tls_client_hellos_quic",
-            ),
-        };
-        if record.tunnel.is_some() {
-            self.counters.add(INNER, inner_reason, 1, 0);
-        } else {
-            self.counters.add("tls", reason, 1, 0);
-        }
-        let Record {
-            ts_ns,
-            src,
-            dst,
-            tunnel,
-            ..
-        } = *record;
-        if let Some(name) = &hello.sni {
-            let process = self.acting.and_then(|owner| self.processes.find(owner));
-            let sighting = Sighting {
-                ts_ns,
-                src,
-                dst,
-                protocol,
-                tunnel,
-                process: process.map(Arc::as_ref),
-            };
-            self.hits.on_tls_name(&sighting, &tls_name(name));
-        }
-        let app = match record.transport {
-            Carrier::Tcp => App::Tls,
-            Carrier::Quic | Carrier::Udp => App::Quic,
-        };
-        if !self.said.take(record, app) {
-            self.counters.add("content", "lost_full", 1, 0);
-        }
     }
 
     /// Takes the decoder's losses since the start; they are messages, not packets.

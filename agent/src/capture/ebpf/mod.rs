@@ -14,11 +14,13 @@ mod attach;
 mod blocks;
 mod canary;
 mod clock;
+mod error;
 mod health;
 mod held;
 pub(in crate::capture) mod interfaces;
 mod layout;
 mod ledger;
+mod live;
 mod mapped;
 mod mirror;
 mod owners;
@@ -36,16 +38,14 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Map, MapData, MapError};
-use aya::programs::ProgramError;
-use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use aya::maps::{Map, MapData};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use picket_abi::{CpuCounters, REASONS, Reason};
-use picket_intel::IndicatorSet;
 use picket_sense::input::{FlowDelta, StageCount};
-use picket_wire::Health;
 
 pub use attach::{HANDLE, PRIORITY, Rung};
 pub use blocks::{BLOCKED_ENDPOINTS_MAX, BLOCKED_NETS_MAX, BlockRule, PROTECTED_NETS_MAX};
+pub use error::CaptureError;
 pub(super) use health::watched;
 pub use mirror::{Mirror, VNIS_MAX};
 pub(crate) use owners::cgroup_root;
@@ -69,7 +69,7 @@ use sets::Tables;
 use slots::Slots;
 use stages::Installed;
 
-use super::live::{Event, Live, Matching, OwnerState, StageReport};
+use super::live::{Event, OwnerState, StageReport};
 
 /// The kernel object, built by `make kernel`; see `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PICKET_EMBEDDED_OBJECT"));
@@ -106,76 +106,6 @@ impl Default for Options {
             mirror: None,
         }
     }
-}
-
-/// Why capture could not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// The object or its maps were refused.
-    #[error("load the kernel object")]
-    Load(#[source] Box<EbpfError>),
-    /// A program was refused.
-    #[error("load kernel program {name}")]
-    Program {
-        /// Its name.
-        name: String,
-        /// What the kernel said.
-        #[source]
-        source: Box<ProgramError>,
-    },
-    /// A map was refused, or does not behave.
-    #[error("use kernel map {name}")]
-    Map {
-        /// Its name.
-        name: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: Box<MapError>,
-    },
-    /// A map cannot be mapped into our memory.
-    #[error("map kernel array {name} into memory")]
-    Memory {
-        /// Its name.
-        name: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// An interface that was asked for by name cannot be watched.
-    #[error("interface {name}: {reason}")]
-    Interface {
-        /// Its name.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-    /// No interface is left to watch.
-    #[error("no interface to watch: none was named, and none has a default route")]
-    NoInterface,
-    /// The system would not tell something.
-    #[error("{asked}")]
-    System {
-        /// What we wanted.
-        asked: &'static str,
-        /// What it said.
-        #[source]
-        source: io::Error,
-    },
-    /// The embedded object is not the one this program was written for.
-    #[error("the embedded kernel object does not fit: {0}")]
-    Object(&'static str),
-    /// Too many tunnels are listed whose places in the kernel's table are the same.
-    #[error("no room for VNI {vni} in the table of tunnels")]
-    Tunnel {
-        /// The one without a place.
-        vni: u32,
-    },
-    /// A set of addresses cannot be loaded. The one in force stays.
-    #[error("load a set of addresses")]
-    Set(#[from] SetError),
-    /// This rung only looks.
-    #[error("this rung of the capture ladder cannot block")]
-    CannotBlock,
 }
 
 /// The kernel side, loaded and attached.
@@ -521,74 +451,6 @@ impl EbpfCapture {
         name: &str,
     ) -> Result<&mut aya::programs::SchedClassifier, CaptureError> {
         attach::loaded(&mut self.ebpf, name)
-    }
-}
-
-impl Live for EbpfCapture {
-    fn rung(&self) -> &'static str {
-        self.rung.name()
-    }
-
-    fn set_blocks(
-        &mut self,
-        rules: &[BlockRule],
-        protected: &[Network],
-    ) -> Result<(), CaptureError> {
-        self.set_blocks(rules, protected)
-    }
-
-    fn beat(&mut self) {
-        self.blocks.beat();
-    }
-
-    fn interfaces(&self) -> Vec<String> {
-        let names = self.interfaces().map(|(name, _)| name.to_owned());
-        names.collect()
-    }
-
-    fn poll(
-        &mut self,
-        timeout: Duration,
-        each: &mut dyn FnMut(Event<'_>),
-    ) -> Result<usize, CaptureError> {
-        self.poll(timeout, each)
-    }
-
-    fn sweep(&mut self, each: &mut dyn FnMut(Event<'_>)) -> Result<(), CaptureError> {
-        self.scan(&mut |delta| each(Event::Flow(delta)));
-        Ok(())
-    }
-
-    fn owners(&self) -> OwnerState {
-        self.owner_state.clone()
-    }
-
-    fn counters(&mut self) -> Vec<StageCount> {
-        self.counters()
-    }
-
-    fn run_canary(&mut self) {
-        self.run_canary();
-    }
-
-    fn health(&mut self) -> Health {
-        self.health()
-    }
-
-    fn rescan(&mut self) -> Result<(), CaptureError> {
-        self.rescan()
-    }
-
-    fn load_set(&mut self, set: &IndicatorSet) -> Result<Matching, CaptureError> {
-        let loaded = self.load_sets(set.address_nets(), set.domains(), set.version())?;
-        Ok(match loaded.names {
-            Ok(_) => Matching::Kernel,
-            Err(error) => Matching::KernelButNames(error.to_string()),
-        })
-    }
-
-    fn stages(&self) -> Vec<StageReport> {
-        self.stages()
     }
 }
 
