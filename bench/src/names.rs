@@ -65,6 +65,8 @@ pub(crate) const NAMES: &[Name] = &[
     row("kernel/tcp_first_payload_whole", "ns", "no-op", Nothing),
     row("sets/load_1m_and_1m", "ms", "", AtMost(250.0)),
     row("sets/swap_1m_and_1m", "ms", "", AtMost(250.0)),
+    row("sets/swap_under_traffic", "ms", "", Nothing),
+    row("sets/swap_unmatched", "matches", "", AtMost(0.0)),
     row("agent/inspect_mixed", "Mpackets/CPU-s", "", AtLeast(2.0)),
     row(
         "agent/inspect_mixed_vs_tshark",
