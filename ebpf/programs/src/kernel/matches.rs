@@ -15,11 +15,13 @@ use picket_abi::{
 use super::Passage;
 use super::counters::Counters;
 use super::maps::{BUCKET_MASK, BUCKETS, CODES, CONFIG, HITS, IPV6_EVEN, IPV6_ODD};
+use super::verifier::Detour;
 use crate::listed::{Tables, lookup};
 
 /// One half of the tables.
 struct Half {
     odd: u32,
+    detour: Detour,
 }
 
 impl Tables for Half {
@@ -39,6 +41,11 @@ impl Tables for Half {
     #[inline(always)]
     fn bucket_mask(&self) -> u32 {
         BUCKET_MASK.load()
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u64) -> u64 {
+        self.detour.forget(value)
     }
 
     #[inline(always)]
@@ -62,7 +69,7 @@ pub(super) fn judge(passage: &Passage, counters: &mut Counters, slot: &mut FlowS
     }
     if slot.epoch != epoch as u32 {
         let blocked = slot.verdict & (verdict::BLOCKED | verdict::BLOCK_TOLD);
-        slot.verdict = look(config, epoch, &slot.key) | blocked;
+        slot.verdict = look(counters, config, epoch, &slot.key) | blocked;
         slot.epoch = epoch as u32;
     }
     let found = slot.verdict;
@@ -84,7 +91,7 @@ pub(super) fn judge_once(passage: &Passage, counters: &mut Counters, key: &FlowK
     if epoch == 0 {
         return;
     }
-    let found = look(config, epoch, key);
+    let found = look(counters, config, epoch, key);
     if found != 0 {
         tell(
             passage,
@@ -99,9 +106,10 @@ pub(super) fn judge_once(passage: &Passage, counters: &mut Counters, key: &FlowK
 }
 
 #[inline(always)]
-fn look(config: &AddressConfig, epoch: u64, key: &FlowKey) -> u8 {
+fn look(counters: &mut Counters, config: &AddressConfig, epoch: u64, key: &FlowKey) -> u8 {
     let half = Half {
         odd: epoch as u32 & 1,
+        detour: counters.detour(),
     };
     lookup(&half, config, (epoch & 1) as usize, key)
 }
@@ -110,7 +118,9 @@ fn look(config: &AddressConfig, epoch: u64, key: &FlowKey) -> u8 {
 #[cfg(feature = "bench")]
 #[inline(always)]
 pub(super) fn is_listed(address: u32) -> bool {
-    let Some(config) = CONFIG.get(0) else {
+    // SAFETY: this helper has no precondition.
+    let cpu = unsafe { aya_ebpf::helpers::bpf_get_smp_processor_id() };
+    let (Some(config), Some(mut counters)) = (CONFIG.get(0), Counters::of(cpu)) else {
         return false;
     };
     let key = FlowKey {
@@ -119,7 +129,7 @@ pub(super) fn is_listed(address: u32) -> bool {
         remote: FlowKey::mapped(address.to_be()),
         ports: 0,
     };
-    look(config, config.epoch, &key) != 0
+    look(&mut counters, config, config.epoch, &key) != 0
 }
 
 /// Puts a hit into its ring.
