@@ -9,9 +9,12 @@ use anyhow::Context;
 use serde::Deserialize;
 
 use crate::block::BlockConfig;
+use crate::capture::ebpf::Options;
 use crate::capture::ladder::CaptureConfig;
 use crate::command::BadConfig;
+use crate::filter::FilterConfig;
 use crate::metrics::Address;
+use crate::privacy::PrivacyConfig;
 use crate::ship::collector::envelopes_url;
 use crate::spool::SpoolConfig;
 
@@ -53,6 +56,10 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Orders to block.
     pub block: BlockConfig,
+    /// What is not told.
+    pub filter: FilterConfig,
+    /// What is told without its names.
+    pub privacy: PrivacyConfig,
 }
 
 /// Who this host is.
@@ -84,6 +91,8 @@ impl Default for Config {
             metrics: Address::default(),
             spool: SpoolConfig::default(),
             block: BlockConfig::default(),
+            filter: FilterConfig::default(),
+            privacy: PrivacyConfig::default(),
         }
     }
 }
@@ -141,6 +150,8 @@ impl Config {
         }
         self.capture.check()?;
         self.block.check()?;
+        self.filter.check()?;
+        self.privacy.check()?;
         self.spool.check()
     }
 
@@ -166,6 +177,18 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// What to capture.
+    pub fn options(&self) -> Options {
+        Options {
+            interfaces: self.interfaces.clone(),
+            default_route: self.default_route,
+            excluded: self.filter.interfaces.clone(),
+            stacked: self.capture.stacked,
+            mirror: self.capture.mirror(),
+            ..Options::default()
+        }
     }
 
     /// Where the key is.
@@ -251,11 +274,13 @@ mod tests {
             "capture",
             "collector",
             "default_route",
+            "filter",
             "identity",
             "intel_dir",
             "interfaces",
             "key_file",
             "metrics",
+            "privacy",
             "socket",
             "spool",
             "state_dir",
@@ -270,6 +295,12 @@ mod tests {
             let error = Config::parse(text).unwrap_err();
             assert_eq!(error.key, key, "{text}: {error}");
         };
+        check("[filter]\nranges = ['ten']", "filter.ranges");
+        check("[filter]\nnames = ['a..b']", "filter.names");
+        check("[filter]\nname = []", "filter.name");
+        check("[privacy]\nnames = 'hide'", "privacy.names");
+        check("[privacy]\nkey_file = '/k'", "privacy.key_file");
+        check("[capture]\nstacked = 'all'", "capture.stacked");
         check("windows_s = 1", "windows_s");
         check("window_s = 'x'", "window_s");
         check("window_s = 0", "window_s");

@@ -1,16 +1,23 @@
 //! Doctor: what this host and this configuration can do and what not, one question at a time, each
 //! with the reason. It changes nothing.
+//!
+//! A host that lacks what a rung of the capture ladder takes is warned of it: the rung below works as
+//! well. It fails where nothing can be captured, and where what the configuration asks for cannot be.
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::capture::ebpf::{Check, examine_stages};
+use serde::Serialize;
+
+use crate::capture::choice::choose;
+use crate::capture::ebpf::{CaptureError, Check, examine_stages};
 use crate::capture::ladder::{foresee, probe};
+use crate::capture::packet;
 use crate::config::Config;
 use crate::feeds::Feeds;
 use crate::identity::Identity;
-use crate::ship::Collector;
+use crate::ship::{Collector, Knock};
 use crate::status;
 
 /// How far the collector's clock may be from ours before envelopes look stale or forged.
@@ -19,9 +26,33 @@ const SKEW_MAX: Duration = Duration::from_secs(30);
 /// A clock before this is not set: 2025-01-01, before this program was written.
 const CLOCK_MIN_S: u64 = 1_735_689_600;
 
+/// How grave an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// All is well.
+    Yes,
+    /// Something is missing, and what there is works without it.
+    Warn,
+    /// Something that is needed, or configured, does not work.
+    No,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub name: &'static str,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why, in words.
+    pub why: String,
+}
+
 /// Asks everything, the kernel first.
-pub fn examine(config: Option<&Path>) -> Vec<Check> {
-    let mut checks = probe();
+pub fn examine(config: Option<&Path>) -> Vec<Answer> {
+    let checks = probe();
+    let mut answers: Vec<Answer> = checks.iter().map(lesser).collect();
     let loaded = match config {
         None => Ok(Config::default()),
         Some(file) => Config::load(file),
@@ -32,52 +63,111 @@ pub fn examine(config: Option<&Path>) -> Vec<Check> {
     };
     let config = match loaded {
         Ok(config) => {
-            checks.push(yes("config", told));
+            answers.push(yes("config", told));
             config
         }
         Err(error) => {
-            checks.push(no("config", format!("{error:#}")));
-            checks.push(clock(None));
-            return checks;
+            answers.push(no("config", format!("{error:#}")));
+            answers.push(clock(None));
+            return answers;
         }
     };
-    checks.push(foresee(config.capture.rung, &checks));
-    checks.extend(examine_stages(config.capture.stages()));
-    checks.push(shipping(&config));
-    checks.push(key(&config));
-    checks.push(state_dir(&config));
-    checks.push(intel(&config));
+    let rung = foresee(config.capture.rung, &checks);
+    answers.push(Answer {
+        name: rung.name,
+        verdict: if rung.ok { Verdict::Yes } else { Verdict::No },
+        why: rung.why.clone(),
+    });
+    let stages = examine_stages(config.capture.stages());
+    answers.extend(stages.iter().map(lesser));
+    answers.push(interfaces(&config));
+    if config.block.enabled {
+        answers.push(blocking(&rung));
+    }
+    answers.push(shipping(&config));
+    answers.push(key(&config));
+    answers.push(state_dir(&config));
+    answers.push(intel(&config));
+    answers.push(of(
+        "privacy",
+        config.privacy.open().map(|privacy| match privacy.told() {
+            None => "names and paths are told".to_owned(),
+            Some(told) => told,
+        }),
+    ));
     let (collector, skew) = collector(&config);
-    checks.push(collector);
-    checks.push(clock(skew));
-    checks.push(agent(&config));
-    checks
+    answers.push(collector);
+    answers.push(clock(skew));
+    answers.push(agent(&config));
+    answers
 }
 
-fn yes(name: &'static str, why: impl Into<String>) -> Check {
-    Check {
-        name,
-        ok: true,
-        why: why.into(),
+fn yes(name: &'static str, why: impl Into<String>) -> Answer {
+    let (verdict, why) = (Verdict::Yes, why.into());
+    Answer { name, verdict, why }
+}
+
+fn warn(name: &'static str, why: impl Into<String>) -> Answer {
+    let (verdict, why) = (Verdict::Warn, why.into());
+    Answer { name, verdict, why }
+}
+
+fn no(name: &'static str, why: impl Into<String>) -> Answer {
+    let (verdict, why) = (Verdict::No, why.into());
+    Answer { name, verdict, why }
+}
+
+/// The answer to a question whose no leaves something that works; whether it is enough, `rung` says.
+fn lesser(check: &Check) -> Answer {
+    match check.ok {
+        true => yes(check.name, check.why.clone()),
+        false => warn(check.name, check.why.clone()),
     }
 }
 
-fn no(name: &'static str, why: impl Into<String>) -> Check {
-    Check {
-        name,
-        ok: false,
-        why: why.into(),
-    }
-}
-
-fn of(name: &'static str, outcome: anyhow::Result<String>) -> Check {
+fn of(name: &'static str, outcome: anyhow::Result<String>) -> Answer {
     match outcome {
         Ok(why) => yes(name, why),
         Err(error) => no(name, format!("{error:#}")),
     }
 }
 
-fn shipping(config: &Config) -> Check {
+/// Which interfaces a start would watch here. Those of a running agent may be others: it may live in
+/// another network namespace.
+fn interfaces(config: &Config) -> Answer {
+    const NAME: &str = "interfaces";
+    let choices = match choose(&config.options(), std::iter::empty()) {
+        Ok(choices) => choices,
+        Err(error) => return no(NAME, error.to_string()),
+    };
+    let told = |watch: bool| {
+        let told = choices.iter().filter(|choice| choice.watch == watch);
+        let told = told.map(|choice| format!("{} ({})", choice.name, choice.why));
+        told.collect::<Vec<_>>().join(", ")
+    };
+    match (told(true), told(false)) {
+        (watched, skipped) if watched.is_empty() && skipped.is_empty() => {
+            no(NAME, CaptureError::NoInterface.to_string())
+        }
+        (watched, skipped) if watched.is_empty() => no(NAME, format!("none; not {skipped}")),
+        (watched, skipped) if skipped.is_empty() => yes(NAME, watched),
+        (watched, skipped) => warn(NAME, format!("{watched}; not {skipped}")),
+    }
+}
+
+/// Orders to block need kernel programs.
+fn blocking(rung: &Check) -> Answer {
+    const NAME: &str = "block";
+    match rung.ok && !rung.why.starts_with(packet::RUNG) {
+        true => yes(NAME, "orders can be carried out"),
+        false => no(NAME, "orders cannot be carried out without kernel programs"),
+    }
+}
+
+fn shipping(config: &Config) -> Answer {
+    if config.collector.is_none() {
+        return warn("identity", "not needed: no collector is configured");
+    }
     match config.check_shipping() {
         Ok(()) => {
             let identity = &config.identity;
@@ -90,7 +180,7 @@ fn shipping(config: &Config) -> Check {
     }
 }
 
-fn key(config: &Config) -> Check {
+fn key(config: &Config) -> Answer {
     let file = config.key_file();
     if !file.exists() {
         return yes(
@@ -111,7 +201,7 @@ fn key(config: &Config) -> Check {
 }
 
 /// Whether files can be made where the state is, or where its folder would be.
-fn state_dir(config: &Config) -> Check {
+fn state_dir(config: &Config) -> Answer {
     let mut folder = config.state_dir.as_path();
     while !folder.exists() {
         match folder.parent() {
@@ -130,7 +220,7 @@ fn state_dir(config: &Config) -> Check {
     }
 }
 
-fn intel(config: &Config) -> Check {
+fn intel(config: &Config) -> Answer {
     let Some(folder) = &config.intel_dir else {
         return yes("intel", "no folder configured; nothing is matched");
     };
@@ -146,17 +236,17 @@ fn intel(config: &Config) -> Check {
     match feeds.complaints().first() {
         Some(first) => {
             let more = feeds.complaints().len() - 1;
-            no("intel", format!("{read}, but {first} (and {more} more)"))
+            warn("intel", format!("{read}, but {first} (and {more} more)"))
         }
         None => yes("intel", read),
     }
 }
 
 /// Whether the collector is there and is who it should be, and by how much its clock differs.
-fn collector(config: &Config) -> (Check, Option<Duration>) {
+fn collector(config: &Config) -> (Answer, Option<Duration>) {
     const NAME: &str = "collector";
     let Some(url) = &config.collector else {
-        return (no(NAME, "none configured; only --standalone runs"), None);
+        return (warn(NAME, "none configured; only --standalone runs"), None);
     };
     let reached = Collector::new(url, &config.ca_files).and_then(|collector| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -164,12 +254,14 @@ fn collector(config: &Config) -> (Check, Option<Duration>) {
         Ok(runtime.block_on(collector.knock())?)
     });
     match reached {
-        Ok(date) => {
+        Ok(Knock { date, well, status }) => {
             let why = format!("{url} answers over TLS 1.3 with a certificate of the pinned CA");
-            (
-                yes(NAME, why),
-                date.map(|date| distance(SystemTime::now(), date)),
-            )
+            let answer = match well {
+                true => yes(NAME, why),
+                false => no(NAME, format!("{why}, but cannot take envelopes: {status}")),
+            };
+            let skew = date.map(|date| distance(SystemTime::now(), date));
+            (answer, skew)
         }
         Err(error) => (no(NAME, format!("{url}: {error:#}")), None),
     }
@@ -180,7 +272,7 @@ fn distance(a: SystemTime, b: SystemTime) -> Duration {
         .unwrap_or_else(|earlier| earlier.duration())
 }
 
-fn clock(skew: Option<Duration>) -> Check {
+fn clock(skew: Option<Duration>) -> Answer {
     const NAME: &str = "clock";
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     if since.unwrap_or_default().as_secs() < CLOCK_MIN_S {
@@ -198,7 +290,7 @@ fn clock(skew: Option<Duration>) -> Check {
     }
 }
 
-fn agent(config: &Config) -> Check {
+fn agent(config: &Config) -> Answer {
     match status::ask(&config.socket) {
         Ok(status) => {
             let kept = match status.watch.capabilities.as_slice() {
@@ -206,10 +298,11 @@ fn agent(config: &Config) -> Check {
                 kept => format!("{} in one thread, none in the others", kept.join(", ")),
             };
             let (up, rung) = (status.uptime_s, status.watch.rung);
-            yes(
-                "agent",
-                format!("running for {up} s on {rung}, with {kept}"),
-            )
+            let told = format!("running for {up} s on {rung}, with {kept}");
+            match status.ship.trouble {
+                None => yes("agent", told),
+                Some(trouble) => warn("agent", format!("{told}; not shipping: {trouble}")),
+            }
         }
         Err(_) => yes("agent", format!("none runs at {}", config.socket.display())),
     }
@@ -219,7 +312,7 @@ fn agent(config: &Config) -> Check {
 mod tests {
     use super::*;
 
-    fn find<'a>(checks: &'a [Check], name: &str) -> &'a Check {
+    fn find<'a>(checks: &'a [Answer], name: &str) -> &'a Answer {
         checks.iter().find(|check| check.name == name).unwrap()
     }
 
@@ -240,13 +333,13 @@ mod tests {
             ),
         );
         let checks = examine(Some(&folder.path().join("agent.toml")));
-        let faults = ["key", "intel", "collector"];
+        let faults = ["key", "collector"];
         for check in &checks {
             if ["config", "identity", "state_dir", "clock", "agent"].contains(&check.name) {
-                assert!(check.ok, "{check:?}");
+                assert_eq!(check.verdict, Verdict::Yes, "{check:?}");
             }
             if faults.contains(&check.name) {
-                assert!(!check.ok, "{check:?}");
+                assert_eq!(check.verdict, Verdict::No, "{check:?}");
             }
         }
         assert!(

@@ -113,6 +113,9 @@ pub struct Canary {
     pub hit: u64,
     /// Of these, copied up.
     pub copied: u64,
+    /// Of these, recognised by name as far as that was due; `None` where the kernel matches no names.
+    #[serde(default)]
+    pub named: Option<u64>,
     /// When all three were last shown, seconds since the epoch; 0 for never.
     pub last_s: u64,
     /// What the last one judged failed to show, `None` when all was well.
@@ -134,6 +137,9 @@ impl Health {
             canary.counted += one.counted;
             canary.hit += one.hit;
             canary.copied += one.copied;
+            if let Some(named) = one.named {
+                *canary.named.get_or_insert(canary.sent - one.sent) += named;
+            }
             canary.last_s = one.last_ns / 1_000_000_000;
             // A window in which none was due says nothing.
             if one.sent > 0 || one.refused.is_some() {
@@ -163,9 +169,14 @@ impl Health {
                     None => "the kernel side reports".to_owned(),
                     Some(what) => format!("FAILED: {what}"),
                 };
+                let named = canary.named.map(|named| format!(", {named} named"));
                 format!(
-                    "{} sent, {} counted, {} hit, {} copied: {verdict}",
-                    canary.sent, canary.counted, canary.hit, canary.copied
+                    "{} sent, {} counted, {} hit, {} copied{}: {verdict}",
+                    canary.sent,
+                    canary.counted,
+                    canary.hit,
+                    canary.copied,
+                    named.unwrap_or_default()
                 )
             }
         }
@@ -186,6 +197,7 @@ mod tests {
                 copied: 2,
                 last_ns: 5_000_000_000,
                 refused: None,
+                named: None,
             }),
             detached: vec![
                 picket_wire::Detached {

@@ -112,7 +112,11 @@ pub fn random_boot() -> anyhow::Result<BootId> {
     random().map(BootId)
 }
 
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+/// Random bytes of the system.
+///
+/// # Errors
+/// It gives none.
+pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     match SystemRandom::new().fill(&mut bytes) {
         Ok(()) => Ok(bytes),

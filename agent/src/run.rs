@@ -21,7 +21,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::block::{self, Desk as OrderDesk};
-use crate::capture::ebpf::Options;
 use crate::config::Config;
 use crate::feeds::Feeds;
 use crate::identity::{Identity, Sealer, random_boot};
@@ -101,7 +100,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
             None
         });
     let public_key = identity.public_key_hex();
-    let plan = plan(config, before, &feeds);
+    let plan = plan(config, before, &feeds)?;
     let (summaries, kept) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan, summaries, Arc::clone(&shared.tallies))?;
     // Threads that start from here on begin with none either.
@@ -184,7 +183,7 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
         Signals::listen()?
     };
     let (summaries, hits) = mpsc::channel(SUMMARIES_WAITING_MAX);
-    let watching = start_watching(plan(config, None, &feeds), summaries, Arc::default())?;
+    let watching = start_watching(plan(config, None, &feeds)?, summaries, Arc::default())?;
     privilege::keep_nothing()?;
     tracing::info!(
         rung = watching.report.rung, interfaces = ?watching.report.interfaces, "watching"
@@ -236,13 +235,13 @@ fn load_feeds(config: &Config) -> anyhow::Result<Feeds> {
     Ok(feeds)
 }
 
-fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> Plan {
+fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> anyhow::Result<Plan> {
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let hostname = hostname
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty());
     let identity = config.identity.clone();
-    Plan {
+    Ok(Plan {
         host: Host {
             instance: identity.instance,
             account: identity.account,
@@ -252,16 +251,13 @@ fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> Plan {
             ..Host::default()
         },
         capture: config.capture.clone(),
-        options: Options {
-            interfaces: config.interfaces.clone(),
-            default_route: config.default_route,
-            mirror: config.capture.mirror(),
-            ..Options::default()
-        },
+        options: config.options(),
         window: config.window(),
         before,
         set: Arc::clone(&feeds.set),
-    }
+        filter: config.filter.filter()?,
+        privacy: config.privacy.open()?,
+    })
 }
 
 /// Starts the watching thread and waits until it captures.

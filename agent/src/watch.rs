@@ -20,14 +20,19 @@ use crate::attribution::Attribution;
 use crate::block::{InForce, Posted};
 use crate::capture::addresses;
 use crate::capture::changes::Changes;
+use crate::capture::choice::Choice;
 use crate::capture::ebpf::{Options, cgroup_root};
 use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
+use crate::filter::Filter;
 use crate::outbox::Tallies;
+use crate::privacy::Privacy;
 use crate::privilege;
-use crate::top::{Board, Top};
+use crate::telling::{LeftOut, Telling};
+use crate::top::Top;
 
 pub use crate::health::{Health, Packets};
+pub use crate::telling::Passed;
 
 /// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -54,6 +59,10 @@ pub struct Plan {
     pub before: Option<(u64, String)>,
     /// Indicators to match against.
     pub set: Arc<IndicatorSet>,
+    /// What is not told.
+    pub filter: Filter,
+    /// What is told without its names.
+    pub privacy: Privacy,
 }
 
 /// What the thread can be told.
@@ -80,6 +89,9 @@ pub struct Report {
     pub rung: String,
     /// Interfaces watched.
     pub interfaces: Vec<String>,
+    /// Interfaces that are wanted and not watched, and why.
+    #[serde(default)]
+    pub skipped: Vec<Choice>,
     /// The loss equation since the start.
     pub packets: Packets,
     /// The sensor about itself.
@@ -92,6 +104,12 @@ pub struct Report {
     /// Summaries passed on since the start.
     #[serde(default)]
     pub passed: Passed,
+    /// What the filter left out since the start.
+    #[serde(default)]
+    pub left_out: LeftOut,
+    /// What is hidden of names and paths, in words.
+    #[serde(default)]
+    pub privacy: Option<String>,
     /// Capabilities that the watching thread has kept; no other thread has any.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -105,25 +123,6 @@ pub struct Report {
     pub owners: OwnerState,
     /// Orders to block that are in force.
     pub blocks: u64,
-}
-
-/// Summaries passed on to be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Passed {
-    /// Of windows.
-    pub windows: u64,
-    /// Of hits that did not wait for a window's end.
-    pub immediate: u64,
-    /// Hits in them.
-    pub hits: u64,
-}
-
-impl Passed {
-    fn note(&mut self, summary: &Summary) {
-        self.windows += u64::from(!summary.immediate);
-        self.immediate += u64::from(summary.immediate);
-        self.hits += summary.hits.len() as u64;
-    }
 }
 
 /// A counter.
@@ -160,8 +159,7 @@ struct Watch {
     summaries: mpsc::Sender<Summary>,
     tallies: Arc<Tallies>,
     told: Vec<(&'static str, u64)>,
-    passed: Passed,
-    board: Board,
+    telling: Telling,
     capabilities: Vec<String>,
     indicators: Indicators,
     attribution: Attribution,
@@ -202,7 +200,7 @@ pub fn run(
                 watch.gather()?;
                 drop(answer.send(watch.report()));
             }
-            Ok(Command::Top(answer)) => drop(answer.send(watch.board.top())),
+            Ok(Command::Top(answer)) => drop(answer.send(watch.telling.top())),
             Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return watch.end(),
             Err(TryRecvError::Empty) => {}
         }
@@ -262,8 +260,7 @@ impl Watch {
             summaries,
             tallies,
             told: Vec::new(),
-            passed: Passed::default(),
-            board: Board::default(),
+            telling: Telling::new(plan.filter, plan.privacy),
             capabilities: Vec::new(),
             indicators: Indicators::default(),
             attribution: Attribution::new(cgroup_root().ok()),
@@ -434,9 +431,7 @@ impl Watch {
             let Some(summary) = self.sensor.poll_output() else {
                 return;
             };
-            self.passed.note(&summary);
-            self.board.take(&summary);
-            room.send(summary);
+            room.send(self.telling.tell(summary));
         }
     }
 
@@ -446,6 +441,7 @@ impl Watch {
         self.sensor.finish(Some(now_ns()));
         while let Some(summary) = self.sensor.poll_output() {
             // Fails when nobody keeps summaries any more.
+            let summary = self.telling.tell(summary);
             if self.summaries.blocking_send(summary).is_err() {
                 break;
             }
@@ -465,11 +461,14 @@ impl Watch {
         Report {
             rung: self.capture.rung().to_owned(),
             interfaces: self.capture.interfaces(),
+            skipped: self.capture.skipped(),
             packets,
             health: self.health.clone(),
             counters: counts.collect(),
             flows: flows as u64,
-            passed: self.passed,
+            passed: self.telling.passed(),
+            left_out: self.telling.left_out(),
+            privacy: self.telling.privacy(),
             capabilities: self.capabilities.clone(),
             indicators: self.indicators.clone(),
             stages: self.capture.stages(),

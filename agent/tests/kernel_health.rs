@@ -80,6 +80,33 @@ fn the_canary_comes_back_in_every_way_and_is_in_no_count() {
     });
 }
 
+/// With names listed the canary proves their stage as well, and is no hit of theirs.
+#[test]
+fn the_canary_is_recognised_by_name_where_names_are_listed() {
+    in_namespace(|| {
+        let mut capture = open(&["lo"], small());
+        let loaded = capture
+            .load_sets(std::iter::empty(), ["pool.example"].into_iter(), 1)
+            .expect("load");
+        assert_eq!(loaded.names.expect("names").names, 1, "ours is in no count");
+        let in_kernel = capture
+            .stages()
+            .iter()
+            .any(|stage| stage.name == "names" && stage.in_kernel);
+        let mut totals = Totals::default();
+        for _ in 0..3 {
+            let canary = close(&mut capture, &mut totals);
+            assert_eq!(came(&canary), [2, 2, 2, 2]);
+            assert_eq!(canary.named, in_kernel.then_some(2), "{canary:?}");
+        }
+        assert!(totals.notices.is_empty() && totals.hits.is_empty());
+        assert!(totals.counts.is_empty(), "{:?}", totals.counts);
+        // Without names there is nothing to prove.
+        capture.load_set(std::iter::empty(), 2).expect("load");
+        assert_eq!(close(&mut capture, &mut totals).named, None);
+    });
+}
+
 #[test]
 fn a_full_ring_of_hits_fails_the_canary_until_it_is_read() {
     in_namespace(|| {

@@ -212,6 +212,46 @@ fn top(service: &Service, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// On a terminal of 80 columns and 24 rows the page fits, ends with `q` and gives the screen back.
+fn on_a_terminal(service: &Service) {
+    let top = format!("{:?}", service.command("top")).replace('"', "");
+    // `script` of util-linux is a terminal to what it runs.
+    let script = std::process::Command::new("script")
+        .args(["-qec", &format!("stty cols 80 rows 24; {top}"), "/dev/null"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    let Ok(mut script) = script else {
+        println!("skipped, there is no `script` to be a terminal");
+        return;
+    };
+    let mut keys = script.stdin.take().unwrap();
+    let (mut shown, mut screen) = (script.stdout.take().unwrap(), Vec::new());
+    let mut some = [0; 4096];
+    while !String::from_utf8_lossy(&screen).contains("\x1b[J") {
+        let read = shown.read(&mut some).unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&screen));
+        screen.extend(&some[..read]);
+    }
+    keys.write_all(b"q").unwrap();
+    shown.read_to_end(&mut screen).unwrap();
+    assert!(script.wait().unwrap().success());
+    let screen = String::from_utf8(screen).unwrap();
+    let (_, page) = screen.split_once("\x1b[?1049h\x1b[?25l").unwrap();
+    let (page, after) = page.split_once("\x1b[?25h\x1b[?1049l").unwrap();
+    assert_eq!(after.trim(), "", "nothing is left on the screen");
+    let page = page.split("\x1b[H").nth(1).unwrap();
+    let lines: Vec<&str> = page.split("\r\n").collect();
+    assert!(lines.len() <= 24 && page.contains("talkers"), "{page}");
+    let width = |line: &str| {
+        line.replace("\x1b[K", "")
+            .replace("\x1b[J", "")
+            .chars()
+            .count()
+    };
+    assert!(lines.iter().all(|line| width(line) <= 80), "{page}");
+}
+
 #[test]
 fn top_shows_talkers_names_and_hits() {
     in_namespace(|| {
@@ -268,6 +308,7 @@ fn top_shows_talkers_names_and_hits() {
         );
         assert!(!page.contains('\x1b'), "not a terminal");
         assert!(top(&service, &["--once"]).contains("(phishing)"));
+        on_a_terminal(&service);
         assert_eq!(running.stop(), Some(0));
         let gone = service.command("top").output().unwrap();
         assert_eq!(gone.status.code(), Some(1));

@@ -337,9 +337,9 @@ fn the_collectors_time_is_asked() {
     let collector = Collector::new(&server.url(), &[authority.file()]).unwrap();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
-    let date = runtime.block_on(collector.knock()).unwrap();
+    let knock = runtime.block_on(collector.knock()).unwrap();
     assert_eq!(
-        date,
+        knock.date,
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
     );
 }

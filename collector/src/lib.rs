@@ -11,6 +11,7 @@ pub mod config;
 mod follow;
 mod indicators;
 mod ingest;
+mod log;
 mod metrics;
 mod quiet;
 mod silence;

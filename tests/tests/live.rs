@@ -14,5 +14,7 @@ mod outage;
 mod refusals;
 #[path = "live/scenarios.rs"]
 mod scenarios;
+#[path = "live/sensor.rs"]
+mod sensor;
 #[path = "live/standalone.rs"]
 mod standalone;

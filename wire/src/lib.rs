@@ -25,7 +25,7 @@ pub use orders::{Order, Orders, OrdersError};
 pub use stream::item_bytes;
 pub use summary::{
     Answer, App, Balance, BlockAct, BlockEvent, BlockedFlow, Canary, Content, Conversation,
-    Counter, Cut, Detached, Gap, Health, Hit, HitKind, Host, Http, Imbalance, ImdsClass,
+    Counter, Cut, Detached, Filtered, Gap, Health, Hit, HitKind, Host, Http, Imbalance, ImdsClass,
     ImdsRequest, Latency, Net, Opened, Parent, Process, Question, Side, Smtp, Socks, Ssh, Stratum,
     Summary, Transport, TunnelKind, Watched, Window,
 };

@@ -41,6 +41,7 @@ fn health() -> Health {
             copied: 2,
             last_ns: 1_699_999_999_990_000_000,
             refused: Some("operation not permitted".into()),
+            named: Some(1),
         }),
         detached: vec![Detached {
             time_ns: 1_700_000_010_000_000_000,
@@ -209,6 +210,14 @@ fn full() -> Summary {
             }),
         }],
         health: Some(health()),
+        filtered: Some(Filtered {
+            conversations: 2,
+            packets: 30,
+            bytes: 4_000,
+            questions: 5,
+            inner_packets: 6,
+        }),
+        privacy: Some("paths hashed".into()),
     }
 }
 

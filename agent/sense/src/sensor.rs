@@ -305,8 +305,7 @@ impl Sensor {
 
     fn close(&mut self, window: Window, keep: Keep) {
         self.summariser.on_losses(self.decoder.losses());
-        let hits = std::iter::from_fn(|| self.summariser.take_hits());
-        let hits: Vec<Summary> = hits.collect();
+        let hits = self.summariser.take_hits();
         let summary = Summary {
             health: self.health.take(),
             ..self.summariser.close(window, keep)

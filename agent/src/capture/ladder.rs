@@ -7,6 +7,7 @@
 
 use serde::Deserialize;
 
+use super::choice::Stacked;
 use super::ebpf::{
     self, CaptureError, Check, EbpfCapture, Mirror, Options, Rung, Stage, Stages, VNIS_MAX,
 };
@@ -45,6 +46,8 @@ pub struct CaptureConfig {
     pub mirror: bool,
     /// VNIs of the mirror's sessions; with none, every tunnel is looked into.
     pub mirror_vnis: Vec<u32>,
+    /// What to do with interfaces that lie on one another.
+    pub stacked: Stacked,
     /// Stages of matching that the kernel may run.
     pub kernel_stages: Vec<Stage>,
 }
@@ -56,6 +59,7 @@ impl Default for CaptureConfig {
             cpu_percent: packet::Sizes::default().cpu_percent,
             mirror: false,
             mirror_vnis: Vec::new(),
+            stacked: Stacked::default(),
             kernel_stages: Stage::ALL.into(),
         }
     }

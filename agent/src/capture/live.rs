@@ -11,6 +11,7 @@ use picket_sense::input::{
 use picket_wire::Health;
 use serde::{Deserialize, Serialize};
 
+use super::choice::Choice;
 use super::ebpf::{self, BlockRule, CaptureError, Network};
 
 /// Something that a capture saw.
@@ -116,6 +117,9 @@ pub trait Live {
 
     /// Names of the interfaces watched.
     fn interfaces(&self) -> Vec<String>;
+
+    /// Interfaces that are wanted and not watched, and why.
+    fn skipped(&self) -> Vec<Choice>;
 
     /// Waits up to `timeout` for something to come up and hands it over. Returns how many events
     /// were handed over; 0 means that the time is up.

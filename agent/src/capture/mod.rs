@@ -3,8 +3,11 @@
 
 pub mod addresses;
 pub(crate) mod changes;
+pub mod choice;
 pub mod ebpf;
 pub mod ladder;
+mod links;
 pub mod live;
+mod netlink;
 pub mod packet;
 pub mod pcap;

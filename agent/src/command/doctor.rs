@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::Format;
-use crate::doctor::examine;
+use crate::doctor::{Verdict, examine};
 
 /// Tells what this host and a configuration can do, and why not
 #[derive(Debug, clap::Args)]
@@ -20,22 +20,27 @@ pub struct Arguments {
     format: Format,
 }
 
-/// Exits with 1 if anything is amiss.
+/// Exits with 1 if nothing can be captured or something that is configured cannot work.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let checks = examine(arguments.config.as_deref());
+    let answers = examine(arguments.config.as_deref());
     let mut out = io::stdout().lock();
-    for check in &checks {
+    for answer in &answers {
         let line = match arguments.format {
             Format::Jsonl => serde_json::json!({
-                "check": check.name, "ok": check.ok, "why": check.why
+                "check": answer.name, "ok": answer.verdict == Verdict::Yes,
+                "verdict": answer.verdict, "why": answer.why
             })
             .to_string(),
             Format::Text => {
                 format!(
-                    "{:3} {:14} {}",
-                    if check.ok { "yes" } else { "NO" },
-                    check.name,
-                    check.why
+                    "{:4} {:14} {}",
+                    match answer.verdict {
+                        Verdict::Yes => "yes",
+                        Verdict::Warn => "warn",
+                        Verdict::No => "NO",
+                    },
+                    answer.name,
+                    answer.why
                 )
             }
         };
@@ -44,8 +49,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             outcome => outcome.context("write checks")?,
         }
     }
-    Ok(match checks.iter().all(|check| check.ok) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(
+        match answers.iter().all(|answer| answer.verdict != Verdict::No) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        },
+    )
 }

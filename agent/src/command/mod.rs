@@ -7,6 +7,7 @@ mod doctor;
 mod inspect;
 mod replay;
 mod run;
+mod screen;
 mod status;
 mod top;
 

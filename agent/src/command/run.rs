@@ -1,12 +1,10 @@
 //! `run`: the service.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::config::Config;
+use crate::log;
 use crate::run;
 
 /// What is logged unless `PICKET_LOG` says otherwise. The loader of kernel programs warns of type
@@ -35,12 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(intel) = &arguments.intel {
         config.intel_dir = Some(intel.clone());
     }
-    let filter = EnvFilter::try_from_env("PICKET_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .init();
+    log::begin(LOG);
     if arguments.standalone {
         run::standalone(&config)?;
     } else {

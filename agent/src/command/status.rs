@@ -9,6 +9,7 @@ use anyhow::Context;
 use super::Format;
 use crate::config::Config;
 use crate::status::{Status, ask};
+use crate::telling::LeftOut;
 
 /// Tells how the running agent is
 #[derive(Debug, clap::Args)]
@@ -54,8 +55,11 @@ fn shown(status: &Status) -> String {
             "capture",
             format!("{} on {}", watch.rung, watch.interfaces.join(", ")),
         ),
-        ("packets", watch.packets.verdict()),
     ];
+    for choice in &watch.skipped {
+        lines.push(("", format!("not {}: {}", choice.name, choice.why)));
+    }
+    lines.push(("packets", watch.packets.verdict()));
     for count in &watch.counters {
         let apart = ["not_flow_", "lost_", "dropped_"];
         if apart.iter().any(|begin| count.reason.starts_with(begin)) {
@@ -93,6 +97,21 @@ fn shown(status: &Status) -> String {
         };
         let stage = format!("{} {place}: {}", stage.name, stage.why);
         lines.push(("matching", stage));
+    }
+    let left_out = watch.left_out;
+    if left_out != LeftOut::default() {
+        let LeftOut {
+            conversations,
+            packets,
+            questions,
+        } = left_out;
+        lines.push((
+            "filter",
+            format!("{conversations} conversations of {packets} packets and {questions} questions left out"),
+        ));
+    }
+    if let Some(privacy) = &watch.privacy {
+        lines.push(("privacy", privacy.clone()));
     }
     if watch.blocks > 0 {
         lines.push(("blocking", format!("{} orders in force", watch.blocks)));

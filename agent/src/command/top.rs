@@ -1,20 +1,19 @@
 //! `top`: who talks most, what is asked for, what was hit, over the last minute or so.
 //!
-//! On a terminal the page is drawn again every two seconds: home, the lines, clear the rest. That
-//! needs no framework, leaves what was on the screen before in its history, and ends with Ctrl-C.
+//! On a terminal the page is drawn again every two seconds on a screen of its own, until `q` or
+//! Ctrl-C; elsewhere it is printed once.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::termios::tcgetwinsize;
 use serde_json::{Value, json};
 
 use super::Format;
+use super::screen::{self, Screen};
 use crate::config::Config;
 use crate::status::{Status, ask, ask_top};
 use crate::top::Top;
@@ -49,43 +48,40 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let socket = arguments.socket.as_ref().unwrap_or(&config.socket);
     let terminal = io::stdout().is_terminal();
-    let again = terminal && !arguments.once && arguments.format == Format::Text;
-    loop {
-        let top = ask_top(socket)?;
-        let text = match arguments.format {
-            Format::Jsonl => lines(&top)?,
-            Format::Text => {
-                let size = size().filter(|_| terminal).unwrap_or(SIZE);
-                let page = page(&ask(socket)?, &top, size);
-                if again { drawn(&page) } else { page }
-            }
-        };
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            outcome => outcome.context("write the page")?,
-        }
-        if !again {
-            break;
-        }
-        drop(out);
-        thread::sleep(REFRESH);
+    if terminal && !arguments.once && arguments.format == Format::Text {
+        return watch(socket);
     }
-    Ok(ExitCode::SUCCESS)
+    let text = match arguments.format {
+        Format::Jsonl => lines(&ask_top(socket)?)?,
+        Format::Text => asked(socket, screen::size().filter(|_| terminal).unwrap_or(SIZE))?,
+    };
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("write the page")
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
-fn size() -> Option<(usize, usize)> {
-    let size = tcgetwinsize(io::stdout()).ok()?;
-    (size.ws_col > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+/// Draws page after page until somebody has seen enough. An agent that stops meanwhile is waited for.
+fn watch(socket: &Path) -> anyhow::Result<ExitCode> {
+    let mut page = asked(socket, screen::size().unwrap_or(SIZE))?;
+    let screen = Screen::enter(REFRESH).context("take over the terminal")?;
+    loop {
+        screen.draw(&page).context("write the page")?;
+        if screen.wait(REFRESH).context("wait for a key")? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let size = screen::size().unwrap_or(SIZE);
+        page = asked(socket, size).unwrap_or_else(|error| shown(&[format!("{error:#}")], size));
+    }
 }
 
-/// Over the page before: home, each line to its end, nothing below.
-fn drawn(page: &str) -> String {
-    let lines: String = page
-        .lines()
-        .map(|line| format!("{line}\x1b[K\r\n"))
-        .collect();
-    format!("\x1b[H{lines}\x1b[J")
+/// The page as it is now.
+fn asked(socket: &Path, size: (usize, usize)) -> anyhow::Result<String> {
+    let top = ask_top(socket)?;
+    Ok(page(&ask(socket)?, &top, size))
 }
 
 /// One JSON object a line, each with its kind.
@@ -177,7 +173,12 @@ fn page(status: &Status, top: &Top, (columns, rows): (usize, usize)) -> String {
         page.extend(entries.into_iter().take(share));
         room -= shown;
     }
-    let lines = page.iter().map(|line| {
+    shown(&page, (columns, rows))
+}
+
+/// Lines as far as there is room for them.
+fn shown(page: &[String], (columns, rows): (usize, usize)) -> String {
+    let lines = page.iter().take(rows).map(|line| {
         // Names are chosen by strangers, who must not steer the terminal.
         let line: String = line.trim_end().chars().take(columns).collect();
         line.replace(char::is_control, "?") + "\n"
@@ -217,7 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_drawn_over_the_one_before() {
-        assert_eq!(drawn("a\nb\n"), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
+    fn a_page_fits_the_terminal() {
+        let lines: Vec<String> = (0..50)
+            .map(|at| format!("{at} \x1b[2J{}", "x".repeat(100)))
+            .collect();
+        let page = shown(&lines, (80, 24));
+        assert_eq!(page.lines().count(), 24);
+        assert!(page.lines().all(|line| line.chars().count() <= 80));
+        assert!(!page.contains('\x1b'), "names do not steer the terminal");
     }
 }

@@ -148,12 +148,11 @@ impl Collector {
         Ok(answer.results)
     }
 
-    /// Connects and asks for nothing, to see whether the collector is there and is who it should
-    /// be. Returns its time, if it tells.
+    /// Connects and asks how the collector is, to see whether it is there and is who it should be.
     ///
     /// # Errors
     /// [`PostError::Unreachable`].
-    pub async fn knock(&self) -> Result<Option<SystemTime>, PostError> {
+    pub async fn knock(&self) -> Result<Knock, PostError> {
         let request = self.client.get(self.health.clone());
         let response = request.send().await.map_err(unreachable)?;
         let date = response
@@ -161,8 +160,24 @@ impl Collector {
             .get(DATE)
             .and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-        Ok(date.map(|date| date.timestamp().into()))
+        let status = response.status();
+        Ok(Knock {
+            date: date.map(|date| date.timestamp().into()),
+            well: status.is_success(),
+            status: format!("its health answers {status}"),
+        })
     }
+}
+
+/// What a collector answers that is only asked how it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Knock {
+    /// Its time, if it tells.
+    pub date: Option<SystemTime>,
+    /// Whether it can take envelopes.
+    pub well: bool,
+    /// What it said, in words.
+    pub status: String,
 }
 
 /// Where envelopes go, from the collector's address.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub use collector::{Collector, PostError, Status, Verdict};
+pub use collector::{Collector, Knock, PostError, Status, Verdict};
 
 use crate::outbox::Shared;
 use crate::spool::Waiting;

@@ -1,8 +1,6 @@
-use super::files::BLOCK_BYTES;
 use super::*;
 use crate::identity::{Identity, Sealer};
 use picket_wire::{AgentId, Summary};
-use std::fs;
 
 fn sealer(boot: u8) -> Sealer {
     Sealer::new(
@@ -107,7 +105,7 @@ fn what_a_crash_left_half_written_is_not_shipped() {
             .push(&sealer.seal(summary(), 1), Kind::Window, SystemTime::now())
             .unwrap();
     }
-    let whole = fs::read(spool.files.path(Place {
+    let whole = fs::read(spool.path(Place {
         kind: Kind::Window,
         ordinal: 1,
     }))
@@ -137,7 +135,7 @@ fn what_cannot_be_read_for_now_is_kept() {
             .push(&sealer.seal(summary(), 1), Kind::Window, SystemTime::now())
             .unwrap();
     }
-    let path = spool.files.path(Place {
+    let path = spool.path(Place {
         kind: Kind::Window,
         ordinal: 0,
     });
@@ -193,35 +191,6 @@ fn the_old_go() {
         .push(&sealer.seal(summary(), 1), Kind::Hit, later)
         .unwrap();
     assert_eq!((sequences(&mut spool), spool.dropped().old), (vec![1], 1));
-}
-
-/// A clock that was ahead and has been set right: what it dated counts as of now, and holds up
-/// nothing behind it.
-#[test]
-fn what_is_dated_in_the_future_grows_old_as_well() {
-    let hour = Duration::from_secs(3600);
-    let folder = tempfile::tempdir().unwrap();
-    let mut sealer = sealer(1);
-    let mut spool = Spool::open(folder.path(), small(1 << 20)).unwrap();
-    let mut push = |spool: &mut Spool, now| {
-        let envelope = sealer.seal(summary(), 1);
-        spool.push(&envelope, Kind::Window, now).unwrap();
-    };
-    let now = SystemTime::now();
-    push(&mut spool, now + 1000 * hour);
-    push(&mut spool, now);
-    push(&mut spool, now + hour * 3 / 2);
-    assert_eq!((sequences(&mut spool), spool.dropped().old), (vec![2], 2));
-    drop(spool);
-
-    // The same of a file that an earlier run left, however often the agent starts.
-    let file = fs::File::open(folder.path().join(format!("{:020}.window", 2))).unwrap();
-    file.set_modified(now + 1000 * hour).unwrap();
-    for (start, left) in [(now, 2), (now + hour / 2, 3), (now + hour * 5 / 4, 1)] {
-        let mut spool = Spool::open(folder.path(), small(1 << 20)).unwrap();
-        push(&mut spool, start);
-        assert_eq!(sequences(&mut spool).len(), left);
-    }
 }
 
 #[test]

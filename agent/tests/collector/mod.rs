@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -95,6 +96,7 @@ struct Desk {
     changed: Condvar,
     plan: Mutex<Plan>,
     key: Option<PublicKey>,
+    is_unwell: AtomicBool,
 }
 
 /// A collector that runs until it is dropped.
@@ -127,6 +129,7 @@ impl Collector {
             changed: Condvar::new(),
             plan: Mutex::new(Box::new(|_| Reply::Accept)),
             key,
+            is_unwell: AtomicBool::new(false),
         });
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let served = Arc::clone(&desk);
@@ -160,6 +163,11 @@ impl Collector {
 
     pub(crate) fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// Whether its health is bad from now on.
+    pub(crate) fn set_unwell(&self, is_unwell: bool) {
+        self.desk.is_unwell.store(is_unwell, Ordering::Relaxed);
     }
 
     /// Answers like this from now on.
@@ -250,8 +258,9 @@ async fn serve(
         let (status, headers, answer) = if posted {
             judge(body, desk)
         } else if head.starts_with("get /v1/health ") {
+            let is_unwell = desk.is_unwell.load(Ordering::Relaxed);
             (
-                200,
+                if is_unwell { 503 } else { 200 },
                 "date: Tue, 14 Nov 2023 22:13:20 GMT\r\n".to_owned(),
                 "{}".to_owned(),
             )

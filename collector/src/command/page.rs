@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use picket_detect::Finding;
 use picket_detect::finding::{
     Action, ApiEvidence, Band, DnsEvidence, Evidence, FlowEvidence, HitEvidence, ProcessEvidence,
-    Resource,
+    Resource, TunnelEvidence,
 };
 use picket_detect::incident::{Incident, Stage};
 
@@ -278,6 +278,7 @@ fn dns(page: &mut Page, dns: &DnsEvidence) {
     if !dns.answers.is_empty() {
         page.line(&format!("    answers {}", dns.answers.join(", ")));
     }
+    tunnel(page, dns.tunnel.as_ref());
     process(page, dns.process.as_deref());
 }
 
@@ -300,6 +301,7 @@ fn flow(page: &mut Page, what: &str, flow: &FlowEvidence) {
     if let Some(ja4) = &flow.ja4 {
         page.line(&format!("    ja4 {ja4}"));
     }
+    tunnel(page, flow.tunnel.as_ref());
     process(page, flow.process.as_deref());
 }
 
@@ -319,7 +321,16 @@ fn hit(page: &mut Page, hit: &HitEvidence) {
     if let Some(name) = &hit.name {
         page.line(&format!("    name {name}"));
     }
+    tunnel(page, hit.tunnel.as_ref());
     process(page, hit.process.as_deref());
+}
+
+fn tunnel(page: &mut Page, tunnel: Option<&TunnelEvidence>) {
+    let Some(tunnel) = tunnel else {
+        return;
+    };
+    let id = tunnel.id.map_or_else(String::new, |id| format!(" {id}"));
+    page.line(&format!("    inside {}{id}", tunnel.kind));
 }
 
 fn process(page: &mut Page, process: Option<&ProcessEvidence>) {

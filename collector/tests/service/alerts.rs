@@ -182,6 +182,7 @@ async fn a_receiver_that_proves_nothing_gets_no_alert() {
         ));
         std::fs::write(rig.path("secret"), SECRET).unwrap();
         std::fs::write(rig.path("hook-ca.pem"), &authority.pem).unwrap();
+        std::fs::write(rig.path("system.pem"), &other.pem).unwrap();
         rig.start().await;
         rig.send(agent.envelope(1)).await;
         until("a dead letter", || async {

@@ -113,6 +113,25 @@ impl Agent {
         fs::write(self.config(), config.to_string()).context("write agent.toml")
     }
 
+    /// Sets a key of the configuration in the table named, or before all tables.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn set(&self, table: &str, key: &str, value: toml::Value) -> Result<()> {
+        let text = fs::read_to_string(self.config()).context("read agent.toml")?;
+        let mut config: Table = text.parse().context("read agent.toml")?;
+        let keys = match table {
+            "" => Some(&mut config),
+            table => config
+                .entry(table)
+                .or_insert_with(|| Table::new().into())
+                .as_table_mut(),
+        };
+        keys.with_context(|| format!("{table} is no table"))?
+            .insert(key.to_owned(), value);
+        fs::write(self.config(), config.to_string()).context("write agent.toml")
+    }
+
     /// Has it capture on a rung of the ladder, in place of the best.
     ///
     /// # Errors

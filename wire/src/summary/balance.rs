@@ -37,7 +37,7 @@ pub struct Balance {
     pub inner_told: u128,
     /// Packets in other conversations.
     pub told: u128,
-    /// Packets of conversations that were cut.
+    /// Packets of conversations that were cut, or left out by a filter.
     pub cut: u128,
     /// Packets counted whose flow was not read yet: a level, outside the equation.
     pub unsettled: u64,
@@ -240,7 +240,9 @@ impl Summary {
             };
             *side += u128::from(one.packets_out) + u128::from(one.packets_in);
         }
-        balance.cut = u128::from(self.cut.packets);
+        let filtered = self.filtered.unwrap_or_default();
+        balance.cut = u128::from(self.cut.packets) + u128::from(filtered.packets);
+        balance.inner_told += u128::from(filtered.inner_packets);
         Some(balance)
     }
 }

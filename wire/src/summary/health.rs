@@ -75,6 +75,10 @@ pub struct Canary {
     /// Why the programs could not be run, if they could not.
     #[n(5)]
     pub refused: Option<String>,
+    /// Of those sent, recognised by name as far as that was due; `None` where the kernel matches no
+    /// names.
+    #[n(6)]
+    pub named: Option<u64>,
 }
 
 impl Canary {
@@ -88,6 +92,7 @@ impl Canary {
             ("counted", self.counted),
             ("hit", self.hit),
             ("copied", self.copied),
+            ("named", self.named.unwrap_or(self.sent)),
         ]
         .into_iter()
         .find(|(_, came)| *came < self.sent)
@@ -135,6 +140,16 @@ mod tests {
         check((2, 2, 0), Some("copied"));
         check((0, 0, 0), Some("counted"));
         assert_eq!(Canary::default().failed(), None, "nothing was judged yet");
+        let nameless = |named| Canary {
+            sent: 2,
+            counted: 2,
+            hit: 2,
+            copied: 2,
+            named,
+            ..Canary::default()
+        };
+        assert_eq!(nameless(Some(2)).failed(), None);
+        assert_eq!(nameless(Some(1)).failed(), Some("named"));
         let refused = Canary {
             refused: Some("not permitted".into()),
             ..Canary::default()

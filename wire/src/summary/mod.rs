@@ -8,6 +8,7 @@ mod balance;
 mod block;
 mod content;
 mod conversation;
+mod filtered;
 mod health;
 mod hit;
 mod imds;
@@ -23,6 +24,7 @@ pub use balance::{Balance, Imbalance};
 pub use block::{BlockAct, BlockEvent, BlockedFlow};
 pub use content::{App, Content, Http, Smtp, Socks, Ssh, Stratum};
 pub use conversation::{Conversation, Opened, Parent, Process, Side};
+pub use filtered::Filtered;
 pub use health::{Canary, Detached, Health, Watched};
 pub use hit::{Hit, HitKind};
 pub use imds::{ImdsClass, ImdsRequest};
@@ -122,6 +124,12 @@ pub struct Summary {
     /// How the sensor itself was; `None` where nothing was watched live, and in immediate summaries.
     #[n(14)]
     pub health: Option<Health>,
+    /// What the host's operator does not want told, counted; `None` where nothing was left out.
+    #[n(16)]
+    pub filtered: Option<Filtered>,
+    /// What is hidden of names and paths, in words; `None` if nothing is.
+    #[n(17)]
+    pub privacy: Option<String>,
 }
 
 /// The host that speaks and the state of its sensor.
@@ -237,6 +245,8 @@ impl Default for Summary {
             imds: Vec::new(),
             blocks: Vec::new(),
             health: None,
+            filtered: None,
+            privacy: None,
         }
     }
 }
@@ -287,6 +297,9 @@ impl Summary {
         bounded("local nets", self.host.local.len(), limits::LOCAL_NETS_MAX)?;
         if let Some(health) = &self.health {
             health.validate()?;
+        }
+        if let Some(text) = &self.privacy {
+            bounded("privacy", text.len(), limits::TEXT_BYTES_MAX)?;
         }
         for text in [&self.host.instance, &self.host.account, &self.host.region] {
             bounded("host text", text.len(), limits::TEXT_BYTES_MAX)?;

@@ -34,3 +34,20 @@ pub enum TunnelKind {
     #[n(8)]
     Teredo,
 }
+
+impl TunnelKind {
+    /// Its name, as `inspect` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
+            Self::Gre => "gre",
+            Self::Erspan => "erspan",
+            Self::IpIp => "ipip",
+            Self::Ip6 => "ip6",
+            Self::EtherIp => "etherip",
+            Self::Gtp => "gtp",
+            Self::Teredo => "teredo",
+        }
+    }
+}

@@ -43,17 +43,16 @@ type DatagramProtocol = fn(&Packet<'_>) -> Option<Decoded>;
 /// Decoders of datagrams; the first that reads one has it.
 const DATAGRAM_PROTOCOLS: &[DatagramProtocol] = &[dns::datagram];
 
-/// Decoders of streams; the first that claims one has it, and one that is not sure yet lets none behind
-/// it claim. All know their bytes; DNS, whose bytes say little, needs its port and comes behind those
-/// that say more. Before SOCKS: a DNS message of the right length begins like it.
+/// Decoders of streams; the first that claims one has it. All know their bytes; DNS, whose bytes
+/// say little, needs its port and comes last.
 const STREAM_PROTOCOLS: &[&dyn StreamProtocol] = &[
     &tls::OverTcp,
     &http::OverTcp,
     &ssh::OverTcp,
     &stratum::OverTcp,
     &smtp::OverTcp,
-    &dns::OverTcp,
     &socks::OverTcp,
+    &dns::OverTcp,
 ];
 
 /// A message.
@@ -272,11 +271,7 @@ impl Decoder {
         ip_wire_bytes: u32,
         on_event: &mut F,
     ) {
-        let room = ip::Room {
-            wire_bytes: ip_wire_bytes,
-            may_be_cut: layer.depth > 0,
-        };
-        let ip = match ip::open(data, room) {
+        let ip = match ip::open(data, ip_wire_bytes) {
             Ok(ip) => ip,
             Err(lost) => return layer.tell(lost.into(), on_event),
         };
@@ -391,7 +386,7 @@ impl Layer {
         ip: &ip::Ip<'a>,
         on_event: &mut F,
     ) -> Option<Packet<'a>> {
-        let transport = match ip::transport(ip) {
+        let transport = match ip::transport(ip.protocol, ip.payload, ip.payload_bytes) {
             Ok(transport) => transport,
             Err(lost) => {
                 self.tell(lost.into(), on_event);

@@ -26,7 +26,6 @@ mod names;
 mod notices;
 mod processes;
 mod questions;
-mod quota;
 mod records;
 mod shrink;
 mod tunnels;
@@ -47,7 +46,7 @@ use blocks::{Blocks, dropped};
 use content::Sayings;
 use conversations::{Conversations, LeftOut};
 use counters::{INNER, KERNEL};
-use hits::{Hits, Sighting, Untold};
+use hits::{Hits, Sighting};
 use imds::Requests;
 use names::Names;
 use processes::Processes;
@@ -475,16 +474,7 @@ impl Summariser {
         }
         let (questions, questions_cut) = self.questions.take();
         cut.questions = questions_cut;
-        let Untold {
-            folded,
-            cut: untold,
-        } = self.hits.close_window(window.start_ns, keep_from_ns);
-        cut.hits = folded.saturating_add(untold);
-        for (reason, count) in [("folded", folded), ("cut", untold)] {
-            if count > 0 {
-                self.counters.add("indicator", reason, count, 0);
-            }
-        }
+        cut.hits = self.hits.close_window(window.start_ns, keep_from_ns);
         let until_ns = match keep {
             Keep::Flows => window.end_ns,
             Keep::Nothing => u64::MAX,
@@ -527,6 +517,8 @@ impl Summariser {
             imds: Vec::new(),
             blocks: Vec::new(),
             health: None,
+            filtered: None,
+            privacy: None,
         }
     }
 

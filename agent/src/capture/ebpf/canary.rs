@@ -1,13 +1,15 @@
 //! The canary: packets of our own that are run through the loaded programs at the end of each
-//! window, and must come back in three ways.
+//! window, and must come back in three ways, or four.
 //!
 //! ```text
 //! frame ─→ program in use ─→ its flow, found by the scan            counting works
 //!    192.0.2.253 ↔ 198.51.100.253    ├→ a hit, as the tables list the second     matching and its ring work
-//!    UDP port 53                     └→ a copy, as it is a DNS question          copying and its ring work
+//!    UDP port 53                     ├→ a copy, as it is a DNS question          copying and its ring work
+//!                                    └→ a notice, where names are listed         the names stage and its ring work
 //! ```
 //!
-//! The addresses are for documentation (RFC 5737) and the packets are on no wire. Each is known by
+//! The name is matched in what leaves alone, as the kernel does with questions of others. The
+//! addresses are for documentation (RFC 5737) and the packets are on no wire. Each is known by
 //! its ports, drawn at the start and counted on, and what comes back of it is taken out of the
 //! counts, so that the loss equation holds without it. No more is taken out than was put in: who
 //! forges such packets on a wire finds them reported.
@@ -19,7 +21,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use picket_abi::Reason;
-use picket_sense::input::{FlowDelta, KernelHit, PacketCopy, Way};
+use picket_sense::input::{FlowDelta, KernelHit, KernelNotice, PacketCopy, Recognised, Way};
 use picket_wire::Canary as Told;
 
 /// Our end of a canary's flow.
@@ -30,6 +32,9 @@ pub(super) const LISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 253);
 
 /// What the canary asks for: a name that is never given out (RFC 6761 section 6.4).
 const LABELS: [&[u8]; 3] = [b"canary", b"picket", b"invalid"];
+
+/// What the tables list of it, beside the names of others.
+pub(super) const LISTED_NAME: &str = "picket.invalid";
 
 const DNS: u16 = 53;
 const UDP: u8 = 17;
@@ -48,6 +53,8 @@ struct Sent {
     counted: bool,
     hit: bool,
     copied: bool,
+    /// Whether its name was recognised, or need not be.
+    named: bool,
     judged: bool,
     /// Windows that ended since.
     age: u32,
@@ -60,6 +67,7 @@ struct Owed {
     bytes: u64,
     hits: u64,
     copies: u64,
+    notices: u64,
     /// Those that left: no process opened their socket.
     owners: u64,
 }
@@ -72,6 +80,8 @@ pub(super) struct Canary {
     owed: Owed,
     refused: Option<String>,
     last_ns: u64,
+    /// Whether the kernel matches names.
+    names: bool,
 }
 
 impl Canary {
@@ -83,7 +93,13 @@ impl Canary {
             owed: Owed::default(),
             refused: None,
             last_ns: 0,
+            names: false,
         }
+    }
+
+    /// Whether names are matched in the kernel from now on, ours among them.
+    pub(super) fn expect_names(&mut self, expected: bool) {
+        self.names = expected;
     }
 
     /// The next packet of ours, from its IP header on, to be run through a program that sees this
@@ -111,6 +127,7 @@ impl Canary {
             counted: false,
             hit: false,
             copied: false,
+            named: !(self.names && way == Way::Out),
             judged: false,
             age: 0,
         });
@@ -163,6 +180,22 @@ impl Canary {
         false
     }
 
+    /// Whether a notice is not ours.
+    pub(super) fn strain_notice(&mut self, notice: &KernelNotice<'_>) -> bool {
+        let is_ours = |sent: &&mut Sent| {
+            !sent.named && notice.protocol == UDP && sent.is_flow(notice.local, notice.remote)
+        };
+        if notice.tunnel.is_some() || notice.recognised != Recognised::Name {
+            return true;
+        }
+        let Some(sent) = self.sent.iter_mut().find(is_ours) else {
+            return true;
+        };
+        sent.named = true;
+        self.owed.notices += 1;
+        false
+    }
+
     /// Whether a copy is not ours.
     pub(super) fn strain_copy(&mut self, copy: &PacketCopy<'_>) -> bool {
         let is_ours =
@@ -190,6 +223,7 @@ impl Canary {
             }
             Reason::HitSent => &mut owed.hits,
             Reason::CopySent => &mut owed.copies,
+            Reason::NoticeSent => &mut owed.notices,
             Reason::OwnerNotStored => &mut owed.owners,
             _ => return (packets, bytes),
         };
@@ -203,21 +237,22 @@ impl Canary {
     pub(super) fn judge(&mut self, now_ns: u64) -> Told {
         let mut told = Told {
             refused: self.refused.clone(),
+            named: self.names.then_some(0),
             ..Told::default()
         };
         for sent in &mut self.sent {
-            let complete = sent.counted && sent.hit && sent.copied;
-            if !sent.judged && (complete || sent.age > 0) {
+            if !sent.judged && (sent.is_complete() || sent.age > 0) {
                 sent.judged = true;
                 told.sent += 1;
                 told.counted += u64::from(sent.counted);
                 told.hit += u64::from(sent.hit);
                 told.copied += u64::from(sent.copied);
+                told.named = told.named.map(|named| named + u64::from(sent.named));
             }
             sent.age += 1;
         }
         self.sent
-            .retain(|sent| !(sent.judged && sent.counted && sent.hit && sent.copied));
+            .retain(|sent| !(sent.judged && sent.is_complete()));
         if told.sent > 0 && told.failed().is_none() {
             self.last_ns = now_ns;
         }
@@ -227,6 +262,10 @@ impl Canary {
 }
 
 impl Sent {
+    fn is_complete(&self) -> bool {
+        self.counted && self.hit && self.copied && self.named
+    }
+
     fn is_flow(&self, local: (IpAddr, u16), remote: (IpAddr, u16)) -> bool {
         local == (IpAddr::V4(LOCAL), self.port) && remote == (IpAddr::V4(LISTED), DNS)
     }
@@ -353,6 +392,53 @@ mod tests {
         let told = canary.judge(77);
         assert_eq!((came(&told), told.last_ns), ((2, 2, 2, 2), 77));
         assert_eq!(told.failed(), None);
+        assert!(canary.sent.is_empty());
+    }
+
+    #[test]
+    fn a_name_is_waited_for_where_names_are_matched() {
+        let notice = |port: u16, recognised| KernelNotice {
+            ts_ns: 1,
+            local: (LOCAL.into(), port),
+            remote: (LISTED.into(), DNS),
+            protocol: UDP,
+            way: Way::Out,
+            set_version: 1,
+            ifindex: 1,
+            tunnel: None,
+            recognised,
+            owner: None,
+            bytes: b"",
+        };
+        let mut canary = Canary::new(40_000);
+        canary.expect_names(true);
+        for way in [Way::Out, Way::In] {
+            let packet = canary.packet(way);
+            canary.ran(way, packet);
+        }
+        canary.strain_flow(flow(40_000, 1, 0));
+        canary.strain_flow(flow(40_001, 0, 1));
+        for (way, port) in [(Way::Out, 40_000), (Way::In, 40_001)] {
+            canary.strain_hit(&hit(port));
+            canary.strain_copy(&copy(&question(way, port), way));
+        }
+        let first = canary.judge(1);
+        assert_eq!(
+            (first.sent, first.named),
+            (1, Some(1)),
+            "what came in needs none"
+        );
+        assert!(canary.strain_notice(&notice(40_000, Recognised::Stratum)));
+        assert!(canary.strain_notice(&notice(39_999, Recognised::Name)));
+        let second = canary.judge(2);
+        assert_eq!((second.named, second.failed()), (Some(0), Some("named")));
+        assert!(!canary.strain_notice(&notice(40_000, Recognised::Name)));
+        assert!(
+            canary.strain_notice(&notice(40_000, Recognised::Name)),
+            "one is ours"
+        );
+        assert_eq!(canary.strain_count(Reason::NoticeSent, 2, 0), (1, 0));
+        canary.judge(3);
         assert!(canary.sent.is_empty());
     }
 

@@ -5,11 +5,11 @@
 //! questions are asked in the network namespace of the calling thread.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use aya::programs::TcAttachType;
 
 use super::attach::{HANDLE, PRIORITY, Rung};
+use crate::capture::netlink::{ERROR, Route, attribute, bytes};
 
 /// Whether the program of id `program` is where we attached it.
 ///
@@ -130,7 +130,6 @@ fn request(interface: u32, parent: u32) -> Vec<u8> {
 
 /// The program's id in the answer: `TCA_BPF_ID` in `TCA_OPTIONS` of a `RTM_NEWTFILTER`.
 fn program_of(answer: &[u8]) -> io::Result<Option<u32>> {
-    const ERROR: u16 = 2;
     const OPTIONS: u16 = 2;
     const BPF_ID: u16 = 11;
     let short = || io::Error::other("a netlink answer that is too short");
@@ -151,86 +150,10 @@ fn program_of(answer: &[u8]) -> io::Result<Option<u32>> {
     Ok(id.and_then(|id| bytes(id, 0)).map(u32::from_ne_bytes))
 }
 
-/// The value of an attribute in a row of them: length, kind, value, padding to four bytes.
-fn attribute(mut row: &[u8], wanted: u16) -> Option<&[u8]> {
-    /// `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER` are no part of the kind.
-    const KIND: u16 = 0x3fff;
-    loop {
-        let length = usize::from(u16::from_ne_bytes(bytes(row, 0)?));
-        let kind = u16::from_ne_bytes(bytes(row, 2)?) & KIND;
-        let value = row.get(4..length)?;
-        if kind == wanted {
-            return Some(value);
-        }
-        row = row.get(length.next_multiple_of(4)..)?;
-    }
-}
-
-fn bytes<const N: usize>(from: &[u8], at: usize) -> Option<[u8; N]> {
-    from.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-/// A routing netlink socket.
-struct Route(OwnedFd);
-
-impl Route {
-    fn open() -> io::Result<Self> {
-        // SAFETY: the call takes numbers only; the descriptor it gives is ours alone.
-        unsafe {
-            let socket = libc::socket(
-                libc::AF_NETLINK,
-                libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-                libc::NETLINK_ROUTE,
-            );
-            if socket < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(Self(OwnedFd::from_raw_fd(socket)))
-        }
-    }
-
-    /// Sends a question and takes the answer, which the kernel has ready when the question is sent.
-    fn ask(&self, question: &[u8], answer: &mut [u8]) -> io::Result<usize> {
-        // SAFETY: the calls read `question` and write to `answer`, each within the length given.
-        let received = unsafe {
-            let sent = libc::send(
-                self.0.as_raw_fd(),
-                question.as_ptr().cast(),
-                question.len(),
-                0,
-            );
-            if sent < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            libc::recv(
-                self.0.as_raw_fd(),
-                answer.as_mut_ptr().cast(),
-                answer.len(),
-                libc::MSG_DONTWAIT,
-            )
-        };
-        usize::try_from(received).map_err(|_| io::Error::last_os_error())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn answer(kind: u16, body: &[u8]) -> Vec<u8> {
-        let mut answer = vec![0; 16];
-        answer[4..6].copy_from_slice(&kind.to_ne_bytes());
-        answer.extend(body);
-        answer
-    }
-
-    fn one(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut attribute = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-        attribute.extend(kind.to_ne_bytes());
-        attribute.extend(value);
-        attribute.resize(attribute.len().next_multiple_of(4), 0);
-        attribute
-    }
+    use crate::capture::netlink::tests::{message as answer, one};
 
     #[test]
     fn the_program_is_found_in_the_answer() {
@@ -257,6 +180,5 @@ mod tests {
             Some(libc::ENODEV)
         );
         assert!(program_of(&[]).is_err());
-        assert_eq!(attribute(&[0, 0, 0, 0], 1), None, "no endless row");
     }
 }

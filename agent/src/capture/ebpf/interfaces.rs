@@ -63,19 +63,31 @@ fn default_routes_v6(table: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Raw IP, as modems have it; libc does not name it.
+/// Raw IP, as modems have it, and GRE over IPv6; libc does not name them.
 const ARPHRD_RAWIP: u16 = 519;
+const ARPHRD_IP6GRE: u16 = 823;
 
 /// What an interface's frames begin with, or in words why it cannot be watched.
 pub(in crate::capture) fn link_header(name: &str) -> Result<LinkHeader, String> {
-    // Numbers of include/uapi/linux/if_arp.h.
-    match hardware(name).map_err(|error| error.to_string())? {
+    header_of(hardware(name).map_err(|error| error.to_string())?)
+}
+
+/// What frames of a link type begin with, by its number in include/uapi/linux/if_arp.h.
+///
+/// Devices without a header of their own show the IP header first, both ways, since Linux 5.14;
+/// before, what came in by SIT or GRE began with what had carried it ("net: reset MAC header
+/// consistently across L3 virtual devices").
+pub(in crate::capture) fn header_of(link_type: u16) -> Result<LinkHeader, String> {
+    match link_type {
         libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Ok(LinkHeader::Ethernet),
         libc::ARPHRD_NONE
         | ARPHRD_RAWIP
+        | libc::ARPHRD_PPP
         | libc::ARPHRD_TUNNEL
         | libc::ARPHRD_TUNNEL6
-        | libc::ARPHRD_SIT => Ok(LinkHeader::None),
+        | libc::ARPHRD_SIT
+        | libc::ARPHRD_IPGRE
+        | ARPHRD_IP6GRE => Ok(LinkHeader::None),
         other => Err(format!("its link type {other} is not one we read")),
     }
 }
@@ -163,6 +175,26 @@ tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0
         );
         assert_eq!(default_routes_v6(&table).collect::<Vec<_>>(), ["ens7"]);
         assert_eq!(default_routes_v6("nonsense\n\n").count(), 0);
+    }
+
+    #[test]
+    fn link_types_with_a_header_without_and_others() {
+        for link_type in [1, 772] {
+            assert_eq!(
+                header_of(link_type),
+                Ok(LinkHeader::Ethernet),
+                "{link_type}"
+            );
+        }
+        // rawip, ppp, ipip, ip6tnl, sit, gre, ip6gre, tun.
+        for link_type in [519, 512, 768, 769, 776, 778, 823, 65534] {
+            assert_eq!(header_of(link_type), Ok(LinkHeader::None), "{link_type}");
+        }
+        // ieee1394, infiniband, wireless with a radio header, a netlink monitor.
+        for link_type in [24, 32, 803, 824] {
+            let refused = header_of(link_type).unwrap_err();
+            assert!(refused.contains(&link_type.to_string()), "{refused}");
+        }
     }
 
     #[test]

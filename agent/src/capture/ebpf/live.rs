@@ -7,6 +7,7 @@ use picket_sense::input::StageCount;
 use picket_wire::Health;
 
 use super::{BlockRule, CaptureError, EbpfCapture, Network};
+use crate::capture::choice::Choice;
 use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
 
 impl Live for EbpfCapture {
@@ -29,6 +30,10 @@ impl Live for EbpfCapture {
     fn interfaces(&self) -> Vec<String> {
         let names = self.interfaces().map(|(name, _)| name.to_owned());
         names.collect()
+    }
+
+    fn skipped(&self) -> Vec<Choice> {
+        self.skipped().to_vec()
     }
 
     fn poll(

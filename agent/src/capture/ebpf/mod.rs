@@ -32,7 +32,6 @@ mod slots;
 mod stages;
 mod tables;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -69,6 +68,7 @@ use sets::Tables;
 use slots::Slots;
 use stages::Installed;
 
+use super::choice::{Choice, Skipped, Stacked, choose};
 use super::live::{Event, OwnerState, StageReport};
 
 /// The kernel object, built by `make kernel`; see `build.rs`.
@@ -77,10 +77,14 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PICKET_EMBEDDED_OBJECT"
 /// What to watch and how much room to take.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Interfaces to watch whatever they are.
+    /// Interfaces to watch whatever they are; `*` stands for any characters.
     pub interfaces: Vec<String>,
     /// Whether to watch those with a default route as well (but not `lo` or a veth end).
     pub default_route: bool,
+    /// Interfaces never to watch, written like the others.
+    pub excluded: Vec<String>,
+    /// What to do with interfaces that lie on one another.
+    pub stacked: Stacked,
     /// Room for flows, addresses and records.
     pub sizes: Sizes,
     /// The rung to use; `None` asks the kernel for the best it has.
@@ -99,6 +103,8 @@ impl Default for Options {
         Self {
             interfaces: Vec::new(),
             default_route: true,
+            excluded: Vec::new(),
+            stacked: Stacked::default(),
             sizes: Sizes::default(),
             rung: None,
             stages: Stages::ALL,
@@ -116,8 +122,7 @@ pub struct EbpfCapture {
     // Before the object, so that the links go first.
     attached: Vec<Attached>,
     looking: Vec<Looking>,
-    /// Interfaces that could not be watched and of which a warning was given.
-    refused: BTreeSet<String>,
+    skipped: Skipped,
     slots: Slots,
     counters: Mapped,
     tables: Tables,
@@ -139,8 +144,8 @@ impl EbpfCapture {
     /// Loads the programs and attaches them to the wanted interfaces of the calling thread's
     /// network namespace.
     ///
-    /// An interface asked for by name must be there; one with a default route that cannot be
-    /// watched is passed over with a warning.
+    /// One at least must be there; others that are wanted and cannot be watched are passed over with
+    /// a warning and looked for again by [`Self::rescan`].
     ///
     /// # Errors
     ///
@@ -188,7 +193,7 @@ impl EbpfCapture {
             rung,
             attached: Vec::new(),
             looking: Vec::new(),
-            refused: BTreeSet::new(),
+            skipped: Skipped::default(),
             slots: Slots::new(slots, sizes.slots()),
             counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
             tables: Tables::take(&mut ebpf, sizes, salt)?,
@@ -205,14 +210,9 @@ impl EbpfCapture {
             _arrays: [counters, table],
             options: Options { sizes, ..options },
         };
-        let named: BTreeSet<String> = capture.options.interfaces.iter().cloned().collect();
-        for name in named {
-            let attached = attach::attach(&mut capture.ebpf, rung, &name)?;
-            capture.attached.push(attached);
-        }
         capture.rescan()?;
         if capture.attached.is_empty() {
-            return Err(CaptureError::NoInterface);
+            return Err(capture.skipped.none_is_left());
         }
         Ok(capture)
     }
@@ -226,29 +226,22 @@ impl EbpfCapture {
     pub fn rescan(&mut self) -> Result<(), CaptureError> {
         self.attached
             .retain(|one| interfaces::index(&one.name) == one.index);
-        let mut wanted: BTreeSet<String> = self.options.interfaces.iter().cloned().collect();
-        if self.options.default_route {
-            let asked = "read the routes";
-            wanted.extend(
-                interfaces::with_default_route()
-                    .map_err(|source| CaptureError::System { asked, source })?,
-            );
-        }
-        self.refused
-            .retain(|name| wanted.contains(name) && interfaces::index(name) != 0);
-        for name in wanted {
-            if self.attached.iter().any(|one| one.name == name) || interfaces::index(&name) == 0 {
+        let watched = self.attached.iter().map(|one| one.name.as_str());
+        let asked = "ask which interfaces there are";
+        let mut choices = choose(&self.options, watched)
+            .map_err(|source| CaptureError::System { asked, source })?;
+        let leave = |name: &str| choices.iter().any(|one| !one.watch && one.name == name);
+        self.attached.retain(|one| !leave(&one.name));
+        for choice in choices.iter_mut().filter(|choice| choice.watch) {
+            if self.attached.iter().any(|one| one.name == choice.name) {
                 continue;
             }
-            match attach::attach(&mut self.ebpf, self.rung, &name) {
+            match attach::attach(&mut self.ebpf, self.rung, &choice.name) {
                 Ok(attached) => self.attached.push(attached),
-                Err(error) => {
-                    if self.refused.insert(name.clone()) {
-                        tracing::warn!(interface = %name, %error, "interface not watched");
-                    }
-                }
+                Err(error) => choice.refuse(&error),
             }
         }
+        self.skipped.note(choices);
         if self.options.mirror.is_some() {
             mirror::follow(&mut self.ebpf, self.rung, &self.attached, &mut self.looking)?;
         }
@@ -266,6 +259,12 @@ impl EbpfCapture {
         self.attached
             .iter()
             .map(|one| (one.name.as_str(), one.index))
+    }
+
+    /// Interfaces that are wanted and not watched, and why.
+    #[must_use]
+    pub fn skipped(&self) -> &[Choice] {
+        self.skipped.choices()
     }
 
     /// Waits up to `timeout` for something to come up and hands it over, hits before the rest.
@@ -300,6 +299,7 @@ impl EbpfCapture {
                 }
             }
             Event::Hit(hit) if !canary.strain_hit(&hit) => {}
+            Event::Notice(notice) if !canary.strain_notice(&notice) => {}
             Event::Copy(copy) if !canary.strain_copy(&copy) => {}
             event => each(event),
         })
@@ -377,7 +377,7 @@ impl EbpfCapture {
         version: u64,
     ) -> Result<SetSize, CaptureError> {
         let no_names = std::iter::empty();
-        Ok(self.tables.load(networks, no_names, version)?.addresses)
+        Ok(self.load_sets(networks, no_names, version)?.addresses)
     }
 
     /// Puts a set of listed addresses and names in force, both with the same packet; else as
@@ -395,7 +395,10 @@ impl EbpfCapture {
         names: impl Iterator<Item = &'a str> + Send,
         version: u64,
     ) -> Result<LoadedSet, CaptureError> {
-        self.tables.load(networks, names, version)
+        let loaded = self.tables.load(networks, names, version)?;
+        let in_kernel = self.stages.in_kernel(Stage::Names);
+        self.canary.expect_names(loaded.own_name && in_kernel);
+        Ok(loaded)
     }
 
     /// Blocks these rules from now on and no others, but never what is protected. At most

@@ -28,10 +28,6 @@ const RECORDS_MAX: usize = 8192;
 /// Records of the other rings between two looks for hits.
 const RECORDS_BETWEEN_HITS: usize = 64;
 
-/// Hits, and as many of each of their like, between two looks at the other rings: more than those, as
-/// hits wait for nothing.
-const HITS_BETWEEN_RECORDS: usize = 256;
-
 /// The rings.
 pub(super) struct Rings {
     hits: RingBuf<MapData>,
@@ -126,17 +122,16 @@ impl Rings {
             }
             let hits = self.drain_hits(clock, each);
             handed += records + hits;
-            if records + hits == 0 {
+            if records == 0 {
                 break;
             }
         }
         handed
     }
 
-    /// Each of these rings has its share, so that a flood of one holds up no other.
     fn drain_hits(&mut self, clock: Clock, each: &mut dyn FnMut(Event<'_>)) -> usize {
         let mut handed = 0;
-        for _ in 0..HITS_BETWEEN_RECORDS {
+        while handed < RECORDS_MAX {
             let Some(record) = self.hits.next() else {
                 break;
             };
@@ -146,7 +141,7 @@ impl Rings {
             }
             handed += 1;
         }
-        for _ in 0..HITS_BETWEEN_RECORDS {
+        while handed < RECORDS_MAX {
             let Some(record) = self.notices.next() else {
                 break;
             };
@@ -156,7 +151,7 @@ impl Rings {
             }
             handed += 1;
         }
-        for _ in 0..HITS_BETWEEN_RECORDS {
+        while handed < RECORDS_MAX {
             let Some(record) = self.blocked.next() else {
                 break;
             };

@@ -42,6 +42,8 @@ pub struct LoadedSet {
     pub addresses: SetSize,
     /// Of its names; where they do not fit, the kernel matches none of them.
     pub names: Result<NamesSize, SetError>,
+    /// Whether the canary's name is listed beside them.
+    pub(super) own_name: bool,
 }
 
 impl Tables {
@@ -80,7 +82,10 @@ impl Tables {
         });
         let mut addresses = addresses?;
         addresses.add_own(canary::LISTED);
-        let names = names.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let mut names = names.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let own_name = names
+            .as_mut()
+            .is_ok_and(|names| names.add_own(canary::LISTED_NAME));
 
         let mut config = self.config();
         config.epoch += 1;
@@ -112,6 +117,7 @@ impl Tables {
         Ok(LoadedSet {
             addresses: size,
             names: names.map(|names| names.size),
+            own_name,
         })
     }
 

@@ -187,6 +187,12 @@ impl Installed {
         self.reports.iter().map(|(_, one)| one.clone()).collect()
     }
 
+    /// Whether a stage runs in the kernel.
+    pub(super) fn in_kernel(&self, wanted: Stage) -> bool {
+        let mut reports = self.reports.iter();
+        reports.any(|(stage, one)| *stage == wanted && one.in_kernel)
+    }
+
     /// A count of 1 for each stage that is not in the kernel.
     pub(super) fn counts(&self) -> impl Iterator<Item = StageCount> {
         let moved = self.reports.iter().filter(|(_, one)| !one.in_kernel);

@@ -19,14 +19,14 @@ mod limits;
 mod ring;
 mod socket;
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use picket_intel::IndicatorSet;
 use picket_sense::input::{Frame, LinkType, LiveFrame, StageCount};
 
-use super::ebpf::interfaces::{index, link_header, with_default_route};
+use super::choice::{Choice, Skipped, choose};
+use super::ebpf::interfaces::{index, link_header};
 use super::ebpf::{CaptureError, Check, Options};
 use super::live::{Event, Live, Matching};
 use budget::Budget;
@@ -69,12 +69,10 @@ struct Counts {
 
 /// Packet sockets on the wanted interfaces.
 pub struct PacketCapture {
-    interfaces: Vec<String>,
-    default_route: bool,
+    options: Options,
     sizes: Sizes,
     sockets: Vec<Socket>,
-    /// Interfaces that could not be watched and of which a warning was given.
-    refused: BTreeSet<String>,
+    skipped: Skipped,
     budget: Budget,
     counts: Counts,
 }
@@ -86,11 +84,10 @@ impl PacketCapture {
     /// Packet sockets are not permitted, or an interface asked for by name cannot be watched.
     pub fn open(options: &Options, sizes: Sizes) -> Result<Self, CaptureError> {
         let mut capture = Self {
-            interfaces: options.interfaces.clone(),
-            default_route: options.default_route,
+            options: options.clone(),
             sizes,
             sockets: Vec::new(),
-            refused: BTreeSet::new(),
+            skipped: Skipped::default(),
             budget: Budget::new(sizes.cpu_percent, Instant::now()),
             counts: Counts::default(),
         };
@@ -98,13 +95,9 @@ impl PacketCapture {
             asked: "open a packet socket",
             source,
         })?;
-        let named: BTreeSet<String> = options.interfaces.iter().cloned().collect();
-        for name in named {
-            capture.listen(&name)?;
-        }
         capture.rescan()?;
         if capture.sockets.is_empty() {
-            return Err(CaptureError::NoInterface);
+            return Err(capture.skipped.none_is_left());
         }
         Ok(capture)
     }
@@ -249,6 +242,10 @@ impl Live for PacketCapture {
         names
     }
 
+    fn skipped(&self) -> Vec<Choice> {
+        self.skipped.choices().to_vec()
+    }
+
     fn poll(
         &mut self,
         timeout: Duration,
@@ -312,25 +309,24 @@ impl Live for PacketCapture {
 
     fn rescan(&mut self) -> Result<(), CaptureError> {
         self.let_go(|one| index(&one.name) == one.index);
-        let mut wanted: BTreeSet<String> = self.interfaces.iter().cloned().collect();
-        if self.default_route {
-            let asked = "read the routes";
-            let routed =
-                with_default_route().map_err(|source| CaptureError::System { asked, source })?;
-            wanted.extend(routed);
-        }
-        self.refused
-            .retain(|name| wanted.contains(name) && index(name) != 0);
-        for name in wanted {
-            if self.sockets.iter().any(|one| one.name == name) || index(&name) == 0 {
+        let watched = self.sockets.iter().map(|one| one.name.as_str());
+        let asked = "ask which interfaces there are";
+        let mut choices = choose(&self.options, watched)
+            .map_err(|source| CaptureError::System { asked, source })?;
+        self.let_go(|one| {
+            !choices
+                .iter()
+                .any(|other| !other.watch && other.name == one.name)
+        });
+        for choice in choices.iter_mut().filter(|choice| choice.watch) {
+            if self.sockets.iter().any(|one| one.name == choice.name) {
                 continue;
             }
-            if let Err(error) = self.listen(&name)
-                && self.refused.insert(name.clone())
-            {
-                tracing::warn!(interface = %name, %error, "interface not watched");
+            if let Err(error) = self.listen(&choice.name) {
+                choice.refuse(&error);
             }
         }
+        self.skipped.note(choices);
         Ok(())
     }
 

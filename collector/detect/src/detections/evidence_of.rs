@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use picket_wire::{Conversation, Hit, HitKind, Process, Question, Transport};
+use picket_wire::{Conversation, Hit, HitKind, Process, Question, Transport, TunnelKind};
 
 use crate::finding::{
     Action, ApiEvidence, AwsApiCallAction, DnsEvidence, DnsRequestAction, DomainDetails, Evidence,
     FlowEvidence, HitEvidence, NetworkConnectionAction, ParentEvidence, PortProbeAction,
-    PortProbeDetail, ProcessEvidence, protocol_name,
+    PortProbeDetail, ProcessEvidence, TunnelEvidence, protocol_name,
 };
 use crate::limits::QUOTED_BYTES_MAX;
 use crate::logs::cloudtrail::ApiCall;
@@ -31,6 +31,7 @@ pub(crate) fn conversation(c: &Conversation) -> Evidence {
         name: c.tls_name.clone().or_else(|| c.dns_name.clone()),
         ja4: c.ja4.clone(),
         process: process(c.process.as_ref()),
+        tunnel: tunnel(c.tunnel, c.tunnel_id),
     };
     if c.ja4.is_some() || c.tls_name.is_some() {
         Evidence::Tls(flow)
@@ -52,6 +53,7 @@ pub(crate) fn question(q: &Question) -> Evidence {
         rcode: q.rcode,
         answers: q.answers.iter().map(|answer| answer.data.clone()).collect(),
         process: process(q.process.as_ref()),
+        tunnel: tunnel(q.tunnel, q.tunnel_id),
     })
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn hit(hit: &Hit) -> Evidence {
         proto: protocol_name(hit.protocol),
         name: hit.name.clone(),
         process: process(hit.process.as_ref()),
+        tunnel: tunnel(hit.tunnel, hit.tunnel_id),
     })
 }
 
@@ -91,6 +94,13 @@ pub(crate) fn call(call: &ApiCall) -> Evidence {
         principal: owned(call.identity.arn.as_deref().or(call.identity.actor())),
         user_agent: call.user_agent.as_deref().map(quote),
         error_code: call.error_code.as_deref().map(str::to_owned),
+    })
+}
+
+fn tunnel(kind: Option<TunnelKind>, id: Option<u32>) -> Option<TunnelEvidence> {
+    kind.map(|kind| TunnelEvidence {
+        kind: kind.name().to_owned(),
+        id,
     })
 }
 
@@ -252,6 +262,23 @@ mod tests {
         let cut = quote(&long);
         assert!(cut.len() <= QUOTED_BYTES_MAX + '…'.len_utf8());
         assert!(cut.ends_with("é…"));
+    }
+
+    #[test]
+    fn what_was_inside_a_tunnel_says_so() {
+        let mut inner = crate::testing::conversation("10.0.0.1", "192.0.2.1", 443);
+        let json = |one: &Conversation| serde_json::to_value(conversation(one)).unwrap();
+        assert!(json(&inner).get("tunnel").is_none());
+        inner.tunnel = Some(TunnelKind::Vxlan);
+        inner.tunnel_id = Some(77);
+        let expected = serde_json::json!({ "kind": "vxlan", "id": 77 });
+        assert_eq!(json(&inner)["tunnel"], expected);
+        inner.tunnel = Some(TunnelKind::IpIp);
+        inner.tunnel_id = None;
+        assert_eq!(
+            json(&inner)["tunnel"],
+            serde_json::json!({ "kind": "ipip" })
+        );
     }
 
     #[test]

@@ -152,6 +152,7 @@ fn judge(window: &SensorWindow, spells: Spells, settings: &Settings) -> Vec<Judg
             "counted" => "its kernel programs do not count",
             "hit" => "its kernel programs do not match listed addresses",
             "copied" => "its kernel programs do not copy packets",
+            "named" => "its kernel programs do not match listed names",
             _ => "its kernel programs cannot be run",
         };
         all.push(blind(failed, format!("{what}, {windows} windows in a row")));
@@ -286,6 +287,7 @@ mod tests {
                     copied: 2,
                     last_ns: START,
                     refused: None,
+                    named: None,
                 }),
                 detached: vec![],
             }),

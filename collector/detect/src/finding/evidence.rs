@@ -74,6 +74,9 @@ pub struct DnsEvidence {
     /// The process that asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Box<ProcessEvidence>>,
+    /// The tunnel that it was found in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelEvidence>,
 }
 
 /// Traffic between two ends in one window; `src` opened it.
@@ -112,6 +115,9 @@ pub struct FlowEvidence {
     /// The process that opened it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Box<ProcessEvidence>>,
+    /// The tunnel that it was found in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelEvidence>,
 }
 
 /// An indicator met by a packet.
@@ -145,6 +151,19 @@ pub struct HitEvidence {
     /// The process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Box<ProcessEvidence>>,
+    /// The tunnel that it was found in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelEvidence>,
+}
+
+/// What carried a packet inside another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelEvidence {
+    /// `vxlan`, `geneve`, `gre`, …
+    pub kind: String,
+    /// Its number: the VNI of VXLAN and GENEVE, a key, a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
 }
 
 /// A remark about a sensor.

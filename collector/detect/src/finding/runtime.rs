@@ -103,6 +103,7 @@ mod tests {
             name: None,
             ja4: None,
             process: process.map(Box::new),
+            tunnel: None,
         })
     }
 

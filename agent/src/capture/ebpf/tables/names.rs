@@ -72,6 +72,21 @@ impl NameImage {
         }
     }
 
+    /// Adds a name of ours beside the listed ones, if there are any: it is in no count and needs no
+    /// room of theirs. False where it is not listed now.
+    pub(in crate::capture::ebpf) fn add_own(&mut self, name: &str) -> bool {
+        let listed = self.size.names;
+        if listed == 0 {
+            return false;
+        }
+        let (place, depth) = place_of(name, self.salt, self.mask());
+        self.names_max += 1;
+        let put = self.put(&place, depth);
+        self.names_max -= 1;
+        self.size.names = listed;
+        put.is_ok()
+    }
+
     fn mask(&self) -> u32 {
         u32::try_from(self.buckets.len() - 1).unwrap_or(u32::MAX)
     }
