@@ -22,6 +22,7 @@ pub mod stratum;
 mod stream;
 pub mod tls;
 mod tunnel;
+mod wireless;
 
 pub use fragment::FragmentLosses;
 pub use packet::{
