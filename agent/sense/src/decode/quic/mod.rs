@@ -213,7 +213,9 @@ pub(crate) mod tests {
     fn a_hello_in_one_packet_or_in_pieces() {
         let hello = client_hello("a.example");
         let whole = crypto(0, &hello);
-        for version in [V1, V2, 0xff00_001d] {
+        let drafts = [0xff00_0016, 0xff00_001b, 0xff00_001d, 0xff00_0022];
+        let of_their_own = [0xface_b001, 0xface_b002, 0x5430_3530, 0x5430_3531];
+        for version in [V1, V2].into_iter().chain(drafts).chain(of_their_own) {
             check(
                 &[initial(version, 0, std::slice::from_ref(&whole))],
                 &["a.example"],
