@@ -116,13 +116,19 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Method and target, if the first line is a request's.
+    /// Method and target, if the first line is a request's. Blanks may be many, and stand in the
+    /// target too: servers are as lenient (RFC 9112 3).
     fn request_line(&self) -> Option<(&'a [u8], &'a [u8])> {
-        let mut words = self.first_line.splitn(3, |byte| *byte == b' ');
-        let (method, target) = (words.next()?, words.next()?);
-        let version = words.next().unwrap_or_default();
-        let ends_well = version.starts_with(b"HTTP/1.") || !self.complete;
-        (is_method(method) && !target.is_empty() && ends_well).then_some((method, target))
+        let is_blank = |byte: &u8| *byte == b' ';
+        let method_end = self.first_line.iter().position(is_blank)?;
+        let (method, rest) = self.first_line.split_at(method_end);
+        let rest = rest.trim_ascii();
+        let target = match rest.iter().rposition(is_blank).map(|at| rest.split_at(at)) {
+            Some((target, version)) if version.starts_with(b" HTTP/1.") => target.trim_ascii_end(),
+            _ if !self.complete => rest.split(is_blank).next().unwrap_or_default(),
+            _ => return None,
+        };
+        (is_method(method) && !target.is_empty()).then_some((method, target))
     }
 
     fn request(&self) -> Option<Request> {
@@ -311,6 +317,9 @@ mod tests {
             &[b"GET http://u:p@b.example:80/x HTTP/1.1\r\nHost: a\r\n\r\n"],
             &["GET b.example:80 /x"],
         );
+        check(&[b"GET    /a  HTTP/1.1\r\n\r\n"], &["GET - /a"]);
+        check(&[b"GET /a b HTTP/1.1\r\n\r\n"], &[r"GET - /a\032b"]);
+        check(&[b"GET  HTTP/1.1\r\n\r\n"], &[]);
     }
 
     #[test]
