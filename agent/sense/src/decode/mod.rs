@@ -283,7 +283,12 @@ impl Decoder {
             return;
         };
         if fragment.first {
-            layer.packet(&ip, on_event);
+            let packet = layer.packet(&ip, on_event);
+            // If the capture cut it, the datagram cannot be put together: this is all there is.
+            let cut = ip.payload.len() < ip.payload_bytes as usize;
+            if let Some(packet) = packet.filter(|_| cut) {
+                self.on_whole(layer, &packet, on_event);
+            }
         } else {
             layer.tell(NotFlow::LaterFragment.into(), on_event);
         }

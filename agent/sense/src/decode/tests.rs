@@ -228,6 +228,28 @@ fn fragments_that_do_not_make_a_message() {
 }
 
 #[test]
+fn a_first_fragment_that_the_capture_cut_is_read_alone() {
+    let pieces = |cut: usize| {
+        let datagram = query();
+        let first = fragment_v4(
+            CLIENT,
+            SERVER,
+            17,
+            7,
+            0x2000,
+            &[&datagram[..], &[0; 64]].concat(),
+        );
+        let kept = first.len() - cut;
+        let rest = fragment_v4(CLIENT, SERVER, 17, 7, 2, &[0; 64]);
+        Seen::of(LinkType::RAW_IP, &[first[..kept].to_vec(), rest])
+    };
+    let seen = pieces(64);
+    assert_eq!(seen.names(), ["example.org"]);
+    assert_eq!((seen.packets.len(), seen.not_flow.len()), (1, 1));
+    assert!(pieces(0).records.is_empty(), "the rest is awaited");
+}
+
+#[test]
 fn memory_for_fragments_is_bounded() {
     let mut decoder = Decoder::new();
     let mut seen = Seen::default();
