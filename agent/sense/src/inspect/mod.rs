@@ -127,6 +127,10 @@ impl Inspector {
 
     /// Ends a capture: its flows and its totals go to `out`, and the next one starts anew.
     pub fn end_capture(&mut self, file: &str, out: &mut impl FnMut(Line<'_>)) {
+        // Gives its memory back before the flows are counted a second time.
+        let decoder = std::mem::take(&mut self.decoder);
+        let (losses, waiting) = (decoder.losses(), decoder.datagrams_waiting());
+        drop(decoder);
         for flow in self.flows.iter() {
             if flow.key.protocol().has_ports() {
                 let (counts, all) = match flow.key.tunnel() {
@@ -138,12 +142,11 @@ impl Inspector {
             }
             out(Line::Flow(flow));
         }
-        let losses = self.decoder.losses();
         let totals = &mut self.totals;
         totals.file = Some(file.to_owned());
         totals.counts.set_names(&self.names.outer);
         totals.inner.set_names(&self.names.inner);
-        let incomplete = losses.fragments.incomplete + self.decoder.datagrams_waiting();
+        let incomplete = losses.fragments.incomplete + waiting;
         totals.add_undecoded("fragments_incomplete", incomplete);
         totals.add_undecoded("fragments_refused", losses.fragments.refused);
         totals.add_undecoded("stream_gap", losses.streams.gaps);
@@ -159,7 +162,6 @@ impl Inspector {
         self.all.absorb(totals);
         self.all_names.outer.absorb(&mut self.names.outer);
         self.all_names.inner.absorb(&mut self.names.inner);
-        self.decoder = Decoder::new();
         self.flows = FlowTable::new(FLOWS_MAX);
         self.totals = Totals::default();
     }
