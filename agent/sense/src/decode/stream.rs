@@ -29,6 +29,8 @@ pub(crate) struct StreamView<'a> {
     pub(crate) first: bool,
     /// Messages taken from this direction so far.
     pub(crate) messages: u32,
+    /// Messages told of these bytes already, at an earlier look: of what was not taken since.
+    pub(crate) told: u32,
 }
 
 /// A protocol's answer to the start of a segment.
@@ -142,6 +144,8 @@ struct Half {
     /// The protocol that a gap interrupted.
     lost_by: Option<usize>,
     messages: u32,
+    /// Messages told of bytes that are still in the buffer.
+    told: u32,
 }
 
 #[derive(Debug)]
@@ -385,6 +389,7 @@ impl Half {
                 work.losses.cut += 1;
                 protocol.cut(&self.view(work, &left), work.out);
             }
+            self.told = 0;
             self.state = State::Watched;
             self.lost_by = Some(at);
         }
@@ -398,6 +403,7 @@ impl Half {
             bytes,
             first: !self.underway,
             messages: self.messages,
+            told: self.told,
         }
     }
 
@@ -447,9 +453,13 @@ impl Half {
                         (work.out)(message);
                     });
                     self.messages = self.messages.saturating_add(told);
+                    self.told = self.told.saturating_add(told);
                     step
                 }
             };
+            if !matches!(step, Step::Wait | Step::Took(0)) {
+                self.told = 0;
+            }
             match step {
                 Step::Took(count) if count > 0 => {
                     self.pass_over = count.saturating_sub(bytes.len());

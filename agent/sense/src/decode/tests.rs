@@ -358,9 +358,38 @@ fn a_hello_behind_starttls_and_no_hello() {
     check_stream(&[(0x18, 1, &[22, 3, 1, 0, 4, 2, 0, 0, 0])], &[]);
     check_stream(&[(0x18, 1, &[&[22, 2], &hello[2..]].concat())], &[]);
     check_stream(&[(0x18, 1, &hello[..hello.len() - 1])], &[]);
+    // One whose ciphers are longer than itself still is a hello.
     let mut broken = hello.clone();
     broken[5 + 4 + 2 + 32 + 2] = 0xff;
-    check_stream(&[(0x18, 1, &broken)], &[]);
+    check_stream(&[(0x18, 1, &broken)], &[""]);
+}
+
+#[test]
+fn hellos_that_share_a_record_and_one_in_the_form_of_ssl_2() {
+    let three = ["a.example", "b.example", "c.example"].map(client_hello);
+    let all = three.concat();
+    let names = ["a.example", "b.example", "c.example"];
+    check_stream(&[(0x18, 1, &tls_record(&all))], &names);
+    // Records that end within a hello, one within its header, and segments that end within records.
+    for cut in [2, three[0].len() + 1, three[0].len() + 50] {
+        let records = [tls_record(&all[..cut]), tls_record(&all[cut..])].concat();
+        for (at, step) in [(7, 40), (cut, 1), (cut + 6, 100)] {
+            let (front, rest) = records.split_at(at);
+            let mut parts = vec![(0x18, 1, front)];
+            for (index, part) in rest.chunks(step).enumerate() {
+                parts.push((0x18, (1 + at + index * step) as u32, part));
+            }
+            check_stream(&parts, &names);
+        }
+    }
+    // The third is not all there, and something else follows.
+    let cut = [tls_record(&all[..all.len() - 1]), vec![23, 3, 3, 0, 1, 0]].concat();
+    check_stream(&[(0x18, 1, &cut)], &names[..2]);
+    let old = [
+        &[0x80, 28, 1, 3, 1, 0, 3, 0, 0, 0, 16, 0, 0, 0x2f][..],
+        &[7; 16],
+    ];
+    check_stream(&[(0x18, 1, &old.concat())], &[""]);
 }
 
 #[test]

@@ -10,9 +10,11 @@
 //! ```
 //!
 //! After a HelloRetryRequest the client sends a second one, which is a record of its own. Of one
-//! whose rest is missing we tell what stands in the part that came; it has no fingerprint.
+//! whose rest is missing, or that contradicts itself, we tell what stands before that; it has no
+//! fingerprint. Old clients send theirs in the form of SSL 2.0, see [`version2`].
 
 mod fingerprint;
+mod version2;
 
 use super::Decoded;
 use super::bytes::{Bytes, escaped};
@@ -21,8 +23,9 @@ use super::stream::{Claim, Step, StreamProtocol, StreamView};
 /// `ContentType` of handshake and change-cipher-spec records (RFC 8446 5.1).
 const HANDSHAKE: u8 = 22;
 const CHANGE_CIPHER_SPEC: u8 = 20;
-/// `HandshakeType` of a ClientHello.
+/// `HandshakeType` of a ClientHello and of the answer to it.
 const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
 /// Bytes a record may hold: 2^14, and 2,048 more for old padding (RFC 5246 6.2.3).
 const RECORD_BYTES_MAX: u16 = (1 << 14) + 2048;
 /// Bytes a ClientHello may have before we take it for something else. The largest in use, with
@@ -32,7 +35,7 @@ const HELLO_BYTES_MAX: u32 = 48 << 10;
 /// What a client says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientHello {
-    /// Whether all of it was there. If not, what is absent may have been said.
+    /// Whether all of it was there and agreed with itself. If not, what is absent may have been said.
     pub complete: bool,
     /// Server name (RFC 6066 3), bytes outside 0x21-0x7e and `\` as `\DDD`.
     pub sni: Option<String>,
@@ -182,85 +185,134 @@ impl StreamProtocol for OverTcp {
             && matches(1, &|byte| byte == 3)
             && matches(2, &|byte| byte <= 4);
         if !record {
-            return Claim::No;
+            return version2::claims(view.bytes);
         }
         let mut bytes = Bytes::new(view.bytes);
-        let (Some(_), Some(length), Some(kind)) = (bytes.u24(), bytes.u16(), bytes.u8()) else {
+        let (Some(_), Some(length)) = (bytes.u24(), bytes.u16()) else {
             return Claim::Unsure;
         };
         if length == 0 || length > RECORD_BYTES_MAX {
             return Claim::No;
         }
-        match kind {
-            CLIENT_HELLO => {}
+        // A message may go on in the next record: what this one holds has to fit.
+        let whole = bytes.rest().len() >= usize::from(length);
+        let mut message = Bytes::new(bytes.rest().get(..length.into()).unwrap_or(bytes.rest()));
+        match message.u8() {
+            Some(CLIENT_HELLO) => {}
             // A server's side of it, certificates and all.
-            2 => return Claim::Over,
-            _ => return Claim::No,
+            Some(SERVER_HELLO) => return Claim::Over,
+            Some(_) => return Claim::No,
+            None => return Claim::Unsure,
         }
-        match (bytes.u24(), bytes.u8()) {
+        match (message.u24(), message.u8()) {
             (Some(length), _) if length > HELLO_BYTES_MAX => Claim::No,
             (Some(_), Some(3)) => Claim::Yes,
             (Some(_), Some(_)) => Claim::No,
+            _ if whole => Claim::Yes,
             _ => Claim::Unsure,
         }
     }
 
     fn advance(&self, view: &StreamView<'_>, out: &mut dyn FnMut(Decoded)) -> Step {
+        if version2::claims(view.bytes) == Claim::Yes {
+            return version2::advance(view.bytes, out);
+        }
         let mut bytes = Bytes::new(view.bytes);
-        match record(&mut bytes) {
+        let mut run = match record(&mut bytes) {
+            // Sent before the second ClientHello to please middleboxes (RFC 8446 D.4).
             Ok(Some((CHANGE_CIPHER_SPEC, _))) => {
-                // Sent before the second ClientHello to please middleboxes (RFC 8446 D.4).
-                Step::Took(view.bytes.len() - bytes.rest().len())
+                return Step::Took(view.bytes.len() - bytes.rest().len());
             }
-            Ok(Some((HANDSHAKE, data))) => {
-                if data.first().is_none_or(|kind| *kind != CLIENT_HELLO) {
-                    return Step::Leave;
-                }
-                let mut joined = data.to_vec();
-                loop {
-                    if let Some(header) = joined.first_chunk::<4>() {
-                        let [_, length @ ..] = *header;
-                        let [a, b, c] = length;
-                        let length = u32::from_be_bytes([0, a, b, c]);
-                        if length > HELLO_BYTES_MAX {
-                            return Step::Leave;
-                        }
-                        if let Some(body) = joined.get(4..4 + length as usize) {
-                            let Some(hello) = ClientHello::read(body) else {
-                                return Step::Leave;
-                            };
-                            out(Decoded::ClientHello(Box::new(hello)));
-                            return Step::Took(view.bytes.len() - bytes.rest().len());
-                        }
-                    }
-                    match record(&mut bytes) {
-                        Ok(Some((HANDSHAKE, more))) => joined.extend_from_slice(more),
-                        Ok(None) => return Step::Wait,
-                        _ => return Step::Leave,
-                    }
-                }
+            Ok(Some((HANDSHAKE, data))) if data.first() == Some(&CLIENT_HELLO) => Run::new(data),
+            Ok(None) => return Step::Wait,
+            _ => return Step::Leave,
+        };
+        loop {
+            match run.tell(view.told, out) {
+                Ok(true) => return Step::Took(view.bytes.len() - bytes.rest().len()),
+                Ok(false) => {}
+                Err(NotTls) => return Step::Leave,
             }
-            Ok(None) => Step::Wait,
-            _ => Step::Leave,
+            match record(&mut bytes) {
+                Ok(Some((HANDSHAKE, more))) => run.data.extend_from_slice(more),
+                Ok(None) => return Step::Wait,
+                _ => return Step::Leave,
+            }
         }
     }
 
     fn cut(&self, view: &StreamView<'_>, out: &mut dyn FnMut(Decoded)) {
         let mut bytes = Bytes::new(view.bytes);
-        let mut joined = Vec::new();
+        let mut run = Run::new(&[]);
         while let Ok(Some((kind, data))) = record(&mut bytes) {
             match kind {
-                HANDSHAKE => joined.extend_from_slice(data),
+                HANDSHAKE => run.data.extend_from_slice(data),
                 CHANGE_CIPHER_SPEC => {}
                 _ => return,
             }
         }
         // The record that is cut.
         if let Some((&[HANDSHAKE, ..], part)) = bytes.rest().split_first_chunk::<5>() {
-            joined.extend_from_slice(part);
+            run.data.extend_from_slice(part);
         }
-        if let Some((&[CLIENT_HELLO, _, _, _], body)) = joined.split_first_chunk::<4>() {
+        if run.tell(view.told, out) == Ok(false)
+            && let Some((&[CLIENT_HELLO, _, _, _], body)) = run.left().split_first_chunk::<4>()
+        {
             out(Decoded::ClientHello(Box::new(ClientHello::read_cut(body))));
+        }
+    }
+}
+
+/// The content of a run of handshake records: messages may lie over several records, and a record
+/// may hold several messages.
+struct Run {
+    data: Vec<u8>,
+    /// Where the first message stands that is not whole.
+    at: usize,
+    /// ClientHellos before that.
+    hellos: u32,
+}
+
+impl Run {
+    fn new(data: &[u8]) -> Self {
+        Self {
+            data: data.to_vec(),
+            at: 0,
+            hellos: 0,
+        }
+    }
+
+    fn left(&self) -> &[u8] {
+        self.data.get(self.at..).unwrap_or_default()
+    }
+
+    /// Tells the ClientHellos that are whole, but for the first `told`. Returns whether nothing is
+    /// left behind them; an error if something else is.
+    fn tell(&mut self, told: u32, out: &mut dyn FnMut(Decoded)) -> Result<bool, NotTls> {
+        loop {
+            match self.left().first() {
+                None => return Ok(true),
+                Some(&CLIENT_HELLO) => {}
+                Some(_) => return Err(NotTls),
+            }
+            let Some((&[_, a, b, c], rest)) = self.left().split_first_chunk::<4>() else {
+                return Ok(false);
+            };
+            let length = u32::from_be_bytes([0, a, b, c]);
+            if length > HELLO_BYTES_MAX {
+                return Err(NotTls);
+            }
+            let Some(body) = rest.get(..length as usize) else {
+                return Ok(false);
+            };
+            let end = self.at + 4 + body.len();
+            if self.hellos >= told {
+                // One that contradicts itself still says what stands before the contradiction.
+                let hello = ClientHello::read(body).unwrap_or_else(|| ClientHello::read_cut(body));
+                out(Decoded::ClientHello(Box::new(hello)));
+            }
+            self.hellos += 1;
+            self.at = end;
         }
     }
 }
