@@ -117,6 +117,7 @@ mod tests {
             packets_lost: 0,
             gaps: 0,
             cut: 0,
+            sensor: None,
         };
         let mut told = HashSet::new();
         let mut look =

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::MINUTES_AROUND;
 use crate::clock;
 use crate::ingest::gate::Refusals;
-use crate::store::agents::AgentRow;
+use crate::store::agents::{AgentRow, Sensor};
 use crate::store::findings::{self, Filter};
 
 /// Which findings to list, as a query string says it.
@@ -112,8 +112,12 @@ pub(crate) struct AgentState {
     pub(crate) packets_lost: u64,
     /// Times in which it was blind, as told by itself.
     pub(crate) gaps: u64,
+    /// Share of the packets seen that were lost, 0.0 to 1.0.
+    pub(crate) loss_share: f64,
     /// What did not fit into its summaries.
     pub(crate) cut: u64,
+    /// How its sensor was in the last window; `null` before one came.
+    pub(crate) sensor: Option<Sensor>,
 }
 
 /// Every agent that is known or was heard, by id.
@@ -149,6 +153,15 @@ pub(super) fn agents(
         .collect()
 }
 
+/// A part of a whole; nothing of nothing.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share is for people and thresholds"
+)]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
 fn state(row: &AgentRow, now_ms: u64) -> AgentState {
     AgentState {
         last_seen: clock::rfc3339(row.last_seen_ms),
@@ -163,6 +176,8 @@ fn state(row: &AgentRow, now_ms: u64) -> AgentState {
         packets_seen: row.packets_seen,
         packets_lost: row.packets_lost,
         gaps: row.gaps,
+        loss_share: share(row.packets_lost, row.packets_seen),
         cut: row.cut,
+        sensor: row.sensor.clone(),
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Lists agents: last heard, sequence, capture rung, loss, refusals
+    /// Lists agents: last heard, sequence, what they watch and how, loss, refusals
     List(List),
 }
 
@@ -48,6 +48,8 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
         "last seen",
         "sequence",
         "capture",
+        "canary",
+        "user space",
         "seen",
         "lost",
         "gaps",
@@ -57,6 +59,7 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
     for line in lines {
         let agent: AgentLine = client::parse(line)?;
         let state = agent.state.as_ref();
+        let sensor = state.and_then(|state| state.sensor.as_ref());
         let of = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         let refused: Vec<String> = agent
             .refused
@@ -68,9 +71,20 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
             of(agent.instance.clone()),
             of(state.map(|state| format!("{} ({} s ago)", state.last_seen, state.silent_s))),
             of(state.map(|state| state.sequence.to_string())),
-            of(state.map(|state| state.capture.clone())),
+            of(state.map(|state| match sensor {
+                Some(sensor) if !sensor.interfaces.is_empty() => {
+                    format!("{} on {}", state.capture, sensor.interfaces.join(" "))
+                }
+                _ => state.capture.clone(),
+            })),
+            of(sensor.map(|sensor| sensor.canary.clone())),
+            of(sensor
+                .map(|sensor| sensor.user_space.join(" "))
+                .filter(|stages| !stages.is_empty())),
             of(state.map(|state| state.packets_seen.to_string())),
-            of(state.map(|state| state.packets_lost.to_string())),
+            of(state.map(|state| {
+                format!("{} ({:.4} %)", state.packets_lost, state.loss_share * 100.0)
+            })),
             of(state.map(|state| state.gaps.to_string())),
             of(state.map(|state| state.cut.to_string())),
             if refused.is_empty() {

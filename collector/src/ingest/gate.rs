@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::analysis;
 use crate::clock;
 use crate::ingest::health::Health;
+use crate::ingest::report::report;
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 use crate::store::agents::Report;
@@ -359,39 +360,6 @@ impl Batch {
             received_at_ms,
             envelope,
         });
-    }
-}
-
-/// What an envelope says about its sensor.
-fn report(admitted: &Admitted, received_at_ms: u64) -> Report {
-    let summary = &admitted.summary;
-    let sum = |wanted: fn(&str, &str) -> bool| {
-        let counters = summary.counters.iter();
-        counters
-            .filter(|counter| wanted(&counter.stage, &counter.reason))
-            .fold(0u64, |sum, counter| sum.saturating_add(counter.count))
-    };
-    // Where the kernel counts, it sees every packet; elsewhere the decoder does.
-    let in_kernel = sum(|stage, reason| stage == "kernel" && reason == "seen");
-    let decoded = sum(|stage, reason| stage == "decode" && reason == "seen");
-    let cut = &summary.cut;
-    Report {
-        agent: admitted.header.agent,
-        boot: admitted.header.boot,
-        sequence: admitted.header.sequence,
-        received_at_ms,
-        instance: summary.host.instance.clone(),
-        hostname: summary.host.hostname.clone(),
-        version: summary.host.agent_version.clone(),
-        capture: summary.host.capture.clone(),
-        indicators: summary.host.indicators,
-        packets_seen: if in_kernel > 0 { in_kernel } else { decoded },
-        packets_lost: sum(|_, reason| reason.starts_with("lost_")),
-        has_gap: summary.gap.is_some(),
-        cut: cut
-            .conversations
-            .saturating_add(cut.questions)
-            .saturating_add(cut.hits),
     }
 }
 

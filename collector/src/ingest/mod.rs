@@ -8,6 +8,7 @@
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod listen;
+mod report;
 
 use std::future::poll_fn;
 use std::ops::Range;

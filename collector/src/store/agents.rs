@@ -1,9 +1,33 @@
 //! What each agent last said about itself.
 
+use std::collections::BTreeMap;
+
 use picket_wire::{AgentId, BootId};
 use rusqlite::{Connection, Transaction, params};
+use serde::{Deserialize, Serialize};
 
 use super::{signed, unsigned};
+
+/// How an agent's sensor was in a window.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sensor {
+    /// Interfaces it watched.
+    pub(crate) interfaces: Vec<String>,
+    /// Whether the kernel side proved that it reports: `well`, what failed, or `none` where there is
+    /// none to prove.
+    pub(crate) canary: String,
+    /// Stages of matching that did not run in the kernel.
+    pub(crate) user_space: Vec<String>,
+    /// Packets seen in the window.
+    pub(crate) window_seen: u64,
+    /// Packets lost in it, by stage and reason.
+    pub(crate) window_lost: BTreeMap<String, u64>,
+    /// Conversations and questions that the host's operator had left out of it.
+    pub(crate) filtered: u64,
+    /// What of names and paths is hidden, in words.
+    pub(crate) privacy: Option<String>,
+}
 
 /// What one envelope adds to what is known of its agent.
 #[derive(Debug)]
@@ -34,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) has_gap: bool,
     /// Conversations, questions and hits that did not fit.
     pub(crate) cut: u64,
+    /// How its sensor was; `None` from an envelope that is no window's.
+    pub(crate) sensor: Option<Sensor>,
 }
 
 /// One agent as it stands.
@@ -67,6 +93,8 @@ pub(crate) struct AgentRow {
     pub(crate) gaps: u64,
     /// What did not fit into its summaries, in all.
     pub(crate) cut: u64,
+    /// How its sensor was in the last window; `None` before one came.
+    pub(crate) sensor: Option<Sensor>,
 }
 
 /// Adds a report to what is known.
@@ -74,8 +102,8 @@ pub(crate) fn note(transaction: &Transaction<'_>, report: &Report) -> rusqlite::
     transaction
         .prepare_cached(
             "INSERT INTO agent (agent, boot, sequence, last_seen, envelopes, instance, hostname,
-                version, capture, indicators, packets_seen, packets_lost, gaps, cut)
-             VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                version, capture, indicators, packets_seen, packets_lost, gaps, cut, sensor)
+             VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
              ON CONFLICT (agent) DO UPDATE SET
                 boot = excluded.boot, sequence = excluded.sequence,
                 last_seen = excluded.last_seen, envelopes = envelopes + 1,
@@ -84,7 +112,8 @@ pub(crate) fn note(transaction: &Transaction<'_>, report: &Report) -> rusqlite::
                 indicators = excluded.indicators,
                 packets_seen = packets_seen + excluded.packets_seen,
                 packets_lost = packets_lost + excluded.packets_lost,
-                gaps = gaps + excluded.gaps, cut = cut + excluded.cut",
+                gaps = gaps + excluded.gaps, cut = cut + excluded.cut,
+                sensor = COALESCE(excluded.sensor, sensor)",
         )?
         .execute(params![
             report.agent.0,
@@ -100,8 +129,14 @@ pub(crate) fn note(transaction: &Transaction<'_>, report: &Report) -> rusqlite::
             summable(report.packets_lost),
             i64::from(report.has_gap),
             summable(report.cut),
+            report.sensor.as_ref().map(as_text),
         ])?;
     Ok(())
+}
+
+/// How it is kept. Its parts all have a form in JSON.
+fn as_text(sensor: &Sensor) -> String {
+    serde_json::to_string(sensor).unwrap_or_default()
 }
 
 /// Bounds what an agent claims, so that sums of it stay integers: SQLite turns an integer sum that
@@ -114,7 +149,7 @@ fn summable(count: u64) -> i64 {
 pub(crate) fn list(connection: &Connection) -> rusqlite::Result<Vec<AgentRow>> {
     let mut statement = connection.prepare(
         "SELECT agent, boot, sequence, last_seen, envelopes, instance, hostname, version, capture,
-            indicators, packets_seen, packets_lost, gaps, cut
+            indicators, packets_seen, packets_lost, gaps, cut, sensor
          FROM agent ORDER BY agent",
     )?;
     let rows = statement.query_map([], |row| {
@@ -133,6 +168,9 @@ pub(crate) fn list(connection: &Connection) -> rusqlite::Result<Vec<AgentRow>> {
             packets_lost: unsigned(row.get(11)?),
             gaps: unsigned(row.get(12)?),
             cut: unsigned(row.get(13)?),
+            sensor: row
+                .get::<_, Option<String>>(14)?
+                .and_then(|text| serde_json::from_str(&text).ok()),
         })
     })?;
     rows.collect()

@@ -122,6 +122,10 @@ const STEPS: &[&str] = &[
     ) WITHOUT ROWID;
     CREATE INDEX memorable_call_time ON memorable_call (event_time_ns);
     ",
+    // 2: how an agent's sensor was in its last window, as JSON.
+    "
+    ALTER TABLE agent ADD COLUMN sensor TEXT;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

@@ -1,5 +1,7 @@
 //! The operator's tool against a running collector.
 
+use picket_wire::{Canary, Counter, Health, Watched};
+
 use crate::rig::{Agent, INSTANCE, LISTED, Rig};
 
 #[tokio::test]
@@ -108,4 +110,66 @@ async fn metrics_have_a_help_line_and_a_type_each() {
         assert!(name.starts_with("picket_collector_"), "{name}");
         assert!(page.contains(&format!("# HELP {name} ")), "{name}");
     }
+}
+
+#[tokio::test]
+async fn agents_are_listed_with_what_they_watch_and_lose() {
+    let mut agent = Agent::new(1);
+    let mut rig = Rig::new(&agent.table(INSTANCE));
+    rig.start().await;
+    let counter = |stage: &str, reason: &str, count| Counter {
+        stage: stage.to_owned(),
+        reason: reason.to_owned(),
+        count,
+        bytes: 0,
+    };
+    let mut window = agent.summary(0);
+    window.immediate = false;
+    window.privacy = Some("names hashed".to_owned());
+    window.counters = vec![
+        counter("kernel", "seen", 1_000),
+        counter("kernel", "not_flow_arp", 990),
+        counter("kernel", "lost_ring_full", 10),
+        // Envelopes, no packets.
+        counter("spool", "lost_full", 500),
+        counter("match", "stratum_in_user_space", 1),
+    ];
+    window.health = Some(Health {
+        interfaces: vec![Watched {
+            index: 2,
+            name: "ens5\u{1b}[2J".to_owned(),
+            attached: "tcx".to_owned(),
+        }],
+        canary: Some(Canary {
+            sent: 2,
+            counted: 2,
+            hit: 2,
+            copied: 1,
+            ..Canary::default()
+        }),
+        ..Health::default()
+    });
+    rig.send(agent.seal(&window)).await;
+    // What is no window's says nothing about the sensor and takes nothing away.
+    rig.send(agent.envelope(1)).await;
+
+    let agents = rig.lines(&["agents", "list"]);
+    let state = &agents[0]["state"];
+    let sensor = &state["sensor"];
+    assert_eq!(state["sequence"], 1);
+    assert_eq!(
+        (&state["packets_seen"], &state["packets_lost"]),
+        (&1_000.into(), &10.into())
+    );
+    assert_eq!(state["loss_share"], 0.01);
+    assert_eq!(sensor["interfaces"][0], "ens5\u{1b}[2J");
+    assert_eq!(sensor["canary"], "copied");
+    assert_eq!(sensor["user_space"][0], "stratum");
+    assert_eq!(sensor["window_lost"]["kernel/lost_ring_full"], 10);
+    assert_eq!(sensor["privacy"], "names hashed");
+    let text = rig.print(&["agents", "list"]);
+    for part in ["tcx on ens5", "copied", "stratum", "10 (1.0000 %)"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "shown, not obeyed: {text}");
 }

@@ -180,4 +180,7 @@ fn a_flood_that_packet_sockets_cannot_take_is_a_finding() {
     // Lost, and yet each is accounted for.
     let status = &rig.agent.status().unwrap()[0];
     assert_eq!(status["packets"]["equation_holds"], true, "{status}");
+    let agents = rig.collector.ask("agents list").unwrap();
+    let share = agents[0]["state"]["loss_share"].as_f64();
+    assert!(share.unwrap() > 0.001, "{agents:?}");
 }
