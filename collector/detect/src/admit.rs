@@ -91,7 +91,10 @@ pub enum Standing {
     Next,
     /// It is the first of a run.
     First,
-    /// Others are missing before it.
+    /// It holds hits, which go first, and others before it have not come: they are on their way, or
+    /// the next window says that they are missing.
+    Ahead,
+    /// Others are missing before it that were not told missing before.
     Gap {
         /// How many.
         missing: u64,
@@ -329,14 +332,13 @@ impl Admission {
             agent: id,
             sequence: header.sequence,
         };
-        let place = agent.boots.place(&header, &digest);
-        if place == Place::Seen {
+        if agent.boots.is_seen(&header, &digest) {
             return Err(replayed);
         }
         self.check_clock(&header, now_ms)?;
         let summary = verified.open().map_err(Refusal::of)?;
         check_host(&agent.known, &summary)?;
-        let standing = match place {
+        let standing = match agent.boots.place(&header, &digest, summary.immediate) {
             Place::Stands(standing) => standing,
             Place::Seen => return Err(replayed),
             Place::Forks => {
@@ -446,6 +448,7 @@ impl Admitted {
             digest: self.digest,
             previous: self.header.previous,
             signed_at_ms: self.header.signed_at_ms,
+            ahead: self.standing == Standing::Ahead,
         }
     }
 
@@ -454,7 +457,7 @@ impl Admitted {
     pub fn sensor_events(&self) -> Vec<SensorEvent> {
         let boot = self.header.boot;
         let from_chain = match self.standing {
-            Standing::Next | Standing::First => None,
+            Standing::Next | Standing::First | Standing::Ahead => None,
             Standing::Gap { missing } => Some(SensorWord::Missing {
                 boot,
                 envelopes: missing,

@@ -165,6 +165,19 @@ impl Analyzer {
         }
         self.occurrences = occurrences;
         self.link();
+        self.settle(&event);
+    }
+
+    /// Puts away the findings of issues that an event settles.
+    fn settle(&mut self, event: &Event) {
+        for detection in detections::ALL {
+            let settled = (detection.reads() == event.source())
+                .then(|| detection.settles(event))
+                .flatten();
+            if let Some(id) = settled.and_then(|issue| self.ledger.open(&issue)) {
+                self.archive(&id);
+            }
+        }
     }
 
     /// Shows an event to everyone.

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::detections::Occurrence;
+use crate::detections::{Issue, Occurrence};
 use crate::finding::{
     Finding, Picket, RuntimeDetails, Service, ThreatEvidence, finding_id, partition,
 };
@@ -118,6 +118,22 @@ impl Ledger {
             }
         }
         None
+    }
+
+    /// The id of an issue's finding that is open.
+    pub(crate) fn open(&self, issue: &Issue) -> Option<String> {
+        let base = finding_id(
+            issue.kind.name,
+            &issue.account,
+            &issue.region,
+            &issue.subject,
+            &issue.actor,
+        );
+        let id = match self.ordinals.get(&base) {
+            Some(ordinal) => format!("{base}-{ordinal}"),
+            None => base,
+        };
+        self.open.contains_key(&id).then_some(id)
     }
 
     /// Puts a finding away. The next occurrence of its issue opens another under the next ordinal.

@@ -59,6 +59,10 @@ impl Outcome {
         let mut written = Written::default();
         for (row, is_open) in &self.findings {
             let (revision, told) = findings::put(transaction, row, now_ms)?;
+            if !is_open {
+                // Put away by itself.
+                findings::archive(transaction, &row.id, now_ms)?;
+            }
             if revision == 1 {
                 written
                     .opened

@@ -67,8 +67,8 @@ pub(crate) fn append(transaction: &Transaction<'_>, arrival: &Arrival) -> rusqli
         ])?;
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO link (agent, boot, sequence, digest, previous, signed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO link (agent, boot, sequence, digest, previous, signed_at, ahead)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             link.agent.0,
@@ -77,6 +77,7 @@ pub(crate) fn append(transaction: &Transaction<'_>, arrival: &Arrival) -> rusqli
             link.digest.0,
             link.previous.0,
             signed(link.signed_at_ms),
+            link.ahead,
         ])?;
     if let Some(old) = link.sequence.checked_sub(LINKS_KEPT) {
         transaction
@@ -91,6 +92,7 @@ fn words(standing: Standing) -> (&'static str, u64) {
     match standing {
         Standing::Next => ("next", 0),
         Standing::First => ("first", 0),
+        Standing::Ahead => ("ahead", 0),
         Standing::Gap { missing } => ("gap", missing),
         Standing::Late { missing } => ("late", missing),
     }
@@ -102,6 +104,7 @@ fn standing(row: &Row<'_>, word: usize, missing: usize) -> rusqlite::Result<Stan
     match text.as_str() {
         "next" => Ok(Standing::Next),
         "first" => Ok(Standing::First),
+        "ahead" => Ok(Standing::Ahead),
         "gap" => Ok(Standing::Gap { missing }),
         "late" => Ok(Standing::Late { missing }),
         other => Err(rusqlite::Error::FromSqlConversionFailure(
@@ -116,7 +119,7 @@ fn standing(row: &Row<'_>, word: usize, missing: usize) -> rusqlite::Result<Stan
 /// forgotten.
 pub(crate) fn links(connection: &Connection) -> rusqlite::Result<Vec<Link>> {
     let mut statement = connection.prepare(
-        "SELECT agent, boot, sequence, digest, previous, signed_at,
+        "SELECT agent, boot, sequence, digest, previous, signed_at, ahead,
             max(signed_at) OVER (PARTITION BY agent, boot) AS last
          FROM link ORDER BY last, agent, boot, sequence",
     )?;
@@ -128,6 +131,7 @@ pub(crate) fn links(connection: &Connection) -> rusqlite::Result<Vec<Link>> {
             digest: Digest(row.get(3)?),
             previous: Digest(row.get(4)?),
             signed_at_ms: unsigned(row.get(5)?),
+            ahead: row.get(6)?,
         })
     })?;
     rows.collect()
@@ -259,6 +263,7 @@ mod tests {
                 digest: Digest([sequence as u8; 32]),
                 previous: Digest::default(),
                 signed_at_ms: at_ms,
+                ahead: standing == Standing::Ahead,
             },
             standing,
             received_at_ms: at_ms,

@@ -126,6 +126,10 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE agent ADD COLUMN sensor TEXT;
     ",
+    // 3: links that overtook others.
+    "
+    ALTER TABLE link ADD COLUMN ahead INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

@@ -12,6 +12,7 @@ mod alerts;
 mod authority;
 mod configuration;
 mod durability;
+mod gaps;
 mod health;
 mod logs;
 mod operator;

@@ -3,6 +3,9 @@
 //! The latest [`LINKS_MAX`] links of a run are kept. A number below them counts as seen, so that an
 //! envelope from long ago cannot come again; runs that had to make room leave behind the latest time
 //! they were signed at, and a run that was signed no later is one of them.
+//!
+//! An agent ships hits before windows, and each of them oldest first. So a hit that overtakes others
+//! says nothing of them; when a window has come, all before it must be here.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +30,8 @@ pub struct Link {
     pub previous: Digest,
     /// When it was signed, milliseconds since the epoch.
     pub signed_at_ms: u64,
+    /// It overtook others, which says nothing of them; see [`Standing::Ahead`].
+    pub ahead: bool,
 }
 
 /// Where an envelope belongs.
@@ -53,27 +58,34 @@ struct Run {
     links: Links,
     /// Numbers below this count as seen.
     floor: u64,
-    /// One past the highest number seen.
-    next: u64,
+    /// Of numbers below this it was said whether they have come.
+    judged: u64,
     signed_at_ms: u64,
 }
 
 impl Boots {
-    pub(super) fn place(&self, header: &Header, digest: &Digest) -> Place {
+    /// `overtakes` says that the envelope may have overtaken others: that it holds hits.
+    pub(super) fn place(&self, header: &Header, digest: &Digest, overtakes: bool) -> Place {
         match self.runs.get(&header.boot) {
-            Some(run) => run.place(header, digest),
+            Some(run) => run.place(header, digest, overtakes),
             None if self
                 .forgotten_ms
                 .is_some_and(|ms| header.signed_at_ms <= ms) =>
             {
                 Place::Seen
             }
+            None if header.sequence > 0 && overtakes => Place::Stands(Standing::Ahead),
             None if header.sequence > 0 => Place::Stands(Standing::Gap {
                 missing: header.sequence,
             }),
             None if header.previous != Digest::default() => Place::Forks,
             None => Place::Stands(Standing::First),
         }
+    }
+
+    /// Whether it was taken in before.
+    pub(super) fn is_seen(&self, header: &Header, digest: &Digest) -> bool {
+        self.place(header, digest, false) == Place::Seen
     }
 
     pub(super) fn commit(&mut self, link: &Link) {
@@ -116,30 +128,33 @@ impl Boots {
 }
 
 impl Run {
-    fn place(&self, header: &Header, digest: &Digest) -> Place {
+    fn place(&self, header: &Header, digest: &Digest, overtakes: bool) -> Place {
         match Fit::of(&self.links, self.floor, header, digest) {
             Fit::New => {}
             Fit::Repeated => return Place::Seen,
             Fit::Forked => return Place::Forks,
         }
         let sequence = header.sequence;
-        Place::Stands(if sequence == self.next {
-            Standing::Next
-        } else if sequence > self.next {
-            Standing::Gap {
-                missing: sequence - self.next,
-            }
-        } else {
-            Standing::Late {
-                missing: self.missing().saturating_sub(1),
-            }
+        if sequence < self.judged {
+            let missing = self.missing(self.floor, self.judged).saturating_sub(1);
+            return Place::Stands(Standing::Late { missing });
+        }
+        // Links that make room take with them what is missing among them: that is said before.
+        let overtakes = overtakes && self.links.len() < LINKS_MAX / 2;
+        Place::Stands(match self.missing(self.judged, sequence) {
+            0 => Standing::Next,
+            _ if overtakes => Standing::Ahead,
+            missing => Standing::Gap { missing },
         })
     }
 
-    /// Numbers from the floor on that have not come.
-    fn missing(&self) -> u64 {
-        let numbers = self.next.saturating_sub(self.floor);
-        numbers.saturating_sub(self.links.len() as u64)
+    /// How many of the numbers `from..to` have not come.
+    fn missing(&self, from: u64, to: u64) -> u64 {
+        let from = from.max(self.floor);
+        if from >= to {
+            return 0;
+        }
+        (to - from).saturating_sub(self.links.range(from..to).count() as u64)
     }
 
     fn commit(&mut self, link: &Link) {
@@ -150,7 +165,9 @@ impl Run {
     fn put(&mut self, link: &Link) {
         self.links
             .insert(link.sequence, (link.digest, link.previous));
-        self.next = self.next.max(link.sequence.saturating_add(1));
+        if !link.ahead {
+            self.judged = self.judged.max(link.sequence.saturating_add(1));
+        }
         self.signed_at_ms = self.signed_at_ms.max(link.signed_at_ms);
     }
 

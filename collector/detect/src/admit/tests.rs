@@ -195,6 +195,69 @@ fn judging_alone_changes_nothing() {
     assert_eq!(admit(&mut admission, &run[0]), Ok(Standing::First));
 }
 
+/// Envelopes of one run, of which those named hold hits.
+fn mixed_run(n: usize, hits: &[usize]) -> Vec<Vec<u8>> {
+    let mut chain = chain(1);
+    let mut one = |at| {
+        let mut summary = summary(speaker());
+        summary.immediate = hits.contains(&at);
+        chain.seal(&summary, NOW, &signer())
+    };
+    (0..n).map(&mut one).collect()
+}
+
+/// After an outage hits come first, and then the windows that they have overtaken.
+#[test]
+fn hits_that_overtake_say_nothing_of_what_they_overtook() {
+    let run = mixed_run(8, &[2, 5, 6]);
+    let mut links = Vec::new();
+    let mut check = |at: usize, expected: Standing| {
+        // A restart makes no difference.
+        let mut admission = admission();
+        admission.restore(links.iter().copied());
+        let admitted = admission.judge(&run[at], NOW).unwrap();
+        assert_eq!(admitted.standing, expected, "{at}");
+        assert_eq!(admitted.sensor_events(), [], "{at}");
+        links.push(admitted.link());
+    };
+    check(2, Standing::Ahead);
+    check(5, Standing::Ahead);
+    check(6, Standing::Ahead);
+    for at in [0, 1, 3, 4, 7] {
+        check(at, Standing::Next);
+    }
+}
+
+/// A window that comes tells of all before it.
+#[test]
+fn what_a_hit_overtook_and_never_came_is_missing_with_the_next_window() {
+    let run = mixed_run(8, &[4]);
+    let mut admission = admission();
+    assert_eq!(admit(&mut admission, &run[0]), Ok(Standing::First));
+    assert_eq!(admit(&mut admission, &run[4]), Ok(Standing::Ahead));
+    assert_eq!(
+        admit(&mut admission, &run[2]),
+        Ok(Standing::Gap { missing: 1 })
+    );
+    assert_eq!(
+        admit(&mut admission, &run[6]),
+        Ok(Standing::Gap { missing: 2 })
+    );
+    assert_eq!(
+        admit(&mut admission, &run[3]),
+        Ok(Standing::Late { missing: 2 })
+    );
+    assert_eq!(
+        admit(&mut admission, &run[1]),
+        Ok(Standing::Late { missing: 1 })
+    );
+    assert_eq!(
+        admit(&mut admission, &run[5]),
+        Ok(Standing::Late { missing: 0 })
+    );
+    assert_eq!(admit(&mut admission, &run[7]), Ok(Standing::Next));
+}
+
 #[test]
 fn a_gap_is_told_and_filled() {
     let mut admission = admission();
@@ -346,6 +409,7 @@ fn links_are_bounded_and_what_is_below_them_counts_as_seen() {
         digest: Digest([sequence as u8; 32]),
         previous: Digest::default(),
         signed_at_ms: NOW,
+        ahead: false,
     };
     let header = |sequence| picket_wire::Header {
         key: known().key,
@@ -358,7 +422,7 @@ fn links_are_bounded_and_what_is_below_them_counts_as_seen() {
     for sequence in 0..LINKS_MAX as u64 * 2 {
         boots.commit(&link(sequence));
     }
-    let place = |sequence| boots.place(&header(sequence), &Digest([0xee; 32]));
+    let place = |sequence| boots.place(&header(sequence), &Digest([0xee; 32]), false);
     assert_eq!(place(0), super::Place::Seen);
     assert_eq!(place(LINKS_MAX as u64 - 1), super::Place::Seen);
     assert_eq!(place(LINKS_MAX as u64), super::Place::Forks);
@@ -375,7 +439,7 @@ fn links_are_bounded_and_what_is_below_them_counts_as_seen() {
             previous: Digest::default(),
             signed_at_ms: NOW,
         };
-        boots.place(&header, &Digest([0xee; 32]))
+        boots.place(&header, &Digest([0xee; 32]), false)
     }
 }
 
@@ -388,8 +452,9 @@ proptest! {
     fn each_envelope_is_admitted_once(
         order in prop::collection::vec(0usize..12, 0..40),
         restart_at in 0usize..40,
+        hits in prop::collection::vec(0usize..12, 0..6),
     ) {
-        let run = run(1, 12);
+        let run = mixed_run(12, &hits);
         let mut admission = admission();
         let mut links = Vec::new();
         let all = order.iter().copied().chain(0..12).enumerate();

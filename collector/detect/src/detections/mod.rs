@@ -38,6 +38,20 @@ pub(crate) trait Detection: Sync {
 
     /// Looks at one event of that source and reports what it saw.
     fn evaluate(&self, event: &Event, context: &mut Context<'_>, out: &mut Vec<Occurrence>);
+
+    /// The issue that an event settles, if any: its finding is put away, told or not.
+    fn settles(&self, _event: &Event) -> Option<Issue> {
+        None
+    }
+}
+
+/// What one finding is about.
+pub(crate) struct Issue {
+    pub(crate) kind: &'static FindingType,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    pub(crate) subject: String,
+    pub(crate) actor: String,
 }
 
 /// What a detection may consult.

@@ -6,13 +6,15 @@
 //! fill the gap), envelopes sent twice. ATT&CK T1562.001.
 //! First look: what else the host did before the gap; who stopped the agent; whether its key is
 //! elsewhere.
-//! Actor key: what was noticed.
+//! Actor key: what was noticed; of missing summaries, their run. A gap is put away by itself when the
+//! last of them has come.
 
 use std::collections::BTreeMap;
 
+use picket_wire::BootId;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Detection, Occurrence};
+use super::{Context, Detection, Issue, Occurrence};
 use crate::event::{Event, SensorEvent, SensorWord, SourceKind};
 use crate::finding::{Action, Evidence, FindingType, Resource, Role, SensorEvidence};
 use crate::time::Time;
@@ -77,12 +79,33 @@ impl Detection for Sensor {
             out.extend(judged.map(|judged| occurrence(event, judged)));
         }
     }
+
+    fn settles(&self, event: &Event) -> Option<Issue> {
+        let Event::Sensor(event) = event else {
+            return None;
+        };
+        let SensorWord::Filled { boot, missing: 0 } = event.word else {
+            return None;
+        };
+        Some(Issue {
+            kind: &GAP,
+            account: event.host.account.clone(),
+            region: event.host.region.clone(),
+            subject: event.host.instance.clone(),
+            actor: missing_of(boot),
+        })
+    }
+}
+
+/// Actor key of what is missing of a run.
+fn missing_of(boot: BootId) -> String {
+    format!("missing {boot}")
 }
 
 struct Judged {
     kind: &'static FindingType,
     severity: f64,
-    actor: &'static str,
+    actor: String,
     /// 0 for what only adds to what was told before.
     count: u64,
     what: String,
@@ -95,14 +118,14 @@ fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
         SensorWord::Missing { boot, envelopes } => Judged {
             kind: &GAP,
             severity: settings.gap_severity,
-            actor: "missing",
+            actor: missing_of(*boot),
             count: 1,
             what: format!("{envelopes} summaries of run {boot} are missing"),
         },
         SensorWord::Filled { boot, missing } => Judged {
             kind: &GAP,
             severity: settings.stopped_severity,
-            actor: "missing",
+            actor: missing_of(*boot),
             count: 0,
             what: format!("a missing summary of run {boot} came late, {missing} are still missing"),
         },
@@ -125,7 +148,7 @@ fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
                 } else {
                     settings.gap_severity
                 },
-                actor: how,
+                actor: how.to_owned(),
                 count: 1,
                 what: format!(
                     "the agent was {how} and saw nothing from {since} to {}",
@@ -136,14 +159,14 @@ fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
         SensorWord::Silent { since_ns } => Judged {
             kind: &SILENT,
             severity: settings.silent_severity,
-            actor: "silent",
+            actor: "silent".to_owned(),
             count: 1,
             what: format!("nothing was heard since {}", Time(*since_ns)),
         },
         SensorWord::Forked { boot, sequence } => Judged {
             kind: &FORKED,
             severity: settings.forked_severity,
-            actor: "forked",
+            actor: "forked".to_owned(),
             count: 1,
             what: format!("summary {sequence} of run {boot} contradicts one admitted before"),
         },
@@ -153,7 +176,7 @@ fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
                 "tampered" | "wrong_key" | "development_key" => settings.tampered_severity,
                 _ => settings.impersonated_severity,
             },
-            actor: reason,
+            actor: (*reason).to_owned(),
             count: 1,
             what: format!("a summary in its name was refused: {reason}"),
         },
@@ -178,7 +201,7 @@ fn occurrence(event: &SensorEvent, judged: Judged) -> Occurrence {
         account: event.host.account.clone(),
         region: event.host.region.clone(),
         subject: instance.clone(),
-        actor: actor.to_owned(),
+        actor,
         resource: Resource::instance(instance.clone(), None),
         role: Role::Target,
         count,
@@ -206,13 +229,12 @@ fn occurrence(event: &SensorEvent, judged: Judged) -> Occurrence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Host;
+    use crate::finding::{Finding, Host};
     use crate::testing::{START, analyze, brief};
     use picket_intel::IndicatorSet;
-    use picket_wire::{AgentId, BootId};
+    use picket_wire::AgentId;
 
-    #[track_caller]
-    fn check(words: Vec<SensorWord>, expected: &[(&str, f64, u64)]) {
+    fn told(words: Vec<SensorWord>) -> Vec<Finding> {
         let events = words.into_iter().map(|word| {
             Event::Sensor(SensorEvent {
                 agent: AgentId([1; 16]),
@@ -225,8 +247,12 @@ mod tests {
                 word,
             })
         });
-        let (findings, _) = analyze(IndicatorSet::default(), events);
-        assert_eq!(brief(&findings), expected);
+        analyze(IndicatorSet::default(), events).0
+    }
+
+    #[track_caller]
+    fn check(words: Vec<SensorWord>, expected: &[(&str, f64, u64)]) {
+        assert_eq!(brief(&told(words)), expected);
     }
 
     fn blind(why: &str) -> SensorWord {
@@ -274,5 +300,31 @@ mod tests {
         check(vec![missing()], &[(GAP, 5.0, 1)]);
         check(vec![missing(), filled()], &[(GAP, 5.0, 1)]);
         check(vec![filled()], &[]);
+    }
+
+    #[test]
+    fn a_gap_is_put_away_when_the_last_of_it_has_come() {
+        let missing = |boot| SensorWord::Missing { boot, envelopes: 2 };
+        let filled = |boot, missing| SensorWord::Filled { boot, missing };
+        let other = BootId([3; 16]);
+        let still_open = |words| {
+            let findings = told(words);
+            findings.iter().filter(|one| one.is_open()).count()
+        };
+        let both = || vec![missing(BOOT), missing(other)];
+        let then = |more: &[SensorWord]| still_open([both(), more.to_vec()].concat());
+        assert_eq!(then(&[]), 2);
+        assert_eq!(then(&[filled(BOOT, 1)]), 2);
+        assert_eq!(
+            then(&[filled(BOOT, 1), filled(BOOT, 0)]),
+            1,
+            "of one run alone"
+        );
+        assert_eq!(then(&[filled(BOOT, 0), filled(other, 0)]), 0);
+        assert_eq!(
+            then(&[filled(BOOT, 0), missing(BOOT)]),
+            2,
+            "another one opens"
+        );
     }
 }
