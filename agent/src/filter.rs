@@ -195,6 +195,8 @@ pub(crate) mod tests {
             last_ns: 0,
             bytes: 0,
             process: None,
+            also: Vec::new(),
+            asked_by_others: 0,
             unanswered: 0,
             failed: 0,
             truncated: 0,

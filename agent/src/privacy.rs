@@ -179,6 +179,7 @@ impl Privacy {
         }
         for question in &mut summary.questions {
             self.hide_programs(&mut question.process);
+            self.hide_programs(&mut question.also);
         }
         for hit in &mut summary.hits {
             self.hide_programs(&mut hit.process);
@@ -189,11 +190,15 @@ impl Privacy {
         }
     }
 
-    fn hide_programs(&self, process: &mut Option<Process>) {
-        let Some(process) = process else { return };
-        self.path_of(&mut process.exe);
-        if let Some(parent) = &mut process.parent {
-            self.path_of(&mut parent.exe);
+    fn hide_programs<'a>(&self, processes: impl IntoIterator<Item = &'a mut Process>) {
+        for process in processes {
+            self.path_of(&mut process.exe);
+            if let Some(parent) = &mut process.parent {
+                self.path_of(&mut parent.exe);
+            }
+            if let Some(via) = &mut process.via {
+                self.path_of(&mut via.exe);
+            }
         }
     }
 
@@ -245,7 +250,7 @@ impl Privacy {
 
 #[cfg(test)]
 mod tests {
-    use picket_wire::{Conversation, Http, ImdsRequest, Parent, Smtp, Socks};
+    use picket_wire::{Conversation, Http, ImdsRequest, Parent, Smtp, Socks, Via};
 
     use super::*;
     use crate::filter::tests::{conversation, question};
@@ -261,6 +266,10 @@ mod tests {
             parent: Some(Box::new(Parent {
                 exe: Some(format!("/opt/{SECRET}/sh")),
                 ..Parent::default()
+            })),
+            via: Some(Box::new(Via {
+                exe: Some(format!("/opt/{SECRET}/dnsmasq")),
+                ..Via::default()
             })),
             ..Process::default()
         };
@@ -289,6 +298,7 @@ mod tests {
         };
         let mut asked = question(&text());
         asked.process = Some(process());
+        asked.also = vec![process()];
         asked.answers = vec![answer(5, &text()), answer(1, "192.0.2.7")];
         Summary {
             conversations: vec![Conversation {

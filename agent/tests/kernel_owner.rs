@@ -3,98 +3,32 @@
 
 #[path = "kernel/cast.rs"]
 mod cast;
+#[path = "kernel/group.rs"]
+mod group;
 #[expect(dead_code, reason = "sums of packets are for other tests")]
 mod kernel;
 #[path = "kernel/link.rs"]
 #[expect(dead_code, reason = "sums of packets are for other tests")]
 mod link;
+#[path = "kernel/scene.rs"]
+mod scene;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use picket_agent::attribution::Attribution;
-use picket_agent::capture::ebpf::EbpfCapture;
-use picket_agent::capture::live::{Event, Live as _};
+use picket_agent::capture::live::Event;
 use picket_sense::input::{Owner, ProcessId};
-use picket_sense::{Clock, Sensor, SensorConfig};
-use picket_wire::{Conversation, Host, Process, Summary};
+use picket_wire::{Conversation, Process, Summary};
 
 use cast::{Actor, play, question};
+use group::Group;
 use kernel::{in_namespace, open, small};
 use link::{OURS, Peer, THEIRS, command};
-
-/// Where the version 2 hierarchy is.
-fn cgroup_root() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
-    let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
-    Some(PathBuf::from(line.split(' ').nth(4)?))
-}
-
-/// A capture with what makes summaries of it.
-struct Scene {
-    capture: EbpfCapture,
-    attribution: Attribution,
-    sensor: Sensor,
-}
-
-fn now_ns() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.expect("after 1970").as_nanos() as u64
-}
-
-impl Scene {
-    fn open() -> Self {
-        let mut sensor = Sensor::new(
-            SensorConfig::new(Host::default(), Clock::Caller),
-            Arc::default(),
-        );
-        sensor.on_tick(now_ns());
-        let capture = open(&["pk-a"], small());
-        let owners = capture.owners();
-        assert_eq!(owners.lacks, Vec::<String>::new(), "{owners:?}");
-        Self {
-            capture,
-            attribution: Attribution::new(cgroup_root()),
-            sensor,
-        }
-    }
-
-    fn take(&mut self, wait: Duration) -> usize {
-        let (sensor, attribution) = (&mut self.sensor, &mut self.attribution);
-        let taken = self.capture.poll(wait, &mut |event| match event {
-            Event::Process(seen) => {
-                if let Some((id, process)) = attribution.learn(seen) {
-                    sensor.on_process(id, process);
-                }
-            }
-            Event::Hit(hit) => sensor.on_kernel_hit(&hit),
-            Event::Block(block) => sensor.on_kernel_block(&block),
-            Event::Flow(delta) => sensor.on_flow(&delta),
-            Event::Notice(notice) => sensor.on_kernel_notice(&notice),
-            Event::Copy(copy) => sensor.on_copy(&copy),
-            Event::Frame(_) => unreachable!("kernel programs hand no frames up"),
-        });
-        taken.expect("poll")
-    }
-
-    /// Everything that passed, told.
-    fn summary(&mut self) -> Summary {
-        while self.take(Duration::ZERO) > 0 {}
-        let sensor = &mut self.sensor;
-        self.capture.scan(&mut |delta| sensor.on_flow(&delta));
-        self.sensor.finish(Some(now_ns()));
-        std::iter::from_fn(|| self.sensor.poll_output())
-            .find(|summary| !summary.immediate)
-            .expect("a summary")
-    }
-}
+use scene::{Scene, cgroup_root, check_actor};
 
 /// The conversation with a port at its server.
 fn with_port(summary: &Summary, port: u16) -> &Conversation {
@@ -109,22 +43,6 @@ fn with_port(summary: &Summary, port: u16) -> &Conversation {
         summary.conversations
     );
     one.expect("asserted above")
-}
-
-/// A process of this test program, started by this one.
-#[track_caller]
-fn check_actor(process: Option<&Process>, pid: u32) {
-    let process = process.expect("a process");
-    assert_eq!(process.pid, pid, "{process:?}");
-    let exe = std::env::current_exe().expect("this program");
-    assert_eq!(process.exe.as_deref(), exe.to_str(), "{process:?}");
-    let own = fs::metadata("/proc/self").expect("this process");
-    assert_eq!(process.uid, Some(own.uid()));
-    let parent = process.parent.as_deref().expect("a parent");
-    assert_eq!(parent.pid, std::process::id());
-    assert_eq!(parent.exe.as_deref(), exe.to_str());
-    let age_ns = now_ns().abs_diff(process.start_ns);
-    assert!(age_ns < 60_000_000_000, "started {age_ns} ns ago");
 }
 
 /// A server at the other end that takes connections and lets them go.
@@ -265,35 +183,6 @@ fn sockets_older_than_the_agent_are_named() {
         }
         old.end();
     });
-}
-
-/// A control group of our own, removed with this value.
-struct Group(PathBuf);
-
-impl Group {
-    fn make(root: &std::path::Path, name: &str) -> Self {
-        let folder = root.join(format!("pk-owner-{}", std::process::id()));
-        let group = folder.join(name);
-        fs::create_dir_all(&group).expect("make a control group");
-        Self(group)
-    }
-
-    fn take(&self, pid: u32) {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("move a process");
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let until = Instant::now() + Duration::from_secs(5);
-        // Busy until the kernel has cleaned up behind the last process.
-        while fs::remove_dir(&self.0).is_err() && Instant::now() < until {
-            std::thread::yield_now();
-        }
-        if let Some(folder) = self.0.parent() {
-            drop(fs::remove_dir(folder));
-        }
-    }
 }
 
 #[test]

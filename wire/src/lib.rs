@@ -27,5 +27,5 @@ pub use summary::{
     Answer, App, Balance, BlockAct, BlockEvent, BlockedFlow, Canary, Content, Conversation,
     Counter, Cut, Detached, Filtered, Gap, Health, Hit, HitKind, Host, Http, Imbalance, ImdsClass,
     ImdsRequest, Latency, Net, Opened, Parent, Process, Question, Side, Smtp, Socks, Ssh, Stratum,
-    Summary, Transport, TunnelKind, Watched, Window,
+    Summary, Transport, TunnelKind, Via, Watched, Window,
 };

@@ -23,6 +23,9 @@ pub const HITS_MAX: usize = 16_384;
 /// Counters in one summary: stages times reasons, both small closed sets.
 pub const COUNTERS_MAX: usize = 512;
 
+/// Further processes kept with one grouped question, besides the first that asked.
+pub const QUESTION_ALSO_MAX: usize = 3;
+
 /// Answers kept with one grouped question.
 pub const ANSWERS_MAX: usize = 32;
 

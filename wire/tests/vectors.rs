@@ -24,6 +24,7 @@ fn process() -> Process {
         })),
         runtime: Some("docker".into()),
         unit: Some("web.service".into()),
+        via: None,
     }
 }
 
@@ -135,6 +136,8 @@ fn full() -> Summary {
             }),
             tunnel: None,
             tunnel_id: None,
+            also: Vec::new(),
+            asked_by_others: 0,
         }],
         hits: vec![Hit {
             time_ns: 1_700_000_000_050_000_000,

@@ -164,6 +164,11 @@ pub enum Recognised {
     Name,
     /// A line of Stratum. The bytes are the beginning of the TCP payload.
     Stratum,
+    /// A question to a resolver of this host, which passes no interface: no packet is counted of it.
+    /// The bytes are the beginning of the DNS message.
+    Asked,
+    /// No message: the owner takes questions of DNS. The ends, and the bytes, mean nothing.
+    Resolver,
 }
 
 /// The kernel recognised a message and tells of it at once; the packet's copy follows later, with

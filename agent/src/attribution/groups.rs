@@ -13,9 +13,10 @@ use super::cgroup::{Placement, of_path};
 /// containers with a few groups each.
 const GROUPS_MAX: usize = 16_384;
 
-/// The hierarchy is walked no more often than this, as a number that is gone is asked for again
-/// and again. 500 folders take some 3 ms.
-const WALK_EVERY: Duration = Duration::from_secs(1);
+/// The hierarchy is walked again after so many times as long as the walk before took, as a number
+/// that is gone is asked for again and again: a thirtieth of a processor at most. 500 folders take
+/// some 3 ms, so two containers that begin and end within a tenth of a second are told apart.
+const WALK_REST: u32 = 30;
 
 /// Placements by number.
 #[derive(Debug)]
@@ -24,7 +25,8 @@ pub(super) struct Groups {
     /// The number of the root itself.
     root_number: u64,
     known: HashMap<u64, Placement>,
-    walked: Option<Instant>,
+    /// When the hierarchy was walked last, and how long that took.
+    walked: Option<(Instant, Duration)>,
 }
 
 impl Groups {
@@ -45,7 +47,9 @@ impl Groups {
         if number == 0 || number == self.root_number {
             return None;
         }
-        let due = self.walked.is_none_or(|at| at.elapsed() >= WALK_EVERY);
+        let due = self
+            .walked
+            .is_none_or(|(at, took)| at.elapsed() >= took * WALK_REST);
         if !self.known.contains_key(&number) && due {
             self.walk();
         }
@@ -68,11 +72,15 @@ impl Groups {
     }
 
     fn walk(&mut self) {
-        self.walked = Some(Instant::now());
-        let Some(root) = self.root.clone() else {
-            return;
-        };
-        let mut folders = vec![root.clone()];
+        let begun = Instant::now();
+        if let Some(root) = self.root.clone() {
+            self.walk_below(&root);
+        }
+        self.walked = Some((Instant::now(), begun.elapsed()));
+    }
+
+    fn walk_below(&mut self, root: &Path) {
+        let mut folders = vec![root.to_owned()];
         let mut visited = 0;
         while let Some(folder) = folders.pop() {
             visited += 1;
@@ -84,7 +92,7 @@ impl Groups {
             };
             for entry in entries.flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    self.note(&root, &entry.path());
+                    self.note(root, &entry.path());
                     folders.push(entry.path());
                 }
             }

@@ -108,6 +108,7 @@ impl Attribution {
             parent: parent.map(Box::new),
             runtime: program.placement.runtime.clone(),
             unit: program.placement.unit.clone(),
+            via: None,
         };
         self.remember(id, program);
         Some((id, process))

@@ -6,8 +6,12 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 const PART: &str = "PICKET_TEST_PART";
+
+/// How long an answer may take before a test has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A DNS question for the address of a name.
 pub(crate) fn question(name: &str) -> Vec<u8> {
@@ -61,6 +65,23 @@ fn act(words: &[&str]) {
             await_line();
             let socket = UdpSocket::bind(from).expect("bind");
             socket.send_to(&question(name), to).expect("send");
+        }
+        // Is gone when it has the answer.
+        ["ask-answered", from, to, name] => {
+            let socket = UdpSocket::bind(from).expect("bind");
+            socket.connect(to).expect("connect");
+            socket.set_read_timeout(Some(PATIENCE)).expect("set");
+            socket.send(&question(name)).expect("send");
+            socket.recv(&mut [0; 512]).expect("an answer");
+        }
+        ["ask-tcp", to, name] => {
+            let mut stream = TcpStream::connect(to).expect("connect");
+            stream.set_read_timeout(Some(PATIENCE)).expect("set");
+            let message = question(name);
+            let length = u16::try_from(message.len()).expect("a short message");
+            let whole = [&length.to_be_bytes()[..], &message].concat();
+            stream.write_all(&whole).expect("send");
+            stream.read_exact(&mut [0; 14]).expect("an answer");
         }
         // Has sockets of every kind before it is told to use them.
         ["old", from, listen, server, to] => {

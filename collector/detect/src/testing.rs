@@ -117,6 +117,8 @@ pub(crate) fn question(client: &str, name: &str) -> Question {
         last_ns: START + SECOND,
         bytes: 100,
         process: None,
+        also: vec![],
+        asked_by_others: 0,
         unanswered: 0,
         failed: 0,
         truncated: 0,

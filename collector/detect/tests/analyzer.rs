@@ -74,6 +74,8 @@ fn event(step: &Step) -> Event {
                 last_ns: at(*window),
                 bytes: 100,
                 process: None,
+                also: vec![],
+                asked_by_others: 0,
                 unanswered: 0,
                 failed: 0,
                 truncated: 0,

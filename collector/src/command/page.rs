@@ -280,6 +280,9 @@ fn dns(page: &mut Page, dns: &DnsEvidence) {
     }
     tunnel(page, dns.tunnel.as_ref());
     process(page, dns.process.as_deref());
+    for other in &dns.also {
+        process(page, Some(other));
+    }
 }
 
 fn flow(page: &mut Page, what: &str, flow: &FlowEvidence) {
@@ -354,6 +357,10 @@ fn process(page: &mut Page, process: Option<&ProcessEvidence>) {
     if let Some(parent) = &process.parent {
         let exe = parent.exe.as_deref().unwrap_or(&parent.name);
         let _ = write!(text, ", started by {} ({exe})", parent.pid);
+    }
+    if let Some(via) = &process.via {
+        let exe = via.exe.as_deref().unwrap_or(&via.name);
+        let _ = write!(text, ", via {} ({exe})", via.pid);
     }
     let _ = write!(text, ", since {}", process.start);
     page.line(&text);

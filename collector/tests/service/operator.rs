@@ -14,12 +14,23 @@ async fn findings_are_listed_shown_and_archived() {
         pid: 4242,
         name: "evil\u{1b}[2J".to_owned(),
         exe: Some("/tmp/.x".to_owned()),
+        via: Some(Box::new(picket_wire::Via {
+            pid: 612,
+            name: "dnsmasq".to_owned(),
+            ..picket_wire::Via::default()
+        })),
         ..picket_wire::Process::default()
     });
     rig.send(agent.seal(&summary)).await;
     let kind = "Backdoor:EC2/C&CActivity.B";
     let finding = rig.finding(kind, 1).await;
     let id = finding["id"].as_str().unwrap();
+    // Who asked is the process, and its resolver stands beside it.
+    assert_eq!(finding["service"]["runtimeDetails"]["process"]["pid"], 4242);
+    assert_eq!(
+        finding["picket"]["evidence"][0]["process"]["via"]["pid"],
+        612
+    );
 
     let list = |more: &[&str]| {
         let words: Vec<&str> = ["findings", "list"].iter().chain(more).copied().collect();
@@ -39,6 +50,7 @@ async fn findings_are_listed_shown_and_archived() {
         "c2-ips",
         "process 4242",
         "/tmp/.x",
+        "via 612 (dnsmasq)",
         "first look",
         "why",
     ] {

@@ -74,6 +74,9 @@ pub enum Reason {
     InnerNotFlow = 28,
     /// A packet inside a tunnel that could not be placed.
     InnerLost = 29,
+    /// A question to a resolver of this host, or that a process is one, found its ring full. Who
+    /// asked stays unknown then.
+    AskedRingFull = 30,
 }
 
 /// Counters there is room for: a power of two, so that a mask is a bounds check.
@@ -116,6 +119,7 @@ impl Reason {
         (Self::InnerSeen, "inner", "seen"),
         (Self::InnerNotFlow, "inner", "not_flow"),
         (Self::InnerLost, "inner", "lost"),
+        (Self::AskedRingFull, "ring", "asked_failed_full"),
     ];
 }
 

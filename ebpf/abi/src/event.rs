@@ -45,6 +45,10 @@ pub const NAME_NOTICE_BYTES: usize = 256;
 /// algorithms takes some 700.
 pub const STREAM_NOTICE_BYTES: usize = 1024;
 
+/// Bytes of a question to a resolver of this host that go up with a [`Notice`]: a power of two, above
+/// the 271 of a header, the longest name, type and class (RFC 1035 4.1).
+pub const ASKED_BYTES: usize = 512;
+
 /// What a [`Notice`] tells of.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,10 @@ pub enum NoticeKind {
     Name = 0,
     /// A TCP payload begins like Stratum, the protocol of miners. The bytes are the payload.
     Stratum = 1,
+    /// A process asks a resolver of this host. The bytes are the beginning of the DNS message.
+    Asked = 2,
+    /// A process takes questions of DNS: all that counts is the owner, and there are no bytes.
+    Resolver = 3,
 }
 
 /// Stands before the bytes of a message that the kernel recognised, told at once. The agent looks

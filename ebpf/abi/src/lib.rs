@@ -23,8 +23,8 @@ pub use addresses::{AddressConfig, BUCKET_ENTRIES, Bucket, CODE_WORDS};
 pub use block::{BlockEntry, BlockRecord, BlockedEndpoint};
 pub use counter::{Count, CpuCounters, REASONS, Reason};
 pub use event::{
-    COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, NAME_NOTICE_BYTES, Notice, NoticeKind,
-    STREAM_NOTICE_BYTES, Way,
+    ASKED_BYTES, COPY_BYTES_MAX, CopyHeader, EvictedFlow, HitRecord, NAME_NOTICE_BYTES, Notice,
+    NoticeKind, STREAM_NOTICE_BYTES, Way,
 };
 pub use flow::{FlowKey, FlowSet, FlowSlot, WAYS, opener, verdict};
 pub use owner::{COMM_BYTES, OWNER_TRIES, Owner, PATH_BYTES, ProcessRecord, Told};
@@ -33,7 +33,7 @@ pub use owner::{COMM_BYTES, OWNER_TRIES, Owner, PATH_BYTES, ProcessRecord, Told}
 compile_error!("picket's kernel records are laid out for little-endian machines");
 
 /// Version of this layout: changes whenever a record here changes its shape or meaning.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// A type that is nothing but bytes: every content is a valid value, and it has no padding.
 ///

@@ -12,7 +12,9 @@ mod entry {
     use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint};
     use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, TcContext};
     use picket_abi::Way;
-    use picket_programs::kernel::{look_for_names, look_for_stratum, look_inside, observe, owner};
+    use picket_programs::kernel::{
+        look_for_names, look_for_stratum, look_inside, loopback, observe, owner,
+    };
     use picket_programs::parse::Link;
 
     /// What leaves an interface with Ethernet headers. Follows `sch_handle_egress`
@@ -50,6 +52,13 @@ mod entry {
     #[inline(always)]
     pub fn mirror_in(context: TcContext) -> i32 {
         look_inside(context.skb.skb)
+    }
+
+    /// What processes of this host send each other. Attached to `lo`, where it counts nothing.
+    #[classifier]
+    #[inline(always)]
+    pub fn lo_out(context: TcContext) -> i32 {
+        loopback::observe(context.skb.skb)
     }
 
     /// Stage: questions of DNS against the listed names. Never attached; the programs above jump
@@ -96,6 +105,18 @@ mod entry {
     #[cgroup_sock_addr(sendmsg6)]
     pub fn sendmsg6(context: SockAddrContext) -> i32 {
         owner::sent(socket_of(&context))
+    }
+
+    /// A datagram is received together with who sent it; since Linux 5.2.
+    #[cgroup_sock_addr(recvmsg4)]
+    pub fn recvmsg4(context: SockAddrContext) -> i32 {
+        owner::received(socket_of(&context))
+    }
+
+    /// As above, IPv6.
+    #[cgroup_sock_addr(recvmsg6)]
+    pub fn recvmsg6(context: SockAddrContext) -> i32 {
+        owner::received(socket_of(&context))
     }
 
     /// A process runs a program: `TP_PROTO(struct task_struct *, pid_t, struct linux_binprm *)`

@@ -168,6 +168,9 @@ pub struct Process {
     /// The systemd unit it belongs to (`sshd.service`, `session-3.scope`, …).
     #[n(8)]
     pub unit: Option<String>,
+    /// The resolver of its host through which it asked what is told here, if it did not itself.
+    #[n(12)]
+    pub via: Option<Box<Via>>,
 }
 
 impl Process {
@@ -175,16 +178,37 @@ impl Process {
         let texts = [&self.exe, &self.container, &self.runtime, &self.unit];
         let parent = self.parent.as_deref();
         let of_parent = parent.map(|parent| [Some(&parent.name), parent.exe.as_ref()]);
+        let via = self.via.as_deref();
+        let of_via = via.map(|via| [Some(&via.name), via.exe.as_ref()]);
         texts
             .into_iter()
             .map(Option::as_ref)
             .chain([Some(&self.name)])
             .chain(of_parent.into_iter().flatten())
+            .chain(of_via.into_iter().flatten())
             .flatten()
             .try_for_each(|text| {
                 bounded("process text", text.len(), limits::PROCESS_TEXT_BYTES_MAX)
             })
     }
+}
+
+/// A resolver of a host, such as systemd-resolved or dnsmasq, that asked in another process's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Via {
+    /// Process id in the host's own namespace.
+    #[n(0)]
+    pub pid: u32,
+    /// When it started, nanoseconds since the epoch.
+    #[n(1)]
+    pub start_ns: u64,
+    /// Its command name, at most 15 bytes.
+    #[n(2)]
+    pub name: String,
+    /// Path of its executable, if known.
+    #[n(3)]
+    pub exe: Option<String>,
 }
 
 /// Who started a process.

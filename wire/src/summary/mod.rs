@@ -23,7 +23,7 @@ use crate::limits;
 pub use balance::{Balance, Imbalance};
 pub use block::{BlockAct, BlockEvent, BlockedFlow};
 pub use content::{App, Content, Http, Smtp, Socks, Ssh, Stratum};
-pub use conversation::{Conversation, Opened, Parent, Process, Side};
+pub use conversation::{Conversation, Opened, Parent, Process, Side, Via};
 pub use filtered::Filtered;
 pub use health::{Canary, Detached, Health, Watched};
 pub use hit::{Hit, HitKind};
@@ -313,6 +313,8 @@ impl Summary {
         }
         let acting = self.conversations.iter().map(|one| &one.process);
         let asking = self.questions.iter().map(|question| &question.process);
+        let also = self.questions.iter().flat_map(|question| &question.also);
+        also.into_iter().try_for_each(Process::validate)?;
         let meeting = self.hits.iter().map(|hit| &hit.process);
         for process in acting.chain(asking).chain(meeting).flatten() {
             process.validate()?;
@@ -322,6 +324,7 @@ impl Summary {
         for question in &self.questions {
             bounded("name", question.name.len(), limits::TEXT_BYTES_MAX)?;
             bounded("answers", question.answers.len(), limits::ANSWERS_MAX)?;
+            bounded("askers", question.also.len(), limits::QUESTION_ALSO_MAX)?;
         }
         for hit in &self.hits {
             bounded("indicator", hit.indicator.len(), limits::TEXT_BYTES_MAX)?;

@@ -66,7 +66,8 @@ pub struct Question {
     /// Bytes of the DNS messages, questions and responses.
     #[n(12)]
     pub bytes: u64,
-    /// Process that asked, where known.
+    /// Process that asked, where known. Where it asked a resolver of its host, which asked then, that
+    /// is its `via`.
     #[n(13)]
     pub process: Option<Process>,
     /// Questions given up in the window: no response within the bound of the agent. One may have
@@ -94,6 +95,19 @@ pub struct Question {
     /// Which tunnel of that kind, where it has a number: VNI, key, session.
     #[n(21)]
     pub tunnel_id: Option<u32>,
+    /// Further processes that asked, at most [`QUESTION_ALSO_MAX`](crate::limits::QUESTION_ALSO_MAX).
+    #[n(22)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub also: Vec<Process>,
+    /// Questions of further processes that are not among those.
+    #[n(23)]
+    #[cbor(default, skip_if = "is_zero")]
+    pub asked_by_others: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the derive asks for it")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// From questions to their responses, in packet time.

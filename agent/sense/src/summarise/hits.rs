@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_intel::{Category, IndicatorSet, Match};
 use picket_wire::limits::CONTENT_NAMES_MAX;
-use picket_wire::{Hit, HitKind, Net, Process, Transport};
+use picket_wire::{Hit, HitKind, Net, Process, Side, Transport};
 
 use super::conversations::local_side;
 use super::tunnels::{id_of, kind_of};
@@ -157,6 +157,21 @@ impl Hits {
         }
         self.tell_name(sighting, HitKind::Question, name, &found);
         Met::Now
+    }
+
+    /// As above, of a question that did not leave this host in clear. Its ends may be loopback addresses,
+    /// which nobody calls a host's own.
+    pub(crate) fn on_question_here(
+        &mut self,
+        sighting: &Sighting<'_>,
+        transport: Transport,
+        name: &str,
+    ) {
+        let before = self.pending.len();
+        self.on_question(sighting, transport, name);
+        for hit in self.pending.iter_mut().skip(before) {
+            hit.local = Side::Client;
+        }
     }
 
     /// Matches the server name of a ClientHello.

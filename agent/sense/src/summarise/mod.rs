@@ -15,6 +15,7 @@
 //! It counts under the stage `inner`, never under `decode` or `flow`, whose packets are those of the
 //! wire: an inner packet is a part of an outer one. So `inner` has a loss equation of its own.
 
+mod askers;
 mod blocks;
 mod content;
 mod conversations;
@@ -42,6 +43,7 @@ use picket_wire::{
 pub use counters::{Counters, Equation, Tally};
 pub use shrink::shrink;
 
+use askers::Askers;
 use blocks::{Blocks, dropped};
 use content::Sayings;
 use conversations::{Conversations, LeftOut};
@@ -74,6 +76,7 @@ pub(crate) struct Summariser {
     questions: Questions,
     names: Names,
     processes: Processes,
+    askers: Askers,
     /// Whose packet is being decoded.
     acting: Option<OwnerRef>,
     /// Whether the kernel tells of flows, and so of their owners.
@@ -152,6 +155,7 @@ impl Summariser {
             questions: Questions::default(),
             names: Names::default(),
             processes: Processes::default(),
+            askers: Askers::default(),
             acting: None,
             owners_told: false,
             hits,
@@ -465,8 +469,10 @@ impl Summariser {
         }
         let conversations = conversations.into_iter().map(|(_, one)| one).collect();
         self.names.expire(window.start_ns);
+        self.tell_not_forwarded(window.end_ns);
         if keep == Keep::Nothing {
             self.questions.forget();
+            self.askers.forget();
         }
         let not_awaited = self.questions.give_up(window.end_ns);
         if not_awaited > 0 {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use picket_wire::Transport;
+use picket_wire::{Process, Transport};
 
 use super::hits::{Met, Sighting};
 use super::{Summariser, ends};
@@ -42,6 +42,11 @@ impl Summariser {
 
     /// Takes a message that the kernel recognised.
     pub(crate) fn on_kernel_notice(&mut self, notice: &KernelNotice<'_>) {
+        match notice.recognised {
+            Recognised::Asked => return self.on_asked(notice),
+            Recognised::Resolver => return self.on_resolver(notice.owner),
+            Recognised::Name | Recognised::Stratum => {}
+        }
         let (src, dst) = ends(notice.way, notice.local, notice.remote);
         let protocol = Protocol(notice.protocol);
         let owner = self.owner_of(
@@ -57,24 +62,35 @@ impl Summariser {
             tunnel: notice.tunnel,
             process: process.as_deref(),
         };
-        let (stage, met) = match notice.recognised {
-            Recognised::Name => ("name_hit", self.on_noticed_name(&sighting, notice.bytes)),
-            Recognised::Stratum => ("stratum_hit", self.on_noticed_line(&sighting, notice.bytes)),
+        let (stage, met) = if notice.recognised == Recognised::Stratum {
+            ("stratum_hit", self.on_noticed_line(&sighting, notice.bytes))
+        } else {
+            let met = self.on_noticed_name(&sighting, process.clone(), notice.bytes);
+            ("name_hit", met)
         };
         self.count_met(stage, met);
     }
 
-    fn on_noticed_name(&mut self, sighting: &Sighting<'_>, wire: &[u8]) -> Met {
+    fn on_noticed_name(
+        &mut self,
+        sighting: &Sighting<'_>,
+        acting: Option<Arc<Process>>,
+        wire: &[u8],
+    ) -> Met {
         let transport = match sighting.protocol {
             Protocol::TCP => Transport::Tcp,
             _ => Transport::Udp,
         };
-        match Name::read(wire, 0) {
-            Ok((name, _)) => self
-                .hits
-                .on_question(sighting, transport, &name.to_string()),
-            Err(_) => Met::Nothing,
-        }
+        let Ok((name, _)) = Name::read(wire, 0) else {
+            return Met::Nothing;
+        };
+        let asking = self.asking(acting, &name, None, sighting.ts_ns);
+        let sighting = Sighting {
+            process: asking.first.as_deref(),
+            ..*sighting
+        };
+        self.hits
+            .on_question(&sighting, transport, &name.to_string())
     }
 
     fn count_met(&mut self, stage: &'static str, met: Met) {

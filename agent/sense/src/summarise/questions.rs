@@ -1,9 +1,11 @@
 //! The DNS questions of a window: one group per client, resolver, transport, name and type.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use picket_wire::limits::QUESTION_ALSO_MAX;
 use picket_wire::{Answer, Latency, Process, Question, Transport};
 
 use super::tunnels::{id_of, kind_of};
@@ -39,6 +41,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) message: &'a Message,
     /// The process behind it, where known.
     pub(crate) process: Option<&'a Process>,
+    /// Others that wait for the same answer.
+    pub(crate) also: &'a [Arc<Process>],
 }
 
 /// The groups of the window.
@@ -81,8 +85,19 @@ impl Questions {
             *text_bytes += group.name.len();
             group
         });
-        if group.process.is_none() {
-            group.process = asked.process.cloned();
+        match (&group.process, asked.process) {
+            (None, process) => group.process = process.cloned(),
+            (Some(first), Some(process)) if !message.response => {
+                let first = (first.pid, first.start_ns);
+                add_asker(group, first, process);
+            }
+            (Some(_), _) => {}
+        }
+        if let (Some(first), false) = (&group.process, message.response) {
+            let first = (first.pid, first.start_ns);
+            for process in asked.also {
+                add_asker(group, first, process);
+            }
         }
         group.first_ns = group.first_ns.min(asked.ts_ns);
         group.last_ns = group.last_ns.max(asked.ts_ns);
@@ -210,6 +225,20 @@ impl Questions {
     }
 }
 
+/// Names a further process that asked, once.
+fn add_asker(group: &mut Question, first: (u32, u64), process: &Process) {
+    let id = (process.pid, process.start_ns);
+    let known = |one: &Process| (one.pid, one.start_ns) == id;
+    if id == first || group.also.iter().any(known) {
+        return;
+    }
+    if group.also.len() < QUESTION_ALSO_MAX {
+        group.also.push(process.clone());
+    } else {
+        group.asked_by_others = group.asked_by_others.saturating_add(1);
+    }
+}
+
 fn measure(latency: &mut Option<Latency>, ns: u64) {
     let latency = latency.get_or_insert(Latency {
         min_ns: u64::MAX,
@@ -237,6 +266,8 @@ fn new_group(key: &Key, ts_ns: u64) -> Question {
         last_ns: ts_ns,
         bytes: 0,
         process: None,
+        also: Vec::new(),
+        asked_by_others: 0,
         unanswered: 0,
         failed: 0,
         truncated: 0,
@@ -281,6 +312,7 @@ mod tests {
             tunnel: None,
             message: &message,
             process: None,
+            also: &[],
         });
     }
 

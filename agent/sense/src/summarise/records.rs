@@ -74,8 +74,9 @@ impl Summariser {
             Carrier::Tcp => (Transport::Tcp, Protocol::TCP),
         };
         let ts_ns = record.ts_ns;
-        let process = self.acting.and_then(|owner| self.processes.find(owner));
-        let process = process.map(Arc::as_ref);
+        let acting = self.acting.and_then(|owner| self.processes.find(owner));
+        let asking = self.asking_in(acting.cloned(), message, ts_ns);
+        let process = asking.first.as_deref();
         self.questions.add(&Asked {
             ts_ns,
             client: client.addr,
@@ -85,6 +86,7 @@ impl Summariser {
             tunnel,
             message,
             process,
+            also: &asking.also,
         });
         let Some(name) = message.qname() else { return };
         let name: Arc<str> = name.to_string().into();

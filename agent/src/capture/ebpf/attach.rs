@@ -45,6 +45,19 @@ pub const PRIORITY: u16 = 49;
 /// Our filter's handle on clsact; any number that nobody else is likely to choose.
 pub const HANDLE: TcHandle = TcHandle::new(0x7069, 0x636b);
 
+/// Where one of our filters hangs on clsact; a tcx link goes to the head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) priority: u16,
+    pub(super) handle: TcHandle,
+}
+
+/// Where the programs that count hang.
+const COUNTING: Place = Place {
+    priority: PRIORITY,
+    handle: HANDLE,
+};
+
 /// An interface with our programs on it; they leave with this value.
 #[derive(Debug)]
 pub(super) struct Attached {
@@ -80,7 +93,14 @@ impl Attached {
         // The old one first: on clsact it would take the new one's place with it.
         self.links[direction] = None;
         let program = self.programs[direction];
-        let (link, id) = hook(ebpf, rung, &self.name, program, DIRECTIONS[direction].1)?;
+        let (link, id) = hook(
+            ebpf,
+            rung,
+            &self.name,
+            program,
+            DIRECTIONS[direction].1,
+            COUNTING,
+        )?;
         self.links[direction] = Some(link);
         self.ids[direction] = id;
         Ok(())
@@ -103,7 +123,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, rung: Rung, name: &str) -> Result<Attached
     };
     let [ingress, egress] = [0, 1].map(|direction| {
         let (program, kind) = (programs[direction], DIRECTIONS[direction].1);
-        hook(ebpf, rung, name, program, kind)
+        hook(ebpf, rung, name, program, kind, COUNTING)
     });
     let (ingress, egress) = (ingress?, egress?);
     Ok(Attached {
@@ -116,12 +136,13 @@ pub(super) fn attach(ebpf: &mut Ebpf, rung: Rung, name: &str) -> Result<Attached
 }
 
 /// Puts a program on one direction of an interface; gives its link and its id.
-fn hook(
+pub(super) fn hook(
     ebpf: &mut Ebpf,
     rung: Rung,
     name: &str,
     program: &str,
     direction: TcAttachType,
+    place: Place,
 ) -> Result<(SchedClassifierLink, u32), CaptureError> {
     let refused = |reason: String| CaptureError::Interface {
         name: name.to_owned(),
@@ -136,7 +157,7 @@ fn hook(
         )));
     }
     let program = loaded(ebpf, program)?;
-    let link = attach_to(program, rung, name, direction).map_err(|error| {
+    let link = attach_to(program, rung, name, direction, place).map_err(|error| {
         refused(format!(
             "the kernel refuses to attach by {}: {error}",
             rung.name()
@@ -154,19 +175,21 @@ fn attach_to(
     rung: Rung,
     name: &str,
     direction: TcAttachType,
+    place: Place,
 ) -> Result<SchedClassifierLink, ProgramError> {
+    let Place { priority, handle } = place;
     let options = match rung {
         Rung::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
         Rung::Clsact => {
             // What an earlier process of ours left; when there is nothing, detaching fails.
-            if let Ok(left) = SchedClassifierLink::attached(name, direction, PRIORITY, HANDLE, None)
+            if let Ok(left) = SchedClassifierLink::attached(name, direction, priority, handle, None)
             {
                 use aya::programs::links::Link as _;
                 drop(left.detach());
             }
             TcAttachOptions::Netlink(NlOptions {
-                priority: PRIORITY,
-                handle: HANDLE,
+                priority,
+                handle,
                 classid: None,
             })
         }

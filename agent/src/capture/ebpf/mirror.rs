@@ -20,18 +20,20 @@ use std::sync::atomic::Ordering;
 use aya::Ebpf;
 use aya::maps::MapData;
 use aya::programs::TcAttachType;
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::tc::{SchedClassifierLink, TcHandle};
 use picket_abi::tunnel::{PROBES, TUNNELS, entry, kind, of_entry, place};
 use picket_sense::decode::{Tunnel, TunnelKind};
 
 use super::CaptureError;
-use super::attach::{Attached, PRIORITY, Rung, loaded};
+use super::attach::{Attached, PRIORITY, Place, Rung, hook};
 use super::interfaces::{LinkHeader, link_header};
 use super::mapped::{Access, Mapped};
 
-/// Our filter's handle on clsact, behind the one that counts the wire.
-const MIRROR_HANDLE: TcHandle = TcHandle::new(0x7069, 0x6d69);
+/// Our filter's place on clsact, behind the one that counts the wire.
+const PLACE: Place = Place {
+    priority: PRIORITY + 1,
+    handle: TcHandle::new(0x7069, 0x6d69),
+};
 
 /// That the host is a mirror's target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -131,30 +133,6 @@ pub(super) fn follow(
 }
 
 fn look_into(ebpf: &mut Ebpf, rung: Rung, name: &str) -> Result<SchedClassifierLink, CaptureError> {
-    const WAY: TcAttachType = TcAttachType::Ingress;
-    // Behind the first on clsact.
-    const BEHIND: u16 = PRIORITY + 1;
-    let program = loaded(ebpf, "mirror_in")?;
-    let options = match rung {
-        Rung::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
-        Rung::Clsact => {
-            // What an earlier process of ours left; when there is nothing, detaching fails.
-            if let Ok(left) = SchedClassifierLink::attached(name, WAY, BEHIND, MIRROR_HANDLE, None)
-            {
-                use aya::programs::links::Link as _;
-                drop(left.detach());
-            }
-            TcAttachOptions::Netlink(NlOptions {
-                priority: BEHIND,
-                handle: MIRROR_HANDLE,
-                classid: None,
-            })
-        }
-    };
-    let link = program.attach_with_options(name, WAY, options);
-    link.and_then(|link| program.take_link(link))
-        .map_err(|error| CaptureError::Interface {
-            name: name.to_owned(),
-            reason: format!("the kernel refuses to attach the mirror's program: {error}"),
-        })
+    let (link, _) = hook(ebpf, rung, name, "mirror_in", TcAttachType::Ingress, PLACE)?;
+    Ok(link)
 }

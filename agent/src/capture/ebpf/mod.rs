@@ -21,6 +21,7 @@ pub(in crate::capture) mod interfaces;
 mod layout;
 mod ledger;
 mod live;
+mod loopback;
 mod mapped;
 mod mirror;
 mod owners;
@@ -60,6 +61,7 @@ use blocks::{BLOCKED_RING_BYTES, Blocks};
 use canary::Canary;
 use clock::Clock;
 use ledger::Ledger;
+use loopback::{ASKED_RING_BYTES, Loopback};
 use mapped::{Access, Mapped};
 use mirror::{Looking, Tunnels};
 use owners::Owners;
@@ -123,6 +125,7 @@ pub struct EbpfCapture {
     attached: Vec<Attached>,
     looking: Vec<Looking>,
     skipped: Skipped,
+    loopback: Loopback,
     slots: Slots,
     counters: Mapped,
     tables: Tables,
@@ -181,6 +184,7 @@ impl EbpfCapture {
         owners::attach(&mut ebpf, &mut owner_state);
         let owners = owners::seed(&mut ebpf, clock.boot())?;
         owner_state.note_seed(owners.sockets, owners.refused);
+        let loopback = Loopback::attach(&mut ebpf, rung, &mut owner_state);
         let slots = array(&mut ebpf, "SLOTS")?;
         let counters = array(&mut ebpf, "COUNTERS")?;
         let table = array(&mut ebpf, "TUNNELS")?;
@@ -194,6 +198,7 @@ impl EbpfCapture {
             attached: Vec::new(),
             looking: Vec::new(),
             skipped: Skipped::default(),
+            loopback,
             slots: Slots::new(slots, sizes.slots()),
             counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
             tables: Tables::take(&mut ebpf, sizes, salt)?,
@@ -242,6 +247,7 @@ impl EbpfCapture {
             }
         }
         self.skipped.note(choices);
+        self.loopback.follow(&mut self.ebpf, self.rung);
         if self.options.mirror.is_some() {
             mirror::follow(&mut self.ebpf, self.rung, &self.attached, &mut self.looking)?;
         }
@@ -474,6 +480,7 @@ fn load(
     // A quarter full wakes us: time to empty it before the rest is used up.
     let evicted_wake = u64::from(sizes.evicted_ring_bytes / 4);
     let copies_wake = u64::from(sizes.copy_ring_bytes / 4);
+    let asked_wake = u64::from(ASKED_RING_BYTES / 4);
     let (offsets, outcome) = layout::of_kernel();
     if let Err(why) = outcome {
         owner_state.lacks.push(format!("start and parent: {why}"));
@@ -496,6 +503,7 @@ fn load(
         .map_max_entries("BLOCKED_ENDPOINTS", BLOCKED_ENDPOINTS_MAX)
         .map_max_entries("PROTECTED_NETS", PROTECTED_NETS_MAX)
         .map_max_entries("BLOCKED", BLOCKED_RING_BYTES)
+        .map_max_entries("ASKED", ASKED_RING_BYTES)
         .map_max_entries("HITS", sizes.hit_ring_bytes)
         .map_max_entries("EVICTED", sizes.evicted_ring_bytes)
         .map_max_entries("COPIES", sizes.copy_ring_bytes)
@@ -510,6 +518,7 @@ fn load(
         .override_global("SPOILED_STAGES", &spoiled, true)
         .override_global("EVICTED_WAKE_BYTES", &evicted_wake, true)
         .override_global("COPIES_WAKE_BYTES", &copies_wake, true)
+        .override_global("ASKED_WAKE_BYTES", &asked_wake, true)
         .load(object)
         .map_err(|source| CaptureError::Load(Box::new(source)))
 }

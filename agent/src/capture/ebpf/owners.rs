@@ -24,12 +24,14 @@ use crate::attribution::proc::{self, Stat, TICK_NS};
 use crate::capture::live::{OwnerState, ProcessSeen, Told};
 
 /// Programs on the hooks of control groups.
-const HOOKS: [&str; 5] = [
+const HOOKS: [&str; 7] = [
     "sock_create",
     "connect4",
     "connect6",
     "sendmsg4",
     "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
 ];
 
 /// The program that sees processes run programs, and the tracepoint it hangs on.

@@ -35,6 +35,7 @@ pub(super) struct Rings {
     blocked: RingBuf<MapData>,
     evicted: RingBuf<MapData>,
     copies: RingBuf<MapData>,
+    asked: RingBuf<MapData>,
     processes: RingBuf<MapData>,
     tunnels: Tunnels,
 }
@@ -62,6 +63,7 @@ impl Rings {
             blocked: ring("BLOCKED")?,
             evicted: ring("EVICTED")?,
             copies: ring("COPIES")?,
+            asked: ring("ASKED")?,
             processes: ring("PROCESSES")?,
             tunnels,
         })
@@ -94,7 +96,7 @@ impl Rings {
         clock: Clock,
         each: &mut dyn FnMut(Event<'_>),
     ) -> usize {
-        let mut handed = drain_processes(&mut self.processes, clock, each);
+        let mut handed = self.drain_before(clock, each);
         handed += self.drain_hits(clock, each);
         while handed < RECORDS_MAX {
             let mut records = 0;
@@ -115,7 +117,7 @@ impl Rings {
                     break;
                 };
                 if let Some(copy) = packet_copy(&record, clock, &self.tunnels) {
-                    handed += drain_processes(&mut self.processes, clock, each);
+                    handed += drain_asked(&mut self.asked, &mut self.processes, clock, each);
                     each(Event::Copy(copy));
                 }
                 records += 1;
@@ -127,6 +129,11 @@ impl Rings {
             }
         }
         handed
+    }
+
+    /// Hands over what makes sense of what comes in the other rings.
+    fn drain_before(&mut self, clock: Clock, each: &mut dyn FnMut(Event<'_>)) -> usize {
+        drain_asked(&mut self.asked, &mut self.processes, clock, each)
     }
 
     fn drain_hits(&mut self, clock: Clock, each: &mut dyn FnMut(Event<'_>)) -> usize {
@@ -146,7 +153,7 @@ impl Rings {
                 break;
             };
             if let Some(notice) = kernel_notice(&record, clock) {
-                handed += drain_processes(&mut self.processes, clock, each);
+                handed += drain_asked(&mut self.asked, &mut self.processes, clock, each);
                 each(Event::Notice(notice));
             }
             handed += 1;
@@ -196,6 +203,7 @@ impl Rings {
             &self.blocked,
             &self.evicted,
             &self.copies,
+            &self.asked,
             &self.processes,
         ];
         let mut descriptors = rings.map(ready);
@@ -217,6 +225,27 @@ impl Rings {
         }
         Ok(())
     }
+}
+
+/// Hands over questions to resolvers of this host, and processes. A question is told before the
+/// resolver can take it, so whoever looks here after taking a record of what a resolver sends knows
+/// who asked it.
+fn drain_asked(
+    asked: &mut RingBuf<MapData>,
+    processes: &mut RingBuf<MapData>,
+    clock: Clock,
+    each: &mut dyn FnMut(Event<'_>),
+) -> usize {
+    let mut handed = 0;
+    while handed < RECORDS_MAX {
+        let Some(record) = asked.next() else { break };
+        if let Some(notice) = kernel_notice(&record, clock) {
+            handed += drain_processes(processes, clock, each);
+            each(Event::Notice(notice));
+        }
+        handed += 1;
+    }
+    handed + drain_processes(processes, clock, each)
 }
 
 /// Hands over processes. They are told before their packets pass, so whoever looks here after
@@ -268,6 +297,8 @@ fn kernel_notice(record: &[u8], clock: Clock) -> Option<KernelNotice<'_>> {
     let kind = [
         (NoticeKind::Name, Recognised::Name),
         (NoticeKind::Stratum, Recognised::Stratum),
+        (NoticeKind::Asked, Recognised::Asked),
+        (NoticeKind::Resolver, Recognised::Resolver),
     ];
     let known = kind
         .into_iter()

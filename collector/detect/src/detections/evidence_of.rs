@@ -7,7 +7,7 @@ use picket_wire::{Conversation, Hit, HitKind, Process, Question, Transport, Tunn
 use crate::finding::{
     Action, ApiEvidence, AwsApiCallAction, DnsEvidence, DnsRequestAction, DomainDetails, Evidence,
     FlowEvidence, HitEvidence, NetworkConnectionAction, ParentEvidence, PortProbeAction,
-    PortProbeDetail, ProcessEvidence, TunnelEvidence, protocol_name,
+    PortProbeDetail, ProcessEvidence, TunnelEvidence, ViaEvidence, protocol_name,
 };
 use crate::limits::QUOTED_BYTES_MAX;
 use crate::logs::cloudtrail::ApiCall;
@@ -54,6 +54,7 @@ pub(crate) fn question(q: &Question) -> Evidence {
         answers: q.answers.iter().map(|answer| answer.data.clone()).collect(),
         process: process(q.process.as_ref()),
         tunnel: tunnel(q.tunnel, q.tunnel_id),
+        also: q.also.iter().map(one_process).collect(),
     })
 }
 
@@ -105,23 +106,30 @@ fn tunnel(kind: Option<TunnelKind>, id: Option<u32>) -> Option<TunnelEvidence> {
 }
 
 fn process(process: Option<&Process>) -> Option<Box<ProcessEvidence>> {
-    process.map(|process| {
-        Box::new(ProcessEvidence {
-            pid: process.pid,
-            start: Time(process.start_ns),
-            name: process.name.clone(),
-            exe: process.exe.clone(),
-            uid: process.uid,
-            container: process.container.clone(),
-            runtime: process.runtime.clone(),
-            unit: process.unit.clone(),
-            parent: process.parent.as_deref().map(|parent| ParentEvidence {
-                pid: parent.pid,
-                name: parent.name.clone(),
-                exe: parent.exe.clone(),
-            }),
-        })
-    })
+    process.map(|process| Box::new(one_process(process)))
+}
+
+fn one_process(process: &Process) -> ProcessEvidence {
+    ProcessEvidence {
+        pid: process.pid,
+        start: Time(process.start_ns),
+        name: process.name.clone(),
+        exe: process.exe.clone(),
+        uid: process.uid,
+        container: process.container.clone(),
+        runtime: process.runtime.clone(),
+        unit: process.unit.clone(),
+        parent: process.parent.as_deref().map(|parent| ParentEvidence {
+            pid: parent.pid,
+            name: parent.name.clone(),
+            exe: parent.exe.clone(),
+        }),
+        via: process.via.as_deref().map(|via| ViaEvidence {
+            pid: via.pid,
+            name: via.name.clone(),
+            exe: via.exe.clone(),
+        }),
+    }
 }
 
 fn owned(text: Option<&str>) -> String {

@@ -77,6 +77,9 @@ pub struct DnsEvidence {
     /// The tunnel that it was found in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelEvidence>,
+    /// Others that asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<ProcessEvidence>,
 }
 
 /// Traffic between two ends in one window; `src` opened it.
@@ -204,6 +207,21 @@ pub struct ProcessEvidence {
     /// Who started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentEvidence>,
+    /// The resolver of its host through which it asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<ViaEvidence>,
+}
+
+/// A resolver of a host that asked in the name of another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViaEvidence {
+    /// Its id on the host.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Its executable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
 }
 
 /// Who started a process.

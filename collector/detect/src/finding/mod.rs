@@ -24,7 +24,7 @@ pub use action::{
 };
 pub use evidence::{
     ApiEvidence, DnsEvidence, Evidence, EvidenceLog, FlowEvidence, HitEvidence, ParentEvidence,
-    ProcessEvidence, SensorEvidence, TunnelEvidence,
+    ProcessEvidence, SensorEvidence, TunnelEvidence, ViaEvidence,
 };
 pub(crate) use kind::tactic;
 pub use kind::{Band, FindingType, Origin};

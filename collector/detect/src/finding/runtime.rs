@@ -119,6 +119,7 @@ mod tests {
             container: None,
             runtime: None,
             unit: None,
+            via: None,
             parent: Some(ParentEvidence {
                 pid: 7,
                 name: "sh".into(),

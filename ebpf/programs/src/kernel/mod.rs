@@ -5,6 +5,7 @@ mod copy;
 mod counters;
 mod flows;
 mod frame;
+pub mod loopback;
 mod maps;
 mod matches;
 mod mirror;

@@ -5,16 +5,16 @@
 //! where it costs a packet nothing until it is asked for, ends with the socket, and is handed on
 //! to the connections that a listener accepts.
 //!
-//! Interface: [`created`], [`connected`] and [`sent`] for the hooks; [`executed`] for the
-//! tracepoint; [`of_packet`] for programs at tc. A process is told to the agent when it runs a
-//! program and when it opens a socket for the first time.
+//! Interface: [`created`], [`connected`], [`sent`] and [`received`] for the hooks; [`executed`] for
+//! the tracepoint; [`of_packet`] and [`behind`] for programs at tc. A process is told to the agent
+//! when it runs a program and when it opens a socket for the first time.
 
 use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{
-    BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP,
+    __sk_buff, BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP,
     BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type, bpf_sock,
 };
 use aya_ebpf::helpers::generated::{
@@ -31,9 +31,9 @@ use picket_abi::{
     COMM_BYTES, FlowSlot, OWNER_TRIES, Owner, PATH_BYTES, ProcessRecord, Reason, Told, Way,
 };
 
-use super::Passage;
 use super::counters::Counters;
 use super::maps::COUNTERS;
+use super::{Passage, loopback};
 
 /// A map of values in sockets, as its type is told in BTF: numbers are lengths of arrays. One of
 /// ours, as the library's is not handed on to accepted sockets.
@@ -63,6 +63,10 @@ static OWNERS: SocketStorage = SocketStorage {
 /// again.
 #[map]
 static TOLD: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1024, 0);
+
+/// Processes that were told for taking questions of DNS, as above. A host has one or two.
+#[map]
+static RESOLVERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(64, 0);
 
 /// Processes to be told.
 #[map]
@@ -104,8 +108,48 @@ pub fn connected(socket: *mut bpf_sock) -> i32 {
     if stored.is_null() {
         return GO_ON;
     }
-    // SAFETY: storage of a live socket. Two threads that connect one socket at once both may be
-    // called its owner.
+    hand_over(stored, &owner);
+    tell_first(&owner, leader);
+    GO_ON
+}
+
+/// A datagram is about to be handed to whoever reads this socket, and its sender with it. One that
+/// reads at the port of DNS takes questions, and has the socket, even if a process that has ended
+/// made it: resolvers that go into the background do so after they have made theirs.
+#[inline(always)]
+pub fn received(socket: *mut bpf_sock) -> i32 {
+    /// Host order, as the kernel shows it.
+    const DNS_PORT: u32 = 53;
+    // SAFETY: a socket the kernel gave us; the verifier checks the offset.
+    if unsafe { (*socket).src_port } != DNS_PORT {
+        return GO_ON;
+    }
+    let (owner, leader) = current();
+    // SAFETY: the value is read at once.
+    if let Some(start_ns) = unsafe { RESOLVERS.get(owner.pid) }
+        && *start_ns == owner.start_ns
+    {
+        return GO_ON;
+    }
+    let stored = store(socket.cast(), &owner);
+    if !stored.is_null() {
+        hand_over(stored, &owner);
+    }
+    tell_first(&owner, leader);
+    if loopback::tell_resolver(&owner) {
+        // Where there is no room it is told once more.
+        let _ = RESOLVERS.insert(owner.pid, owner.start_ns, 0);
+    } else {
+        note_apart(Reason::AskedRingFull);
+    }
+    GO_ON
+}
+
+/// Makes a process the owner of a socket with this storage.
+#[inline(always)]
+fn hand_over(stored: *mut Owner, owner: &Owner) {
+    // SAFETY: storage of a live socket, that the caller found not to be null. Two threads that
+    // connect one socket at once both may be called its owner.
     unsafe {
         if (*stored).pid != owner.pid || (*stored).start_ns != owner.start_ns {
             (*stored).start_ns = owner.start_ns;
@@ -113,8 +157,6 @@ pub fn connected(socket: *mut bpf_sock) -> i32 {
             (*stored).uid = owner.uid;
         }
     }
-    tell_first(&owner, leader);
-    GO_ON
 }
 
 /// A datagram is about to be sent by a socket that is not connected. One that has an owner keeps
@@ -173,10 +215,23 @@ pub(super) fn note(
     slot.owner.uid = found.uid;
 }
 
-/// Whose socket sends this packet; pid 0 if that is not known.
+/// Whose socket sends this packet; pid 0 if that is not known. Counts what it finds.
 #[inline(always)]
 pub(super) fn of_packet(passage: &Passage, counters: &mut Counters) -> Owner {
-    let found = stored(passage, counters);
+    let (found, reason) = stored(passage.skb);
+    counters.note(reason);
+    value(found)
+}
+
+/// As [`of_packet`], of a packet that is not counted either.
+#[inline(always)]
+pub(super) fn behind(skb: *mut __sk_buff) -> Owner {
+    value(stored(skb).0)
+}
+
+/// What stands in a storage; nobody where there is none.
+#[inline(always)]
+fn value(found: *const Owner) -> Owner {
     if found.is_null() {
         return Owner::default();
     }
@@ -191,14 +246,13 @@ pub(super) fn of_packet(passage: &Passage, counters: &mut Counters) -> Owner {
 }
 
 #[inline(always)]
-fn stored(passage: &Passage, counters: &mut Counters) -> *const Owner {
+fn stored(skb: *mut __sk_buff) -> (*const Owner, Reason) {
     // SAFETY: the kernel gives programs a valid context; the verifier checks that what comes of
     // it is not null where that matters.
     unsafe {
-        let socket = (*passage.skb).__bindgen_anon_2.sk;
+        let socket = (*skb).__bindgen_anon_2.sk;
         if socket.is_null() {
-            counters.note(Reason::OwnerNoSocket);
-            return core::ptr::null();
+            return (core::ptr::null(), Reason::OwnerNoSocket);
         }
         let mut full = bpf_sk_fullsock(socket);
         if full.is_null() {
@@ -206,16 +260,15 @@ fn stored(passage: &Passage, counters: &mut Counters) -> *const Owner {
             full = bpf_get_listener_sock(socket);
         }
         if full.is_null() {
-            counters.note(Reason::OwnerNoSocket);
-            return core::ptr::null();
+            return (core::ptr::null(), Reason::OwnerNoSocket);
         }
         let found = bpf_sk_storage_get(owners(), full.cast(), core::ptr::null_mut(), 0);
-        counters.note(if found.is_null() {
+        let reason = if found.is_null() {
             Reason::OwnerNotStored
         } else {
             Reason::OwnerFound
-        });
-        found.cast()
+        };
+        (found.cast(), reason)
     }
 }
 

@@ -72,7 +72,23 @@ pub(super) fn hand_on(
     };
     // SAFETY: this CPU's element; no other program of ours runs on this CPU until we are done.
     let handoff = unsafe { &mut *handoff };
-    let notice = &mut handoff.notice;
+    fill(&mut handoff.notice, passage, key, ktime_ns, owner);
+    handoff.ip_at = packet.ip_at;
+    handoff.ip_bytes = packet.ip_bytes;
+    handoff.payload_at = packet.ip_at + packet.header_bytes;
+    handoff.payload_bytes = packet.payload_bytes();
+    jump(passage.skb, stage);
+}
+
+/// Writes into a notice what every one says of its packet.
+#[inline(always)]
+pub(super) fn fill(
+    notice: &mut Notice,
+    passage: &Passage,
+    key: &FlowKey,
+    ktime_ns: u64,
+    owner: Owner,
+) {
     notice.ktime_ns = ktime_ns;
     notice.key.local[0] = key.local[0];
     notice.key.local[1] = key.local[1];
@@ -84,11 +100,6 @@ pub(super) fn hand_on(
     notice.owner.start_ns = owner.start_ns;
     notice.owner.pid = owner.pid;
     notice.owner.uid = owner.uid;
-    handoff.ip_at = packet.ip_at;
-    handoff.ip_bytes = packet.ip_bytes;
-    handoff.payload_at = packet.ip_at + packet.header_bytes;
-    handoff.payload_bytes = packet.payload_bytes();
-    jump(passage.skb, stage);
 }
 
 /// Jumps into a stage; comes back where there is none.

@@ -1,11 +1,11 @@
 //! What must hold on every kernel: one function and one line of [`CHECKS`] each.
 
 use anyhow::{Context, Result, ensure};
-use picket_wire::{Conversation, Hit, HitKind, Summary};
+use picket_wire::{App, BlockAct, Conversation, Hit, HitKind, Summary};
 use serde_json::Value;
 
 use super::programs::Program;
-use super::traffic::{Counted, Sent};
+use super::traffic::{BLOCK_ORDER, Counted, Sent};
 
 /// What was told of the traffic, by the agent and by the kernel.
 #[derive(Debug)]
@@ -31,6 +31,13 @@ pub(crate) const CHECKS: &[Check] = &[
     ("packets are counted exactly", counted_exactly),
     ("a listed address is told", address_told),
     ("a listed name is told", name_told),
+    (
+        "names and miners are matched in the kernel",
+        stages_in_kernel,
+    ),
+    ("a miner's opening is known", miner_known),
+    ("who asked and who sent is known", process_known),
+    ("an order to block is obeyed", block_obeyed),
 ];
 
 /// Half of what a verifier goes through before it refuses (`BPF_COMPLEXITY_LIMIT_INSNS`), so that
@@ -118,6 +125,76 @@ fn name_told(told: &Told) -> Result<String> {
     let hit = hit(told, HitKind::Question, "cdn-sync.example")?;
     let name = hit.name.as_deref().unwrap_or_default();
     Ok(format!("{name} for {}", hit.indicator))
+}
+
+fn stages_in_kernel(told: &Told) -> Result<String> {
+    let stages = told.status["stages"].as_array();
+    let stages = stages.context("status tells no stages")?;
+    for stage in stages {
+        ensure!(stage["in_kernel"] == true, "{stage}");
+    }
+    ensure!(stages.len() == 2, "{} stages", stages.len());
+    Ok("names, stratum".to_owned())
+}
+
+fn miner_known(told: &Told) -> Result<String> {
+    let is_miner = |one: &&Conversation| {
+        let content = one.content.as_ref();
+        content.is_some_and(|content| content.app == Some(App::Stratum))
+    };
+    let found = conversations(told).find(is_miner);
+    let found = found.context("no conversation is told as a miner's")?;
+    Ok(format!("{}:{}", found.server, found.server_port))
+}
+
+/// Everything in the scenes was done by this very process.
+fn process_known(told: &Told) -> Result<String> {
+    let us = std::process::id();
+    let question = hit(told, HitKind::Question, "cdn-sync.example")?;
+    let who = question.process.as_ref().context("nobody asked")?;
+    ensure!(who.pid == us, "{} ({}) asked, not {us}", who.name, who.pid);
+    let server = told.sent.counted.first().context("nothing was sent")?.to;
+    let sent = conversations(told)
+        .find(|one| (one.server, one.server_port) == (server.ip(), server.port()))
+        .and_then(|one| one.process.as_ref())
+        .context("nobody sent")?;
+    ensure!(
+        sent.pid == us,
+        "{} ({}) sent, not {us}",
+        sent.name,
+        sent.pid
+    );
+    Ok(format!("{} ({us})", who.name))
+}
+
+/// What is ordered does not arrive, is counted, and is told of.
+fn block_obeyed(told: &Told) -> Result<String> {
+    let blocked = told.sent.blocked;
+    ensure!(
+        blocked.arrived == 0,
+        "{} packets arrived although an order covers them",
+        blocked.arrived
+    );
+    let mut events = told.summaries.iter().flat_map(|summary| &summary.blocks);
+    let dropped = events
+        .find(|event| event.act == BlockAct::Dropped)
+        .context("no dropped packet is told of")?;
+    ensure!(
+        dropped.order == BLOCK_ORDER,
+        "by order {}, not {BLOCK_ORDER}",
+        dropped.order
+    );
+    let counters = told.summaries.iter().flat_map(|summary| &summary.counters);
+    let refused: u64 = counters
+        .filter(|one| (one.stage.as_str(), one.reason.as_str()) == ("block", "refused"))
+        .map(|one| one.count)
+        .sum();
+    ensure!(
+        refused == blocked.packets,
+        "{} packets sent, {refused} counted as refused",
+        blocked.packets
+    );
+    Ok(format!("{refused} packets refused, none arrived"))
 }
 
 /// The hit of a kind for an indicator.
