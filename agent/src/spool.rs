@@ -1,25 +1,23 @@
 //! Spool: envelopes that wait on disk until the collector has them.
 //!
-//! One file an envelope, `<ordinal>.hit` or `<ordinal>.window`, the ordinal counting up over
-//! restarts. A file is written under another name, synced, renamed, and its folder synced, before
-//! the envelope is offered for shipping: after a crash or a power cut a file is whole or not there,
-//! and what was offered is there. That costs two syncs an envelope, on a thread that does not
-//! capture.
+//! One file an envelope ([`files`]), numbered by an ordinal that counts up over restarts. It is
+//! durable before the envelope is offered for shipping: after a crash or a power cut what was offered
+//! is there. That costs two syncs an envelope, on a thread that does not capture.
 //!
 //! The spool is bounded in bytes and age. When it is full the oldest go, windows before hits, and
 //! are counted; the collector sees the hole in the chain besides. When the disk takes nothing, up
 //! to [`HELD_BYTES_MAX`] wait in memory instead.
 
+mod files;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
+use files::{Files, on_disk};
 use picket_wire::{BootId, Sealed};
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +30,6 @@ pub const HELD_BYTES_MAX: u64 = 4 << 20;
 
 /// Fewest bytes a spool may be told to take.
 const BYTES_MAX_LEAST: u64 = 1 << 20;
-
-/// What a file takes on disk at least: one block.
-const BLOCK_BYTES: u64 = 4_096;
 
 /// Bounds of the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -79,15 +74,6 @@ pub enum Kind {
     Hit,
     /// A window.
     Window,
-}
-
-impl Kind {
-    const fn ending(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Window => "window",
-        }
-    }
 }
 
 /// Where an envelope waits.
@@ -139,7 +125,7 @@ struct Entry {
 
 /// The spool of one agent. Whoever opens it owns its folder.
 pub struct Spool {
-    folder: PathBuf,
+    files: Files,
     config: SpoolConfig,
     /// Hits before windows, each oldest first: the order of shipping.
     entries: BTreeMap<Place, Entry>,
@@ -167,10 +153,9 @@ impl Spool {
     /// # Errors
     /// The folder cannot be made or read.
     pub fn open(folder: &Path, config: SpoolConfig) -> anyhow::Result<Self> {
-        let name = || format!("open spool {}", folder.display());
-        fs::create_dir_all(folder).with_context(name)?;
+        let (files, left) = Files::open(folder)?;
         let mut spool = Self {
-            folder: folder.to_owned(),
+            files,
             config,
             entries: BTreeMap::new(),
             aside: BTreeSet::new(),
@@ -179,26 +164,15 @@ impl Spool {
             next: 0,
             dropped: Dropped::default(),
         };
-        for file in fs::read_dir(folder).with_context(name)? {
-            let file = file.with_context(name)?;
-            let path = file.path();
-            let Some(place) = place_of(&path) else {
-                if path.extension().is_some_and(|ending| ending == "new") {
-                    fs::remove_file(&path).with_context(name)?;
-                }
-                continue;
-            };
-            let metadata = file.metadata().with_context(name)?;
-            let since = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            spool.next = spool.next.max(place.ordinal.saturating_add(1));
-            let bytes = on_disk(metadata.len());
-            spool.bytes += bytes;
+        for file in left {
+            spool.next = spool.next.max(file.place.ordinal.saturating_add(1));
+            spool.bytes += file.bytes;
             let entry = Entry {
-                bytes,
-                since,
+                bytes: file.bytes,
+                since: file.since,
                 held: None,
             };
-            spool.entries.insert(place, entry);
+            spool.entries.insert(file.place, entry);
         }
         spool.make_room();
         Ok(spool)
@@ -215,7 +189,7 @@ impl Spool {
         };
         self.next += 1;
         self.drop_old(now);
-        let written = self.write(place, &envelope.bytes);
+        let written = self.files.write(place, &envelope.bytes);
         let size = envelope.bytes.len() as u64;
         let (bytes, held) = match &written {
             Ok(()) => (on_disk(size), None),
@@ -237,21 +211,6 @@ impl Spool {
         self.entries.insert(place, entry);
         self.make_room();
         written
-    }
-
-    fn write(&self, place: Place, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(place);
-        let young = path.with_extension("new");
-        let mut file = File::create(&young)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&young, &path)?;
-        File::open(&self.folder)?.sync_all()
-    }
-
-    fn path(&self, place: Place) -> PathBuf {
-        self.folder
-            .join(format!("{:020}.{}", place.ordinal, place.kind.ending()))
     }
 
     /// What to ship next: hits before windows, each oldest first, all of one run, as the answer
@@ -298,7 +257,7 @@ impl Spool {
     fn read(&self, place: Place, entry: &Entry) -> Result<(BootId, Envelope), Unread> {
         let bytes = match &entry.held {
             Some(bytes) => bytes.clone(),
-            None => fs::read(self.path(place)).map_err(|error| match error.kind() {
+            None => self.files.read(place).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => Unread::Damaged,
                 _ => Unread::NotNow,
             })?,
@@ -326,8 +285,7 @@ impl Spool {
             Some(bytes) => {
                 self.held_bytes = self.held_bytes.saturating_sub(bytes.len() as u64);
             }
-            // One that cannot be removed is shipped again after a restart, which does no harm.
-            None => drop(fs::remove_file(self.path(place))),
+            None => self.files.remove(place),
         }
     }
 
@@ -380,20 +338,4 @@ impl Spool {
     pub fn dropped(&self) -> Dropped {
         self.dropped
     }
-}
-
-/// The place that a file's name tells.
-fn place_of(path: &Path) -> Option<Place> {
-    let ordinal = path.file_stem()?.to_str()?.parse().ok()?;
-    let kind = match path.extension()?.to_str()? {
-        "hit" => Kind::Hit,
-        "window" => Kind::Window,
-        _ => return None,
-    };
-    Some(Place { kind, ordinal })
-}
-
-/// Bytes a file of this size takes: whole blocks.
-fn on_disk(bytes: u64) -> u64 {
-    bytes.div_ceil(BLOCK_BYTES).max(1) * BLOCK_BYTES
 }

@@ -1,6 +1,8 @@
+use super::files::BLOCK_BYTES;
 use super::*;
 use crate::identity::{Identity, Sealer};
 use picket_wire::{AgentId, Summary};
+use std::fs;
 
 fn sealer(boot: u8) -> Sealer {
     Sealer::new(
@@ -105,7 +107,7 @@ fn what_a_crash_left_half_written_is_not_shipped() {
             .push(&sealer.seal(summary(), 1), Kind::Window, SystemTime::now())
             .unwrap();
     }
-    let whole = fs::read(spool.path(Place {
+    let whole = fs::read(spool.files.path(Place {
         kind: Kind::Window,
         ordinal: 1,
     }))
@@ -135,7 +137,7 @@ fn what_cannot_be_read_for_now_is_kept() {
             .push(&sealer.seal(summary(), 1), Kind::Window, SystemTime::now())
             .unwrap();
     }
-    let path = spool.path(Place {
+    let path = spool.files.path(Place {
         kind: Kind::Window,
         ordinal: 0,
     });
