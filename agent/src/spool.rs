@@ -291,16 +291,23 @@ impl Spool {
 
     fn drop_old(&mut self, now: SystemTime) {
         let age_max = Duration::from_secs(self.config.age_max_h * 3600);
-        let is_old = |entry: &Entry| {
-            now.duration_since(entry.since)
-                .is_ok_and(|age| age > age_max)
-        };
-        for kind in [Kind::Hit, Kind::Window] {
-            let old = self.of_kind(kind).take_while(|(_, entry)| is_old(entry));
-            let old: Vec<Place> = old.map(|(place, _)| place).collect();
-            self.dropped.old += old.len() as u64;
-            old.into_iter().for_each(|place| self.remove(place));
+        let mut old = Vec::new();
+        for (place, entry) in &mut self.entries {
+            match now.duration_since(entry.since) {
+                Ok(age) if age > age_max => old.push(*place),
+                Ok(_) => {}
+                // Written when the clock was ahead: at least as old as this moment. It is dated anew
+                // on disk as well, so that it does not become young again with the next start.
+                Err(_) => {
+                    entry.since = now;
+                    if entry.held.is_none() {
+                        self.files.date(*place, now);
+                    }
+                }
+            }
         }
+        self.dropped.old += old.len() as u64;
+        old.into_iter().for_each(|place| self.remove(place));
     }
 
     /// Envelopes of a kind, oldest first.

@@ -78,6 +78,12 @@ impl Files {
         drop(fs::remove_file(self.path(place)));
     }
 
+    /// Says that an envelope was written at `since`. Where that fails, it is dated again later.
+    pub(super) fn date(&self, place: Place, since: SystemTime) {
+        let file = File::options().write(true).open(self.path(place));
+        drop(file.and_then(|file| file.set_modified(since)));
+    }
+
     pub(super) fn path(&self, place: Place) -> PathBuf {
         self.folder
             .join(format!("{:020}.{}", place.ordinal, place.kind.ending()))

@@ -195,6 +195,35 @@ fn the_old_go() {
     assert_eq!((sequences(&mut spool), spool.dropped().old), (vec![1], 1));
 }
 
+/// A clock that was ahead and has been set right: what it dated counts as of now, and holds up
+/// nothing behind it.
+#[test]
+fn what_is_dated_in_the_future_grows_old_as_well() {
+    let hour = Duration::from_secs(3600);
+    let folder = tempfile::tempdir().unwrap();
+    let mut sealer = sealer(1);
+    let mut spool = Spool::open(folder.path(), small(1 << 20)).unwrap();
+    let mut push = |spool: &mut Spool, now| {
+        let envelope = sealer.seal(summary(), 1);
+        spool.push(&envelope, Kind::Window, now).unwrap();
+    };
+    let now = SystemTime::now();
+    push(&mut spool, now + 1000 * hour);
+    push(&mut spool, now);
+    push(&mut spool, now + hour * 3 / 2);
+    assert_eq!((sequences(&mut spool), spool.dropped().old), (vec![2], 2));
+    drop(spool);
+
+    // The same of a file that an earlier run left, however often the agent starts.
+    let file = fs::File::open(folder.path().join(format!("{:020}.window", 2))).unwrap();
+    file.set_modified(now + 1000 * hour).unwrap();
+    for (start, left) in [(now, 2), (now + hour / 2, 3), (now + hour * 5 / 4, 1)] {
+        let mut spool = Spool::open(folder.path(), small(1 << 20)).unwrap();
+        push(&mut spool, start);
+        assert_eq!(sequences(&mut spool).len(), left);
+    }
+}
+
 #[test]
 fn without_a_disk_some_wait_in_memory() {
     let folder = tempfile::tempdir().unwrap();
