@@ -173,8 +173,15 @@ pub const PROCESSES_MAX: usize = 16_384;
 /// Processes told apart in one conversation; there are at least so many when it says this.
 pub const PROCESSES_PER_CONVERSATION_MAX: usize = 16;
 
-/// Hits told in one window. A wire message takes as many.
+/// Hits told in one window whatever they are. A wire message takes as many.
 pub const HITS_PER_WINDOW_MAX: usize = 16_384;
+
+/// Hits told in one window when there are more: as many again, of indicators, processes and hosts
+/// that were not told before in it. Some 15 MB, if nobody took them until its end.
+pub const HITS_TOLD_MAX: usize = 2 * HITS_PER_WINDOW_MAX;
+
+/// Hits that wait for the next window, as theirs has told all it may.
+pub const HITS_LATE_MAX: usize = HITS_PER_WINDOW_MAX;
 
 /// Events of orders to block that wait to be told; they wait for one turn of the caller's loop. As
 /// many as orders in a bundle, so that all of one can come into force at once.
@@ -184,5 +191,5 @@ pub const BLOCKS_PENDING_MAX: usize = 16_384;
 pub const HITS_REMEMBERED_MAX: usize = 65_536;
 
 /// Summaries that wait to be taken. The caller takes them after each call that feeds the sensor;
-/// no call makes more than three.
+/// no call makes more than four.
 pub const OUTPUTS_MAX: usize = 8;

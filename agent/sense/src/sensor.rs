@@ -305,7 +305,8 @@ impl Sensor {
 
     fn close(&mut self, window: Window, keep: Keep) {
         self.summariser.on_losses(self.decoder.losses());
-        let hits = self.summariser.take_hits();
+        let hits = std::iter::from_fn(|| self.summariser.take_hits());
+        let hits: Vec<Summary> = hits.collect();
         let summary = Summary {
             health: self.health.take(),
             ..self.summariser.close(window, keep)

@@ -1,22 +1,24 @@
 //! Match: the ends of each new flow, the names of questions and the server names of ClientHellos
 //! against the indicator set. A hit is told once per flow, and once per window for a name that a
-//! client asks a resolver for. It is never sampled; what a bound turned away is counted.
+//! client asks a resolver for. It is never sampled: of a flood each indicator, process and peer is told
+//! ([`Quota`]), if need be in the next window, and what is folded into those is counted.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_intel::{Category, IndicatorSet, Match};
-use picket_wire::limits::CONTENT_NAMES_MAX;
+use picket_wire::limits::{CONTENT_NAMES_MAX, HITS_MAX};
 use picket_wire::{Hit, HitKind, Net, Process, Side, Transport};
 
 use super::conversations::local_side;
+use super::quota::{Quota, Word};
 use super::tunnels::{id_of, kind_of};
 use crate::decode::{Endpoint, Protocol, Tunnel};
 use crate::flow::FlowKey;
-use crate::limits::{HITS_PER_WINDOW_MAX, HITS_REMEMBERED_MAX};
+use crate::limits::{HITS_LATE_MAX, HITS_REMEMBERED_MAX};
 
 /// A packet that may meet an indicator.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +55,20 @@ pub(crate) struct Hits {
     /// Names asked for, each with the window that its packet belongs to: a copy may come when that
     /// has been closed.
     told_names: HashSet<NamedQuestion>,
-    pending: Vec<Hit>,
-    in_window: usize,
+    pending: VecDeque<Hit>,
+    quota: Quota,
+    /// For the next window, as this one has no room.
+    late: Vec<Hit>,
     cut: u64,
+}
+
+/// Hits of a window that were not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Untold {
+    /// Of which one alike was told.
+    pub(crate) folded: u64,
+    /// Of which none was.
+    pub(crate) cut: u64,
 }
 
 /// Server names a flow has told of, with the time of the last packet that met one.
@@ -76,8 +89,20 @@ pub(crate) enum Met {
     Now,
     /// Something listed that was told before.
     Before,
+    /// Something listed, for which the window has no room.
+    Untold,
     /// Nothing listed.
     Nothing,
+}
+
+impl Met {
+    /// Of several: one that was not told has to be met again.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Untold, _) | (_, Self::Untold) => Self::Untold,
+            (met, _) => met,
+        }
+    }
 }
 
 impl Hits {
@@ -118,14 +143,18 @@ impl Hits {
         if remember(&mut self.told, sighting) {
             return Met::Before;
         }
+        let mut met = Met::Now;
         for (found, is_source) in &matches {
             for one in first_of_each_list(found) {
                 let mut hit = self.hit(sighting, HitKind::Address, listed(one));
                 hit.source_listed = *is_source;
-                self.put(hit);
+                met = met.and(self.put(hit));
             }
         }
-        Met::Now
+        if met == Met::Untold {
+            self.told.remove(&sighting.flow());
+        }
+        met
     }
 
     /// Matches the name of a question; `sighting` goes from the client to the resolver.
@@ -140,10 +169,6 @@ impl Hits {
         if found.is_empty() {
             return Met::Nothing;
         }
-        if self.told_names.len() >= HITS_REMEMBERED_MAX {
-            self.cut += 1;
-            return Met::Before;
-        }
         let told = (
             sighting.ts_ns / self.window_ns,
             sighting.src.addr,
@@ -152,11 +177,15 @@ impl Hits {
             transport,
             name.to_owned(),
         );
-        if !self.told_names.insert(told) {
+        if self.told_names.contains(&told) {
             return Met::Before;
         }
-        self.tell_name(sighting, HitKind::Question, name, &found);
-        Met::Now
+        let met = self.tell_name(sighting, HitKind::Question, name, &found);
+        // One that is not remembered is told with its copy again, which is better than not at all.
+        if met != Met::Untold && self.told_names.len() < HITS_REMEMBERED_MAX {
+            self.told_names.insert(told);
+        }
+        met
     }
 
     /// As above, of a question that did not leave this host in clear. Its ends may be loopback addresses,
@@ -167,9 +196,10 @@ impl Hits {
         transport: Transport,
         name: &str,
     ) {
-        let before = self.pending.len();
+        let (pending, late) = (self.pending.len(), self.late.len());
         self.on_question(sighting, transport, name);
-        for hit in self.pending.iter_mut().skip(before) {
+        let told = self.pending.iter_mut().skip(pending);
+        for hit in told.chain(self.late.iter_mut().skip(late)) {
             hit.local = Side::Client;
         }
     }
@@ -189,11 +219,14 @@ impl Hits {
         if told.names.iter().any(|before| before == name) {
             return;
         }
+        let met = self.tell_name(sighting, HitKind::TlsName, name, &found);
         // A flow with more is told of each time: a hit told twice is better than one not told.
-        if told.names.len() < CONTENT_NAMES_MAX {
+        if met != Met::Untold
+            && let Some(told) = self.told_tls.get_mut(&sighting.flow())
+            && told.names.len() < CONTENT_NAMES_MAX
+        {
             told.names.push(name.to_owned());
         }
-        self.tell_name(sighting, HitKind::TlsName, name, &found);
     }
 
     /// Tells of a miner's call, which no list has to name; `sighting` goes from the miner to the pool.
@@ -207,16 +240,27 @@ impl Hits {
             HitKind::Stratum,
             (method.to_owned(), category, ""),
         );
-        self.put(hit);
-        Met::Now
+        let met = self.put(hit);
+        if met == Met::Untold {
+            self.told_miners.remove(&sighting.flow());
+        }
+        met
     }
 
-    fn tell_name(&mut self, at: &Sighting<'_>, kind: HitKind, name: &str, found: &[Match<'_>]) {
+    fn tell_name(
+        &mut self,
+        at: &Sighting<'_>,
+        kind: HitKind,
+        name: &str,
+        found: &[Match<'_>],
+    ) -> Met {
+        let mut met = Met::Now;
         for one in first_of_each_list(found) {
             let mut hit = self.hit(at, kind, listed(one));
             hit.name = Some(name.to_owned());
-            self.put(hit);
+            met = met.and(self.put(hit));
         }
+        met
     }
 
     /// A hit of what was met: the indicator, its category and its list.
@@ -243,25 +287,30 @@ impl Hits {
         }
     }
 
-    fn put(&mut self, hit: Hit) {
-        if self.in_window >= HITS_PER_WINDOW_MAX {
-            self.cut += 1;
-            return;
+    fn put(&mut self, hit: Hit) -> Met {
+        match self.quota.ask(&hit) {
+            Word::Told => self.pending.push_back(hit),
+            Word::Folded => {}
+            Word::Late if self.late.len() < HITS_LATE_MAX => self.late.push(hit),
+            Word::Late => {
+                self.cut += 1;
+                return Met::Untold;
+            }
         }
-        self.in_window += 1;
-        self.pending.push(hit);
+        Met::Now
     }
 
-    /// Hits that wait to be told.
+    /// Hits that wait to be told, as many as fit into a message.
     pub(crate) fn take(&mut self) -> Vec<Hit> {
-        std::mem::take(&mut self.pending)
+        let count = self.pending.len().min(HITS_MAX);
+        self.pending.drain(..count).collect()
     }
 
-    /// Begins another window: forgets flows that met nothing since `keep_from_ns`, and says how
-    /// many hits were cut.
+    /// Begins another window: forgets flows that met nothing since `keep_from_ns`, and says what
+    /// was not told.
     ///
     /// Names of the window that ends, from `start_ns` on, are remembered for one window more.
-    pub(crate) fn close_window(&mut self, start_ns: u64, keep_from_ns: u64) -> u64 {
+    pub(crate) fn close_window(&mut self, start_ns: u64, keep_from_ns: u64) -> Untold {
         for told in [&mut self.told, &mut self.told_miners] {
             told.retain(|_, last_ns| *last_ns >= keep_from_ns);
         }
@@ -269,8 +318,14 @@ impl Hits {
         // Where flows are forgotten whatever they met, so are names.
         let keep_from = start_ns.max(keep_from_ns.saturating_sub(1)) / self.window_ns;
         self.told_names.retain(|(window, ..)| *window >= keep_from);
-        self.in_window = 0;
-        std::mem::take(&mut self.cut)
+        let untold = Untold {
+            folded: self.quota.renew(),
+            cut: std::mem::take(&mut self.cut),
+        };
+        for hit in std::mem::take(&mut self.late) {
+            self.put(hit);
+        }
+        untold
     }
 
     /// A flow that has told and goes on: it must not tell again.

@@ -27,6 +27,7 @@ mod names;
 mod notices;
 mod processes;
 mod questions;
+mod quota;
 mod records;
 mod shrink;
 mod tunnels;
@@ -48,7 +49,7 @@ use blocks::{Blocks, dropped};
 use content::Sayings;
 use conversations::{Conversations, LeftOut};
 use counters::{INNER, KERNEL};
-use hits::{Hits, Sighting};
+use hits::{Hits, Sighting, Untold};
 use imds::Requests;
 use names::Names;
 use processes::Processes;
@@ -480,7 +481,16 @@ impl Summariser {
         }
         let (questions, questions_cut) = self.questions.take();
         cut.questions = questions_cut;
-        cut.hits = self.hits.close_window(window.start_ns, keep_from_ns);
+        let Untold {
+            folded,
+            cut: untold,
+        } = self.hits.close_window(window.start_ns, keep_from_ns);
+        cut.hits = folded.saturating_add(untold);
+        for (reason, count) in [("folded", folded), ("cut", untold)] {
+            if count > 0 {
+                self.counters.add("indicator", reason, count, 0);
+            }
+        }
         let until_ns = match keep {
             Keep::Flows => window.end_ns,
             Keep::Nothing => u64::MAX,

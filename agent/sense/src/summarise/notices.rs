@@ -97,6 +97,7 @@ impl Summariser {
         let reason = match met {
             Met::Now => "confirmed",
             Met::Before => "repeated",
+            Met::Untold => "cut",
             Met::Nothing => "unconfirmed",
         };
         self.counters.add(stage, reason, 1, 0);
