@@ -28,6 +28,10 @@ const RECORDS_MAX: usize = 8192;
 /// Records of the other rings between two looks for hits.
 const RECORDS_BETWEEN_HITS: usize = 64;
 
+/// Hits, and as many of each of their like, between two looks at the other rings: more than those, as
+/// hits wait for nothing.
+const HITS_BETWEEN_RECORDS: usize = 256;
+
 /// The rings.
 pub(super) struct Rings {
     hits: RingBuf<MapData>,
@@ -124,7 +128,7 @@ impl Rings {
             }
             let hits = self.drain_hits(clock, each);
             handed += records + hits;
-            if records == 0 {
+            if records + hits == 0 {
                 break;
             }
         }
@@ -136,9 +140,10 @@ impl Rings {
         drain_asked(&mut self.asked, &mut self.processes, clock, each)
     }
 
+    /// Each of these rings has its share, so that a flood of one holds up no other.
     fn drain_hits(&mut self, clock: Clock, each: &mut dyn FnMut(Event<'_>)) -> usize {
         let mut handed = 0;
-        while handed < RECORDS_MAX {
+        for _ in 0..HITS_BETWEEN_RECORDS {
             let Some(record) = self.hits.next() else {
                 break;
             };
@@ -148,7 +153,7 @@ impl Rings {
             }
             handed += 1;
         }
-        while handed < RECORDS_MAX {
+        for _ in 0..HITS_BETWEEN_RECORDS {
             let Some(record) = self.notices.next() else {
                 break;
             };
@@ -158,7 +163,7 @@ impl Rings {
             }
             handed += 1;
         }
-        while handed < RECORDS_MAX {
+        for _ in 0..HITS_BETWEEN_RECORDS {
             let Some(record) = self.blocked.next() else {
                 break;
             };
