@@ -102,8 +102,7 @@ impl Told {
         self.indicators.extend(indicators);
         self.cut += summary.cut.hits;
         self.windows += u64::from(!summary.immediate);
-        let lost =
-            |one: &&picket_wire::Counter| one.stage == "indicator" && one.reason == "cut";
+        let lost = |one: &&picket_wire::Counter| one.stage == "indicator" && one.reason == "cut";
         self.lost += summary
             .counters
             .iter()

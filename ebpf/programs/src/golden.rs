@@ -357,7 +357,27 @@ pub(crate) fn rows() -> Vec<Golden> {
         row(
             "cut within the tcp header",
             v4(syn[..34].to_vec()),
-            Expected::NotFlow("lost_transport_header", 34),
+            opening(flow(6, ports, 34, 34)),
+        ),
+        row(
+            "tcp that ends behind its ports, and padding like flags",
+            join(&[&v4(ipv4(6, &tcp(ports, 0x02, &[])[..8])), &[0x02; 30]]),
+            flow(6, ports, 28, 28),
+        ),
+        row(
+            "tcp that ends within its ports",
+            v4(ipv4(6, &tcp(ports, 0x02, &[])[..3])),
+            Expected::NotFlow("lost_transport_header", 23),
+        ),
+        row(
+            "icmp error that ends too early",
+            join(&[&v4(ipv4(1, &[3, 1, 0, 0])), &[0; 30]]),
+            Expected::NotFlow("lost_transport_header", 24),
+        ),
+        row(
+            "reverse arp",
+            ethernet(0x8035, &[0; 28]),
+            Expected::NotFlow("not_flow_arp", 28),
         ),
         row(
             "udp without a header",

@@ -114,6 +114,7 @@ impl Packet {
 mod ethertype {
     pub(super) const IPV4: u16 = 0x0800u16.to_be();
     pub(super) const ARP: u16 = 0x0806u16.to_be();
+    pub(super) const REVERSE_ARP: u16 = 0x8035u16.to_be();
     pub(super) const VLAN: u16 = 0x8100u16.to_be();
     pub(super) const IPV6: u16 = 0x86ddu16.to_be();
     pub(super) const SERVICE_VLAN: u16 = 0x88a8u16.to_be();
@@ -139,6 +140,8 @@ pub mod protocol {
     pub const AUTHENTICATION: u8 = 51;
     /// `ICMPv6`.
     pub const ICMPV6: u8 = 58;
+    /// Nothing follows an IPv6 header.
+    pub const NO_NEXT: u8 = 59;
     /// IPv6 destination options.
     pub const DESTINATION: u8 = 60;
     /// SCTP.
@@ -224,7 +227,9 @@ pub fn packet_at<F: Frame>(frame: &F, link: Link, at: u32) -> Result<Packet, Not
     let network = match kind {
         ethertype::IPV4 => ipv4(frame, ip_at, after_link)?,
         ethertype::IPV6 => ipv6(frame, ip_at, after_link)?,
-        ethertype::ARP => return Err(not_flow(Reason::NotFlowArp, after_link)),
+        ethertype::ARP | ethertype::REVERSE_ARP => {
+            return Err(not_flow(Reason::NotFlowArp, after_link));
+        }
         _ => return Err(not_flow(Reason::NotFlowNonIp, after_link)),
     };
     transport(frame, &network)
@@ -317,9 +322,10 @@ fn ipv6<F: Frame>(frame: &F, ip_at: u32, after_link: u32) -> Result<Network, Not
     if ip.version >> 4 != 6 {
         return Err(malformed);
     }
-    // A payload length of 0 before hop-by-hop options is a jumbogram (RFC 2675).
+    // A payload length of 0 before a payload is a jumbogram (RFC 2675), or too large for the field
+    // (BIG TCP, offloaded segments).
     let payload_bytes = u32::from(u16::from_be(ip.payload_bytes));
-    let ip_bytes = if payload_bytes == 0 && ip.next == protocol::HOP_BY_HOP {
+    let ip_bytes = if payload_bytes == 0 && ip.next != protocol::NO_NEXT {
         after_link
     } else {
         stated_or(40 + payload_bytes, after_link)
@@ -339,6 +345,9 @@ fn ipv6<F: Frame>(frame: &F, ip_at: u32, after_link: u32) -> Result<Network, Not
             _ => (u32::from(extension.units) + 1) * 8,
         };
         if next == protocol::FRAGMENT && u16::from_be(extension.offset) & 0xfff8 != 0 {
+            if ip_bytes < header_bytes {
+                return Err(not_flow(Reason::LostIpHeader, ip_bytes));
+            }
             return Err(not_flow(Reason::NotFlowLaterFragment, ip_bytes));
         }
         header_bytes = frame.forget::<HEADER_BYTES_MASK>(header_bytes);
@@ -391,6 +400,19 @@ fn transport<F: Frame>(frame: &F, network: &Network) -> Result<Packet, NotFlow> 
     let room = network.ip_bytes - network.ip_header_bytes;
     let (mut tcp_flags, mut opens) = (0, false);
     let (source_port, destination_port, header_bytes) = match network.protocol {
+        protocol::TCP if room < 20 => {
+            // Flags where they are there, and no payload.
+            if room >= 14 {
+                let front: [u16; 7] = frame.load(at).ok_or(malformed)?;
+                tcp_flags = front[6].to_ne_bytes()[1];
+                opens = tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
+            }
+            ports_alone(frame, at, room).ok_or(malformed)?
+        }
+        protocol::UDP if room < 8 => ports_alone(frame, at, room).ok_or(malformed)?,
+        protocol::SCTP if room < 12 => ports_alone(frame, at, room).ok_or(malformed)?,
+        protocol::ICMP if !network.is_ipv6 && room < 8 => return Err(malformed),
+        protocol::ICMPV6 if network.is_ipv6 && room < 8 => return Err(malformed),
         protocol::TCP => {
             let tcp: Tcp = frame.load(at).ok_or(malformed)?;
             tcp_flags = tcp.flags;
@@ -448,9 +470,6 @@ fn transport<F: Frame>(frame: &F, network: &Network) -> Result<Packet, NotFlow> 
         }
         _ => (0, 0, 0),
     };
-    if header_bytes > room {
-        return Err(malformed);
-    }
     Ok(Packet {
         source: network.source,
         destination: network.destination,
@@ -463,6 +482,17 @@ fn transport<F: Frame>(frame: &F, network: &Network) -> Result<Packet, NotFlow> 
         ip_bytes: network.ip_bytes,
         header_bytes: network.ip_header_bytes + header_bytes,
     })
+}
+
+/// The ports of a packet that ends within its transport header: a small first fragment, or one made
+/// to be misread. All of it is header.
+#[inline(always)]
+fn ports_alone<F: Frame>(frame: &F, at: u32, room: u32) -> Option<(u16, u16, u32)> {
+    if room < 4 {
+        return None;
+    }
+    let [source, destination]: [u16; 2] = frame.load(at)?;
+    Some((u16::from_be(source), u16::from_be(destination), room))
 }
 
 #[inline(always)]

@@ -20,6 +20,9 @@ use super::bytes::Bytes;
 use super::packet::{Lost, Protocol, Tcp};
 use crate::limits::HEADER_CHAIN_MAX;
 
+/// Next header of an IPv6 packet without a payload (RFC 8200 4.7).
+const NO_NEXT: u8 = 59;
+
 /// An IP packet opened up to its transport header.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ip<'a> {
@@ -47,21 +50,51 @@ pub(crate) struct Fragment {
     pub(crate) first: bool,
 }
 
-/// Opens the IP packet at the start of `data`, which had `wire_bytes` on the wire.
-pub(crate) fn open(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
+/// What is known of the length of a packet besides what it says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Bytes that it had on the wire, maybe with padding behind it.
+    pub(crate) wire_bytes: u32,
+    /// Whether it may say that it is longer: a mirror sends the front of long packets.
+    pub(crate) may_be_cut: bool,
+}
+
+impl Room {
+    /// The length of a packet that states one.
+    const fn of(self, stated: u32) -> u32 {
+        if stated > self.wire_bytes && !self.may_be_cut {
+            self.wire_bytes
+        } else {
+            stated
+        }
+    }
+}
+
+impl Ip<'_> {
+    /// The protocol that is its family's ICMP; the other's is a payload like any.
+    const fn icmp(&self) -> Protocol {
+        match self.src {
+            IpAddr::V4(_) => Protocol::ICMP,
+            IpAddr::V6(_) => Protocol::ICMPV6,
+        }
+    }
+}
+
+/// Opens the IP packet at the start of `data`.
+pub(crate) fn open(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
     match data.first().ok_or(Lost::Truncated)? >> 4 {
-        4 => open_v4(data, wire_bytes),
-        6 => open_v6(data, wire_bytes),
+        4 => open_v4(data, room),
+        6 => open_v6(data, room),
         _ => Err(Lost::IpHeader),
     }
 }
 
-fn open_v4(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
+fn open_v4(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
     let header = data.first_chunk::<20>().ok_or(Lost::Truncated)?;
     let header_bytes = u32::from(header[0] & 0x0f) * 4;
     let total = match u32::from(u16::from_be_bytes([header[2], header[3]])) {
         // Captured before the network card cut it into segments.
-        0 => wire_bytes,
+        0 => room.wire_bytes,
         total => total,
     };
     if header_bytes < 20 || total < header_bytes {
@@ -77,7 +110,7 @@ fn open_v4(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
         src: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
         dst: IpAddr::V4(Ipv4Addr::new(e, f, g, h)),
         protocol: Protocol(header[9]),
-        ip_bytes: total,
+        ip_bytes: room.of(total),
         payload: front(captured, payload_bytes),
         payload_bytes,
         fragment: (offset > 0 || more).then_some(Fragment {
@@ -89,14 +122,14 @@ fn open_v4(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
     })
 }
 
-fn open_v6(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
+fn open_v6(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
     let mut bytes = Bytes::new(data);
     let [_, _, _, _, high, low, next, _] = bytes.array::<8>().ok_or(Lost::Truncated)?;
     let src = Ipv6Addr::from(bytes.array::<16>().ok_or(Lost::Truncated)?);
     let dst = Ipv6Addr::from(bytes.array::<16>().ok_or(Lost::Truncated)?);
     let ip_bytes = match u32::from(u16::from_be_bytes([high, low])) {
-        // A jumbogram (RFC 2675), or captured before segmentation.
-        0 => wire_bytes.max(40),
+        // A jumbogram (RFC 2675), or captured before segmentation; but for a packet without a payload.
+        0 if next != NO_NEXT => room.wire_bytes.max(40),
         payload => payload + 40,
     };
     let mut payload_bytes = ip_bytes - 40;
@@ -137,7 +170,7 @@ fn open_v6(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
                     src: IpAddr::V6(src),
                     dst: IpAddr::V6(dst),
                     protocol: Protocol(protocol),
-                    ip_bytes,
+                    ip_bytes: room.of(ip_bytes),
                     payload: bytes.rest(),
                     payload_bytes,
                     fragment,
@@ -187,11 +220,8 @@ pub(crate) struct Transport<'a> {
 }
 
 /// Reads the transport header of a packet or of a first fragment.
-pub(crate) fn transport<'a>(
-    protocol: Protocol,
-    data: &'a [u8],
-    wire_bytes: u32,
-) -> Result<Transport<'a>, Lost> {
+pub(crate) fn transport<'a>(ip: &Ip<'a>) -> Result<Transport<'a>, Lost> {
+    let (protocol, data, wire_bytes) = (ip.protocol, ip.payload, ip.payload_bytes);
     let mut out = Transport {
         src_port: 0,
         dst_port: 0,
@@ -202,16 +232,15 @@ pub(crate) fn transport<'a>(
     };
     match protocol {
         Protocol::TCP | Protocol::UDP | Protocol::SCTP => {}
-        Protocol::ICMP | Protocol::ICMPV6 => {
-            // Type, code, checksum, then the identifier of an echo (RFC 792, RFC 4443 4.1).
-            let Some(&kind) = data.first() else {
-                return Err(short(wire_bytes, 1));
-            };
+        _ if protocol == ip.icmp() => {
+            // Type, code, checksum, then four bytes by type: the identifier of an echo, and what no
+            // error goes without (RFC 792, RFC 4443 2.1 and 4.1).
+            let header = data
+                .first_chunk::<8>()
+                .ok_or_else(|| short(wire_bytes, 8))?;
+            let kind = header[0];
             out.icmp_type = Some(kind);
             if is_echo(protocol, kind) {
-                let header = data
-                    .first_chunk::<8>()
-                    .ok_or_else(|| short(wire_bytes, 8))?;
                 out.src_port = u16::from_be_bytes([header[4], header[5]]);
                 out.dst_port = out.src_port;
                 out.skip(8);

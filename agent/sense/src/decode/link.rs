@@ -131,7 +131,8 @@ pub(crate) fn ethernet(data: &[u8]) -> Found<'_> {
 pub(crate) fn ethertype(mut kind: u16, mut bytes: Bytes<'_>) -> Found<'_> {
     for _ in 0..HEADER_CHAIN_MAX {
         match kind {
-            0x0800 | 0x86dd => return Ok(bytes.rest()),
+            0x0800 => return versioned(4, bytes.rest()),
+            0x86dd => return versioned(6, bytes.rest()),
             // ARP and reverse ARP.
             0x0806 | 0x8035 => return Err(NotFlow::Arp.into()),
             // IEEE 802.1Q, 802.1ad and two older numbers for stacked tags.
@@ -260,6 +261,14 @@ fn netfilter(mut bytes: Bytes<'_>) -> Found<'_> {
         bytes.take(length.next_multiple_of(4)).ok_or(CUT)?;
     }
     Err(NON_IP)
+}
+
+/// An IP packet that begins with the version that its EtherType says.
+fn versioned(version: u8, data: &[u8]) -> Found<'_> {
+    match data.first() {
+        Some(first) if first >> 4 != version => Err(Lost::IpHeader.into()),
+        _ => Ok(data),
+    }
 }
 
 /// The protocol field of a cooked capture: an EtherType, or 1 to 4 for frames without one.

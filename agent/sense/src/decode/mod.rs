@@ -272,7 +272,11 @@ impl Decoder {
         ip_wire_bytes: u32,
         on_event: &mut F,
     ) {
-        let ip = match ip::open(data, ip_wire_bytes) {
+        let room = ip::Room {
+            wire_bytes: ip_wire_bytes,
+            may_be_cut: layer.depth > 0,
+        };
+        let ip = match ip::open(data, room) {
             Ok(ip) => ip,
             Err(lost) => return layer.tell(lost.into(), on_event),
         };
@@ -392,7 +396,7 @@ impl Layer {
         ip: &ip::Ip<'a>,
         on_event: &mut F,
     ) -> Option<Packet<'a>> {
-        let transport = match ip::transport(ip.protocol, ip.payload, ip.payload_bytes) {
+        let transport = match ip::transport(ip) {
             Ok(transport) => transport,
             Err(lost) => {
                 self.tell(lost.into(), on_event);
