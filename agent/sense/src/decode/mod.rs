@@ -44,16 +44,17 @@ type DatagramProtocol = fn(&Packet<'_>) -> Option<Decoded>;
 /// Decoders of datagrams; the first that reads one has it.
 const DATAGRAM_PROTOCOLS: &[DatagramProtocol] = &[dns::datagram];
 
-/// Decoders of streams; the first that claims one has it. All know their bytes; DNS, whose bytes
-/// say little, needs its port and comes last.
+/// Decoders of streams; the first that claims one has it, and one that is not sure yet lets none behind
+/// it claim. All know their bytes; DNS, whose bytes say little, needs its port and comes behind those
+/// that say more. Before SOCKS: a DNS message of the right length begins like it.
 const STREAM_PROTOCOLS: &[&dyn StreamProtocol] = &[
     &tls::OverTcp,
     &http::OverTcp,
     &ssh::OverTcp,
     &stratum::OverTcp,
     &smtp::OverTcp,
-    &socks::OverTcp,
     &dns::OverTcp,
+    &socks::OverTcp,
 ];
 
 /// A message.

@@ -492,7 +492,11 @@ impl Half {
         for (at, protocol) in STREAM_PROTOCOLS.iter().enumerate() {
             match protocol.claims(&view) {
                 Claim::No => {}
-                Claim::Unsure => unsure = true,
+                // Who has the bytes must not depend on where they were cut.
+                Claim::Unsure => {
+                    unsure = true;
+                    break;
+                }
                 Claim::Yes => {
                     self.state = State::Owned(at);
                     work.losses.found_again += u64::from(self.lost_by.take() == Some(at));

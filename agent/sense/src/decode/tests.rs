@@ -392,6 +392,51 @@ fn hellos_that_share_a_record_and_one_in_the_form_of_ssl_2() {
     check_stream(&[(0x18, 1, &old.concat())], &[""]);
 }
 
+/// Messages of some lengths begin like SOCKS 4 and 5. Whoever makes a query that long must not hide it.
+#[test]
+fn dns_over_tcp_as_long_as_socks_begins() {
+    for length in [1_025u16, 1_026, 1_281, 1_290] {
+        let query = dns_query(9, EXAMPLE);
+        // An option that pads the query (RFC 7830).
+        let padding = length - query.len() as u16 - 15;
+        let opt = [0, 0, 41, 4, 0xd0, 0, 0, 0, 0];
+        let mut message = [length.to_be_bytes().to_vec(), query].concat();
+        message[2 + 11] = 1;
+        message.extend(opt);
+        message.extend((padding + 4).to_be_bytes());
+        message.extend([0, 12]);
+        message.extend(padding.to_be_bytes());
+        message.resize(usize::from(length) + 2, 0);
+        for cut in [1, 3, 5, 8, 12, 40, message.len()] {
+            let mut sequence = 1;
+            let segment = |part: &[u8]| {
+                let packet = v4(6, &tcp(40_000, 53, 0x18, sequence, part));
+                sequence += part.len() as u32;
+                packet
+            };
+            let packets: Vec<_> = message.chunks(cut).map(segment).collect();
+            let seen = Seen::of(LinkType::RAW_IP, &packets);
+            assert_eq!(seen.names(), ["example.org"], "{length} cut at {cut}");
+        }
+    }
+}
+
+/// A proxy may stand on the port of DNS.
+#[test]
+fn socks_on_the_port_of_dns() {
+    let greeting = b"\x05\x01\x00\x05\x01\x00\x03\x07proxied\x01\xbb";
+    for cut in [1, 3, greeting.len()] {
+        let mut sequence = 1;
+        let segment = |part: &[u8]| {
+            let packet = v4(6, &tcp(40_000, 53, 0x18, sequence, part));
+            sequence += part.len() as u32;
+            packet
+        };
+        let packets: Vec<_> = greeting.chunks(cut).map(segment).collect();
+        assert_eq!(Seen::of(LinkType::RAW_IP, &packets).names(), ["socks"]);
+    }
+}
+
 #[test]
 fn dns_over_tcp_many_in_a_segment_and_one_over_many() {
     let message = dns_query(1, EXAMPLE);

@@ -305,9 +305,11 @@ impl StreamProtocol for OverTcp {
             Some(&[_, _, _, _, high, low]) => {
                 // OPCODE 3 is not given; bit Z must be zero (RFC 1035 4.1.1, RFC 2535 6.1).
                 let known = matches!(high >> 3 & 0x0f, 0..=2 | 4..=6) && low & 0x40 == 0;
+                // A length of 1,025 or 1,281 is also how SOCKS begins.
+                let like_socks = matches!(view.bytes, [4 | 5, 1..=16, ..]);
                 if !known {
                     Claim::No
-                } else if view.first {
+                } else if view.first && !like_socks {
                     Claim::Yes
                 } else {
                     claims_midway(view.bytes)
