@@ -1,0 +1,9 @@
+//! What a proxy is asked for, and what follows: the same however the stream is cut.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use picket_fuzz::stream::{Ends, check};
+
+fuzz_target!(|input: &[u8]| {
+    check(Ends::client(1_080), input);
+});
