@@ -16,14 +16,15 @@ const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 /// Manifests of the workspaces, the main one first.
 const WORKSPACES: &[&str] = &["Cargo.toml", "ebpf/programs/Cargo.toml"];
 
-/// Entries that hold nothing of ours. `.git` is a file in a second working tree.
-const SKIPPED: &[&str] = &[".git", "target"];
+/// Entries that hold nothing of ours. `.git` is a file in a second working tree; the last three are what
+/// a fuzzer writes.
+const SKIPPED: &[&str] = &[".git", "target", "artifacts", "corpus", "coverage"];
 
 /// The repository as the rules see it.
 pub(super) struct Repository {
     /// Its folder.
     pub(super) root: PathBuf,
-    /// Every file below it, relative to it, sorted; not `.git`, not `target`.
+    /// Every file below it, relative to it, sorted; not what is skipped.
     pub(super) files: Vec<PathBuf>,
     /// The packages of each workspace that exists.
     pub(super) workspaces: Vec<Packages>,

@@ -242,7 +242,28 @@ fn by_hickory(message: &[u8], header: &Header) -> Option<String> {
     let mut text = String::new();
     write!(text, "{data}").ok()?;
     cut(&mut text);
+    // Some types are written as they came, control characters and all.
+    let mut text = printable(text);
+    cut(&mut text);
     Some(text)
+}
+
+/// The text with whatever could upset a terminal as `\DDD`.
+fn printable(text: String) -> String {
+    let is_shown = |byte: u8| (0x20..=0x7e).contains(&byte);
+    if text.bytes().all(is_shown) {
+        return text;
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if is_shown(byte) {
+            safe.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(safe, "\\{byte:03}");
+        }
+    }
+    safe
 }
 
 /// RFC 3597 5.

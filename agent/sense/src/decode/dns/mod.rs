@@ -420,6 +420,9 @@ mod tests {
             "a.b b 1 2 3 4 5",
         );
         check_data(257, b"\0\x05issueca.example", "0 issue \"ca.example\"");
+        // What would move a cursor is shown, not obeyed.
+        check_data(257, b"\0\x05issueca\x1b[2J", "0 issue \"ca\\027[2J\"");
+        check_data(65, &[0, 1, 0, 0, 1, 0, 2, 1, 7], "1 . alpn=\\007,");
         // The comma is the library's.
         check_data(65, &[0, 1, 0, 0, 1, 0, 3, 2, b'h', b'2'], "1 . alpn=h2,");
         check_data(43, b"\x12\x34\x08\x02\xab", "4660 8 2 ab");

@@ -146,10 +146,11 @@ impl<'a> Head<'a> {
 
 /// An upper-case word, as every method in use is.
 fn is_method(word: &[u8]) -> bool {
-    (3..=METHOD_BYTES_MAX).contains(&word.len())
-        && word
-            .iter()
-            .all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
+    (3..=METHOD_BYTES_MAX).contains(&word.len()) && word.iter().all(is_of_method)
+}
+
+const fn is_of_method(byte: &u8) -> bool {
+    byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')
 }
 
 /// The host and the path of a target (RFC 9112 3.2). A name before `@` is left out: it may come
@@ -211,8 +212,7 @@ impl StreamProtocol for OverTcp {
             .next()
             .unwrap_or_default();
         if word.len() == view.bytes.len() {
-            let may_become =
-                word.len() <= METHOD_BYTES_MAX && word.iter().all(u8::is_ascii_uppercase);
+            let may_become = word.len() <= METHOD_BYTES_MAX && word.iter().all(is_of_method);
             return if may_become { Claim::Unsure } else { Claim::No };
         }
         if !is_method(word) {
@@ -313,6 +313,8 @@ mod tests {
         let twice = [&get[..], get].concat();
         check(&[&twice], &["GET a.example /a?b=c"; 2]);
         check(&[b"OPTIONS * HTTP/1.0\n\n"], &["OPTIONS - *"]);
+        let dashed = b"VERSION-CONTROL /v HTTP/1.1\r\nHost: a\r\n\r\n";
+        check(&[&dashed[..9], &dashed[9..]], &["VERSION-CONTROL a /v"]);
         check(
             &[b"GET http://u:p@b.example:80/x HTTP/1.1\r\nHost: a\r\n\r\n"],
             &["GET b.example:80 /x"],
