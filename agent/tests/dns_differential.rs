@@ -190,7 +190,8 @@ fn made_here() -> BTreeSet<Vec<u8>> {
 fn random_name(random: &mut Random) -> TheirName {
     let mut labels: Vec<Vec<u8>> = Vec::new();
     for _ in 0..random.below(4) {
-        let bytes = 1 + random.below(random.one_of(&[3, 12, 63]));
+        let bytes_max = random.one_of(&[3, 12, 63]);
+        let bytes = 1 + random.below(bytes_max);
         labels.push((0..bytes).map(|_| random.below(256) as u8).collect());
     }
     let ends: [&[&[u8]]; 4] = [
@@ -245,7 +246,8 @@ fn written() -> BTreeSet<Vec<u8>> {
             RecordType::TXT,
             RecordType::ANY,
         ];
-        message.add_query(Query::query(asked.clone(), random.one_of(&types)));
+        let kind_asked = random.one_of(&types);
+        message.add_query(Query::query(asked.clone(), kind_asked));
         for _ in 0..random.below(6) {
             let name = match random.below(2) {
                 0 => asked.clone(),
