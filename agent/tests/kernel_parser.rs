@@ -3,6 +3,10 @@
 //! run.
 
 #[path = "../../ebpf/programs/src/golden.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the host tests of the kernel programs"
+)]
 mod golden;
 mod kernel;
 #[path = "kernel/reading.rs"]

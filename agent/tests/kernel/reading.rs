@@ -8,7 +8,7 @@ use picket_sense::input::{Frame, LinkType};
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Is {
+pub(crate) enum Is {
     /// A packet of a flow.
     Flow {
         /// Source and destination.
@@ -29,7 +29,7 @@ pub enum Is {
 }
 
 /// What the decoder takes it for.
-pub fn decoder(data: &[u8]) -> Is {
+pub(crate) fn decoder(data: &[u8]) -> Is {
     let frame = Frame {
         ts_ns: 1,
         link: LinkType::ETHERNET,
@@ -62,7 +62,7 @@ pub fn decoder(data: &[u8]) -> Is {
 
 /// Whether link headers are of a kind that the kernel programs leave closed: what they carry is
 /// no IP there, and opened by the decoder.
-pub fn is_closed_in_kernel(frame: &[u8]) -> bool {
+pub(crate) fn is_closed_in_kernel(frame: &[u8]) -> bool {
     let mut at = 12;
     for tags in 0..=2 {
         match frame.get(at..at + 2) {
