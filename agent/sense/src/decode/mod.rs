@@ -14,6 +14,7 @@ pub mod http;
 mod ip;
 mod link;
 mod packet;
+mod preface;
 mod quic;
 pub mod smtp;
 pub mod socks;
@@ -49,6 +50,7 @@ const DATAGRAM_PROTOCOLS: &[DatagramProtocol] = &[dns::datagram];
 /// that say more. Before SOCKS: a DNS message of the right length begins like it.
 const STREAM_PROTOCOLS: &[&dyn StreamProtocol] = &[
     &tls::OverTcp,
+    &preface::OverTcp,
     &http::OverTcp,
     &ssh::OverTcp,
     &stratum::OverTcp,
