@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::block::{self, Desk as OrderDesk};
+use crate::capture::heap;
 use crate::config::Config;
 use crate::feeds::Feeds;
 use crate::identity::{Identity, Sealer, random_boot};
@@ -75,6 +76,7 @@ impl Signals {
 pub fn service(config: &Config) -> anyhow::Result<()> {
     config.check_shipping()?;
     privilege::gain_nothing()?;
+    heap::keep_little();
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("make {}", config.state_dir.display()))?;
     let _lock = lock(&config.state_dir)?;
@@ -175,6 +177,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
 /// It cannot start, capture breaks off, or the output cannot be written.
 pub fn standalone(config: &Config) -> anyhow::Result<()> {
     privilege::gain_nothing()?;
+    heap::keep_little();
     let feeds = load_feeds(config)?;
     let orders = OrderDesk::open(&config.block, &config.state_dir, None)?;
     let runtime = runtime()?;

@@ -22,6 +22,7 @@ use crate::capture::addresses;
 use crate::capture::changes::Changes;
 use crate::capture::choice::Choice;
 use crate::capture::ebpf::{Options, cgroup_root};
+use crate::capture::heap;
 use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
 use crate::filter::Filter;
@@ -269,6 +270,7 @@ impl Watch {
         };
         watch.sensor.on_tick(to_ns);
         watch.match_against(plan.set);
+        heap::give_back();
         watch.capabilities = privilege::keep_for(watch.capture.rung())?;
         Ok(watch)
     }
@@ -409,6 +411,7 @@ impl Watch {
         self.gather_last()?;
         self.sensor.on_tick(now_ns);
         self.pass_on();
+        heap::give_back();
         self.look_for_interfaces();
         Ok(())
     }

@@ -85,8 +85,10 @@ pub const DNS_ANSWERS_MAX: usize = 1024;
 /// Characters kept of the presentation of one DNS answer's data.
 pub const DNS_DATA_CHARS_MAX: usize = 4096;
 
-/// Flows the sensor keeps apart. An entry takes 104 bytes, so a full table takes about 29 MB.
-pub const SENSOR_FLOWS_MAX: usize = 262_144;
+/// Flows the sensor keeps apart. An entry takes 112 bytes, so a full table takes about 16 MB. When
+/// it is full, its flows are folded before their window is over: every three seconds at 50,000 new
+/// flows a second. Chosen by hand, for the memory.
+pub const SENSOR_FLOWS_MAX: usize = 131_072;
 
 /// Nanoseconds without a packet after which the sensor forgets who opened a flow: 5 minutes, well
 /// over the keep-alive of common clients. Chosen by hand.
@@ -95,9 +97,9 @@ pub const FLOW_IDLE_NS: u64 = 300_000_000_000;
 /// Conversations in one summary; the contract is 10,000.
 pub const CONVERSATIONS_PER_SUMMARY_MAX: usize = 16_384;
 
-/// Conversations held while a window is open, so that the busiest can be kept: four times as many,
-/// some 20 MB when full.
-pub const CONVERSATIONS_FOLDED_MAX: usize = 65_536;
+/// Conversations held while a window is open, so that the busiest can be kept: twice as many, 136
+/// bytes each without what was said. Those that find no room are cut, and counted.
+pub const CONVERSATIONS_FOLDED_MAX: usize = 32_768;
 
 /// Grouped questions in one summary; the contract is 2,000 names.
 pub const QUESTIONS_PER_SUMMARY_MAX: usize = 16_384;
@@ -137,9 +139,10 @@ pub const NAME_KEEP_NS: u64 = 600_000_000_000;
 /// put on the time to live (RFC 8767 section 4 speaks of days).
 pub const NAME_KEEP_NS_MAX: u64 = 86_400_000_000_000;
 
-/// Flows whose first messages are remembered, each as long as it goes on; about 500 bytes each,
-/// more where much was said.
-pub const SAID_FLOWS_MAX: usize = 65_536;
+/// Flows whose first messages are remembered, each as long as it goes on; about 400 bytes each,
+/// more where much was said. When half as many are, those that are over make room: so 1,400 new
+/// ones a second are remembered. As many as a hash table of the next power of two holds.
+pub const SAID_FLOWS_MAX: usize = 28_672;
 
 /// Bytes a server of SSH sends, headers included, on a flow on which nobody gets in: six attempts
 /// take 3.7 kB with keys of 2,048 bits (measured on a capture of guesses), and 5 kB is the mark that

@@ -5,6 +5,7 @@ pub mod addresses;
 pub(crate) mod changes;
 pub mod choice;
 pub mod ebpf;
+pub mod heap;
 pub mod ladder;
 mod links;
 pub mod live;

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::key::{FlowKey, Side};
-use crate::decode::{Endpoint, Opening, Packet, Protocol};
+use crate::decode::{Endpoint, Opening, Packet, Protocol, tcp_flag};
 use crate::input::{FlowDelta, Way};
 
 /// How we know who opened a flow.
@@ -72,6 +72,9 @@ pub struct Flow {
     /// packet was the first of these.
     matched: bool,
     newly_matched: bool,
+    /// Whether it was handed out before, and whether it had packets again afterwards.
+    told: bool,
+    lasts: bool,
 }
 
 impl Flow {
@@ -126,7 +129,23 @@ impl Flow {
             flags_before: [0; 2],
             matched: false,
             newly_matched: false,
+            told: false,
+            lasts: false,
         }
+    }
+
+    /// Whether it had packets in more than one window: what a flood of new flows is not.
+    #[must_use]
+    pub const fn lasts(&self) -> bool {
+        self.lasts
+    }
+
+    /// Whether it is over: both sides of a TCP connection have closed it, or one has reset it.
+    #[must_use]
+    pub const fn ended(&self) -> bool {
+        let low = self.tcp_flags[0] | self.flags_before[0];
+        let high = self.tcp_flags[1] | self.flags_before[1];
+        low & high & tcp_flag::FIN != 0 || (low | high) & tcp_flag::RST != 0
     }
 
     /// Whether the packet recorded last is the one to match: the first, or the first since
@@ -307,9 +326,8 @@ impl FlowTable {
     }
 
     /// Hands out each flow that had packets since the last window, starts its counters anew, and
-    /// forgets flows whose last packet is older than `keep_from_ns`. Who opened a flow is kept as
-    /// long as the flow is.
-    pub fn close_window(&mut self, keep_from_ns: u64, mut each: impl FnMut(&Flow)) {
+    /// forgets flows that do not stay. Who opened a flow is kept as long as the flow is.
+    pub fn close_window(&mut self, stays: impl Fn(&Flow) -> bool, mut each: impl FnMut(&Flow)) {
         for flow in &mut self.flows {
             if flow.packets != [0; 2] {
                 each(flow);
@@ -317,16 +335,20 @@ impl FlowTable {
                     *before |= flags;
                 }
                 (flow.packets, flow.bytes, flow.tcp_flags) = ([0; 2], [0; 2], [0; 2]);
+                flow.lasts = std::mem::replace(&mut flow.told, true);
             }
         }
-        self.flows.retain(|flow| flow.last_ns >= keep_from_ns);
+        self.flows.retain(stays);
+        // What a flood took is given back.
+        let room = self.flows.len().saturating_mul(2);
+        self.flows.shrink_to(room);
         self.index.clear();
-        for (at, flow) in self.flows.iter().enumerate() {
-            let (flows, hasher) = (&self.flows, &self.hasher);
+        let (flows, hasher) = (&self.flows, &self.hasher);
+        let rehash = |&at: &u32| hasher.hash_one(flows[at as usize].key);
+        self.index.shrink_to(room, rehash);
+        for (at, flow) in flows.iter().enumerate() {
             self.index
-                .insert_unique(hasher.hash_one(flow.key), at as u32, |&at| {
-                    hasher.hash_one(flows[at as usize].key)
-                });
+                .insert_unique(hasher.hash_one(flow.key), at as u32, rehash);
         }
     }
 
@@ -454,14 +476,42 @@ mod tests {
         let mut table = FlowTable::new(9);
         table.record(&packet(end(1, 1), end(2, 2), 0x02)).unwrap();
         let mut seen = Vec::new();
-        table.close_window(0, |flow| seen.push(flow.out().packets));
-        table.close_window(0, |flow| seen.push(flow.out().packets));
+        table.close_window(|_| true, |flow| seen.push(flow.out().packets));
+        table.close_window(|_| true, |flow| seen.push(flow.out().packets));
         assert_eq!(seen, [1], "an idle flow is not handed out");
+        assert!(!table.iter().next().unwrap().lasts());
         let flow = *table.record(&packet(end(2, 2), end(1, 1), 0x10)).unwrap();
         assert_eq!(flow.direction, Direction::Opened);
         assert_eq!((flow.out().packets, flow.back().packets), (0, 1));
-        table.close_window(6, |_| {});
+        table.close_window(|flow| flow.lasts(), |_| {});
+        assert_eq!(table.len(), 1, "it had packets in two windows");
+        table.close_window(|flow| flow.last_ns >= 6, |_| {});
         assert!(table.is_empty(), "its last packet was before what is kept");
+    }
+
+    /// Whether a flow is over after these flags of each side, each in a window of its own.
+    #[track_caller]
+    fn check_ended(flags: &[(u8, u8)], expected: bool) {
+        let mut table = FlowTable::new(9);
+        for (there, back) in flags {
+            for packet in [
+                packet(end(1, 1), end(2, 2), *there),
+                packet(end(2, 2), end(1, 1), *back),
+            ] {
+                table.record(&packet).unwrap();
+            }
+            assert_eq!(table.iter().next().unwrap().ended(), expected);
+            table.close_window(|_| true, |_| {});
+        }
+        assert_eq!(table.iter().next().unwrap().ended(), expected);
+    }
+
+    #[test]
+    fn a_flow_ends_when_both_sides_say_so_or_one_resets() {
+        check_ended(&[(0x02, 0x12), (0x10, 0x10)], false);
+        check_ended(&[(0x11, 0x10), (0x10, 0x10)], false);
+        check_ended(&[(0x11, 0x11)], true);
+        check_ended(&[(0x02, 0x14), (0x10, 0x10)], true);
     }
 
     #[test]

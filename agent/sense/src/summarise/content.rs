@@ -24,13 +24,14 @@ pub(crate) struct Said {
     /// Server names of others on the flow.
     tls_names: Vec<String>,
     tls_names_cut: u32,
-    http: Option<Http>,
+    // In boxes, since most flows say but one of them.
+    http: Option<Box<Http>>,
     /// Software by the side that named it.
     banners: [Option<String>; 2],
     ssh: Login,
-    stratum: Option<Stratum>,
-    socks: Option<Socks>,
-    smtp: Option<Smtp>,
+    stratum: Option<Box<Stratum>>,
+    socks: Option<Box<Socks>>,
+    smtp: Option<Box<Smtp>>,
 }
 
 /// How far a login by SSH has come, as far as sizes tell.
@@ -66,12 +67,14 @@ impl Said {
     fn take(&mut self, sender: Side, message: &Decoded) {
         match message {
             Decoded::Http(request) => {
-                let http = self.http.get_or_insert_with(|| Http {
-                    method: request.method.clone(),
-                    host: request.host.clone(),
-                    path: request.path_alone().to_owned(),
-                    user_agent: request.user_agent.clone(),
-                    ..Http::default()
+                let http = self.http.get_or_insert_with(|| {
+                    Box::new(Http {
+                        method: request.method.clone(),
+                        host: request.host.clone(),
+                        path: request.path_alone().to_owned(),
+                        user_agent: request.user_agent.clone(),
+                        ..Http::default()
+                    })
                 });
                 http.requests = http.requests.saturating_add(1);
                 if let Some(host) = request.host.as_ref().filter(|_| request.host != http.host) {
@@ -84,10 +87,12 @@ impl Said {
                 }
             }
             Decoded::Stratum(call) => {
-                let miner = self.stratum.get_or_insert_with(|| Stratum {
-                    dialect: call.dialect.name().to_owned(),
-                    method: call.method.clone(),
-                    ..Stratum::default()
+                let miner = self.stratum.get_or_insert_with(|| {
+                    Box::new(Stratum {
+                        dialect: call.dialect.name().to_owned(),
+                        method: call.method.clone(),
+                        ..Stratum::default()
+                    })
                 });
                 if miner.login.is_none() {
                     miner.login.clone_from(&call.login);
@@ -97,11 +102,13 @@ impl Said {
                 }
             }
             Decoded::Socks(request) => {
-                let socks = self.socks.get_or_insert_with(|| Socks {
-                    version: request.version,
-                    requests: 0,
-                    target: request.target.clone(),
-                    target_port: request.target_port,
+                let socks = self.socks.get_or_insert_with(|| {
+                    Box::new(Socks {
+                        version: request.version,
+                        requests: 0,
+                        target: request.target.clone(),
+                        target_port: request.target_port,
+                    })
                 });
                 socks.requests = socks.requests.saturating_add(1);
             }
@@ -148,11 +155,11 @@ impl Said {
             app: Some(self.app),
             tls_names,
             tls_names_cut: std::mem::take(&mut self.tls_names_cut),
-            http: self.http.clone(),
+            http: self.http.as_deref().cloned(),
             ssh,
-            stratum: self.stratum.clone(),
-            socks: self.socks.clone(),
-            smtp: self.smtp.clone(),
+            stratum: self.stratum.as_deref().cloned(),
+            socks: self.socks.as_deref().cloned(),
+            smtp: self.smtp.as_deref().cloned(),
         };
         if let Some(http) = &mut self.http {
             http.requests = 0;
@@ -266,7 +273,8 @@ fn both<T>(first: Option<T>, second: Option<T>, add: impl FnOnce(&mut T, T)) -> 
 /// What flows said, bounded.
 #[derive(Debug, Default)]
 pub(crate) struct Sayings {
-    flows: HashMap<FlowKey, Said, RandomState>,
+    // In boxes, so that the room a table keeps free is small.
+    flows: HashMap<FlowKey, Box<Said>, RandomState>,
 }
 
 impl Sayings {
@@ -284,7 +292,7 @@ impl Sayings {
         let said = self
             .flows
             .entry(flow)
-            .or_insert_with(|| Said::new(ts_ns, app));
+            .or_insert_with(|| Box::new(Said::new(ts_ns, app)));
         said.last_ns = said.last_ns.max(ts_ns);
         if let Decoded::ClientHello(hello) = &record.message {
             said.take_hello(Hello {
@@ -299,7 +307,17 @@ impl Sayings {
     }
 
     pub(crate) fn of(&mut self, flow: &FlowKey) -> Option<&mut Said> {
-        self.flows.get_mut(flow)
+        self.flows.get_mut(flow).map(Box::as_mut)
+    }
+
+    /// Whether so many are held that room should be made for others.
+    pub(crate) fn crowded(&self) -> bool {
+        self.flows.len() > SAID_FLOWS_MAX / 2
+    }
+
+    /// Forgets what a flow said.
+    pub(crate) fn forget(&mut self, flow: &FlowKey) {
+        self.flows.remove(flow);
     }
 
     /// Forgets flows that said nothing since `keep_from_ns` and are not `alive`.

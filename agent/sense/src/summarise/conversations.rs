@@ -1,12 +1,17 @@
 //! Flows of a window, folded over the client's ports into conversations.
+//!
+//! While the window is open a conversation is held as small as a flood leaves it; what was said in
+//! it, and who else took part, hangs off it. When as many are held as may be, the busiest of them
+//! stay and the rest is cut and counted, so that a busy one that comes late still finds room.
 
 use std::cmp::Reverse;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
-use picket_wire::{Conversation, Cut, Net, Opened, Process, Side};
+use hashbrown::HashTable;
+use picket_wire::{Content, Conversation, Cut, Net, Opened, Process, Side};
 
 use super::content::{Said, join};
 use super::counters::Tally;
@@ -28,12 +33,25 @@ pub(crate) fn local_side(local: &[Net], client: IpAddr, server: IpAddr) -> Side 
     }
 }
 
-type Key = (IpAddr, IpAddr, u16, u8, Option<Tunnel>);
+/// What tells one conversation from another, in the order in which a summary has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    client: IpAddr,
+    server: IpAddr,
+    server_port: u16,
+    protocol: u8,
+    tunnel: Option<Tunnel>,
+}
 
 /// The conversations of one window, taking shape.
 #[derive(Default)]
 pub(crate) struct Conversations {
-    folded: HashMap<Key, Folding, RandomState>,
+    folded: Vec<Folding>,
+    /// Places in `folded`, by hash of the key.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    /// How many were begun.
+    begun: u32,
     left_out: LeftOut,
 }
 
@@ -44,41 +62,72 @@ pub(crate) struct LeftOut {
     pub(crate) inner: Tally,
 }
 
+/// A conversation taking shape. The fields are those of [`Conversation`].
 struct Folding {
-    conversation: Conversation,
+    key: Key,
+    /// How many were begun before it.
+    place: u32,
+    client_port: u16,
+    opened: Opened,
+    flags_out: u8,
+    flags_in: u8,
+    flows: u32,
+    attempts: u32,
+    accepted: u32,
+    refused: u32,
+    packets_out: u64,
+    packets_in: u64,
+    bytes_out: u64,
+    bytes_in: u64,
+    first_ns: u64,
+    last_ns: u64,
+    process: Option<Arc<Process>>,
+    /// The first owner that was known of a flow of it.
+    owner: Option<OwnerRef>,
+    more: Option<Box<More>>,
+}
+
+/// What few conversations of a flood have.
+struct More {
     hello_ns: u64,
-    /// Owners of its flows, each once, as many as are told apart.
+    tls_name: Option<String>,
+    ja4: Option<String>,
+    /// Owners besides the first, each once, as many as are told apart.
     owners: Vec<OwnerRef>,
     /// When the earliest of what was said passed.
     content_ns: u64,
+    content: Option<Box<Content>>,
 }
 
-impl Folding {
+impl Default for More {
+    fn default() -> Self {
+        Self {
+            hello_ns: u64::MAX,
+            tls_name: None,
+            ja4: None,
+            owners: Vec::new(),
+            content_ns: u64::MAX,
+            content: None,
+        }
+    }
+}
+
+impl More {
     fn add(&mut self, said: &mut Said, flow: &Flow) {
         let earlier = |hello: &&Hello| hello.ts_ns < self.hello_ns;
         if let Some(hello) = said.hello.as_ref().filter(earlier) {
             self.hello_ns = hello.ts_ns;
-            self.conversation.tls_name.clone_from(&hello.name);
-            self.conversation.ja4.clone_from(&hello.ja4);
+            self.tls_name.clone_from(&hello.name);
+            self.ja4.clone_from(&hello.ja4);
         }
         let told = said.tell(flow);
-        let content = match self.conversation.content.take() {
+        let content = match self.content.take() {
             None => told,
             Some(known) if said.first_ns < self.content_ns => join(told, *known),
             Some(known) => join(*known, told),
         };
         self.content_ns = self.content_ns.min(said.first_ns);
-        self.conversation.content = Some(Box::new(content));
-    }
-
-    /// The conversation, whose further names are those besides its first.
-    fn finish(self) -> Conversation {
-        let mut one = self.conversation;
-        if let Some(content) = &mut one.content {
-            let first = one.tls_name.as_ref();
-            content.tls_names.retain(|name| Some(name) != first);
-        }
-        one
+        self.content = Some(Box::new(content));
     }
 }
 
@@ -94,85 +143,99 @@ impl Conversations {
     /// Adds what a flow had in the window.
     pub(crate) fn add(
         &mut self,
-        local: &[Net],
         flow: &Flow,
         said: Option<&mut Said>,
-        process: Option<&Process>,
+        process: Option<&Arc<Process>>,
     ) {
-        let mut one = of_flow(flow);
-        one.process = process.cloned();
-        let tunnel = flow.key.tunnel();
-        let key = (
-            one.client,
-            one.server,
-            one.server_port,
-            one.protocol,
-            tunnel,
-        );
-        let full = self.folded.len() >= CONVERSATIONS_FOLDED_MAX;
-        let folding = match self.folded.entry(key) {
-            Entry::Vacant(_) if full => return self.left_out.add(&one),
-            Entry::Vacant(vacant) => {
-                let local = local_side(local, one.client, one.server);
-                let conversation = Conversation { local, ..one };
-                vacant.insert(Folding {
-                    conversation,
-                    hello_ns: u64::MAX,
-                    owners: Vec::new(),
-                    content_ns: u64::MAX,
-                })
+        let one = Folding::of_flow(flow, process.cloned());
+        let hash = self.hasher.hash_one(one.key);
+        let folded = &self.folded;
+        let known = self
+            .index
+            .find(hash, |&at| folded[at as usize].key == one.key);
+        let at = match known {
+            Some(&at) => {
+                self.folded[at as usize].merge(one);
+                at as usize
             }
-            Entry::Occupied(occupied) => {
-                let folding = occupied.into_mut();
-                merge(&mut folding.conversation, one);
-                folding
+            None => {
+                if self.folded.len() >= CONVERSATIONS_FOLDED_MAX {
+                    self.cut_to(CONVERSATIONS_PER_SUMMARY_MAX);
+                    self.reindex();
+                }
+                let at = self.folded.len();
+                let place = self.begun;
+                self.begun = self.begun.wrapping_add(1);
+                self.folded.push(Folding { place, ..one });
+                let (folded, hasher) = (&self.folded, &self.hasher);
+                self.index.insert_unique(hash, at as u32, |&at| {
+                    hasher.hash_one(folded[at as usize].key)
+                });
+                at
             }
         };
+        let folding = &mut self.folded[at];
         if let Some(owner) = flow.owner
             && process.is_some()
-            && folding.owners.len() < PROCESSES_PER_CONVERSATION_MAX
-            && !folding.owners.contains(&owner)
         {
-            folding.owners.push(owner);
-            let count = u32::try_from(folding.owners.len()).ok();
-            folding.conversation.processes = count.filter(|count| *count > 1);
+            folding.own(owner);
         }
         if let Some(said) = said {
-            folding.add(said, flow);
+            folding.more.get_or_insert_default().add(said, flow);
         }
     }
 
-    /// Cuts to what a summary may hold, puts the rest in order, and starts anew. The conversations
-    /// with most packets stay, ties going to those that began first. With each, its tunnel.
-    pub(crate) fn take(&mut self) -> (Vec<(Option<Tunnel>, Conversation)>, LeftOut) {
-        let mut left_out = std::mem::take(&mut self.left_out);
-        let folded = std::mem::take(&mut self.folded);
-        let mut all: Vec<_> = folded
+    /// Cuts to what a summary may hold, puts the rest in order, and starts anew. With each
+    /// conversation, its tunnel.
+    pub(crate) fn take(
+        &mut self,
+        local: &[Net],
+    ) -> (
+        impl ExactSizeIterator<Item = (Option<Tunnel>, Conversation)>,
+        LeftOut,
+    ) {
+        self.cut_to(CONVERSATIONS_PER_SUMMARY_MAX);
+        self.index = HashTable::new();
+        self.begun = 0;
+        let mut folded = std::mem::take(&mut self.folded);
+        folded.sort_unstable_by_key(|one| one.key);
+        let all = folded
             .into_iter()
-            .map(|((.., tunnel), folding)| (tunnel, folding.finish()))
-            .collect();
-        let key = |(tunnel, c): &(Option<Tunnel>, Conversation)| -> Key {
-            (c.client, c.server, c.server_port, c.protocol, *tunnel)
-        };
-        if all.len() > CONVERSATIONS_PER_SUMMARY_MAX {
-            all.sort_unstable_by_key(|one| {
-                let packets = one.1.packets_out + one.1.packets_in;
-                (Reverse(packets), one.1.first_ns, key(one))
-            });
-            let rest = all.drain(CONVERSATIONS_PER_SUMMARY_MAX..);
-            rest.for_each(|(_, one)| left_out.add(&one));
+            .map(move |one| (one.key.tunnel, one.finish(local)));
+        (all, std::mem::take(&mut self.left_out))
+    }
+
+    /// Cuts to `count`: those with most packets stay, ties going to those that began first or were
+    /// told of first. They stand elsewhere afterwards.
+    fn cut_to(&mut self, count: usize) {
+        if self.folded.len() <= count {
+            return;
         }
-        all.sort_unstable_by_key(key);
-        (all, left_out)
+        self.folded.select_nth_unstable_by_key(count, |one| {
+            (Reverse(one.packets()), one.first_ns, one.place)
+        });
+        for one in self.folded.drain(count..) {
+            self.left_out.add(&one);
+        }
+    }
+
+    fn reindex(&mut self) {
+        self.index.clear();
+        let (folded, hasher) = (&self.folded, &self.hasher);
+        for (at, one) in folded.iter().enumerate() {
+            self.index
+                .insert_unique(hasher.hash_one(one.key), at as u32, |&at| {
+                    hasher.hash_one(folded[at as usize].key)
+                });
+        }
     }
 }
 
 impl LeftOut {
-    pub(crate) fn add(&mut self, one: &Conversation) {
-        let packets = one.packets_out + one.packets_in;
-        let bytes = one.bytes_out + one.bytes_in;
+    fn add(&mut self, one: &Folding) {
+        let (packets, bytes) = (one.packets(), one.bytes_out + one.bytes_in);
         self.cut.conversations += 1;
-        if one.tunnel.is_some() {
+        if one.key.tunnel.is_some() {
             self.inner.add(packets, bytes);
         } else {
             self.cut.packets += packets;
@@ -181,88 +244,138 @@ impl LeftOut {
     }
 }
 
-/// A conversation of one flow; which end is the host's own is left open.
-fn of_flow(flow: &Flow) -> Conversation {
-    // Where nothing tells, the ends stand in address order, which is that of the key.
-    let (client, opened) = match flow.direction {
-        Direction::Opened => (flow.opener, Opened::Seen),
-        Direction::Guessed => (flow.opener, Opened::Guessed),
-        Direction::Unknown => (End::Low, Opened::Unknown),
-    };
-    let server = client.other();
-    let (here, there) = (flow.key.end(client), flow.key.end(server));
-    let (out, back) = (flow.sent(client), flow.sent(server));
-    let before = (flow.flags_before(client), flow.flags_before(server));
-    let protocol = flow.key.protocol();
-    // The id of an echo is no port.
-    let port = |port| if protocol.has_ports() { port } else { 0 };
-    let first = |flag, now: u8, before: u8| u32::from(now & !before & flag != 0);
-    let tcp = protocol == Protocol::TCP;
-    Conversation {
-        client: here.addr,
-        server: there.addr,
-        server_port: port(there.port),
-        client_port: port(here.port),
-        protocol: protocol.0,
-        opened,
-        local: Side::Neither,
-        flows: 1,
-        attempts: if tcp {
-            first(tcp_flag::SYN, out.tcp_flags, before.0)
-        } else {
-            0
-        },
-        accepted: if tcp {
-            first(tcp_flag::SYN, back.tcp_flags, before.1)
-        } else {
-            0
-        },
-        refused: if tcp {
-            first(tcp_flag::RST, back.tcp_flags, before.1)
-        } else {
-            0
-        },
-        packets_out: out.packets,
-        packets_in: back.packets,
-        bytes_out: out.bytes,
-        bytes_in: back.bytes,
-        flags_out: out.tcp_flags | before.0,
-        flags_in: back.tcp_flags | before.1,
-        first_ns: flow.first_ns,
-        last_ns: flow.last_ns,
-        tls_name: None,
-        ja4: None,
-        dns_name: None,
-        process: None,
-        content: None,
-        tunnel: flow.key.tunnel().map(kind_of),
-        tunnel_id: flow.key.tunnel().and_then(id_of),
-        processes: None,
+impl Folding {
+    /// A conversation of one flow.
+    fn of_flow(flow: &Flow, process: Option<Arc<Process>>) -> Self {
+        // Where nothing tells, the ends stand in address order, which is that of the key.
+        let (client, opened) = match flow.direction {
+            Direction::Opened => (flow.opener, Opened::Seen),
+            Direction::Guessed => (flow.opener, Opened::Guessed),
+            Direction::Unknown => (End::Low, Opened::Unknown),
+        };
+        let server = client.other();
+        let (here, there) = (flow.key.end(client), flow.key.end(server));
+        let (out, back) = (flow.sent(client), flow.sent(server));
+        let before = (flow.flags_before(client), flow.flags_before(server));
+        let protocol = flow.key.protocol();
+        // The id of an echo is no port.
+        let port = |port| if protocol.has_ports() { port } else { 0 };
+        let tcp = protocol == Protocol::TCP;
+        let first = |flag, now: u8, before: u8| u32::from(tcp && now & !before & flag != 0);
+        Self {
+            key: Key {
+                client: here.addr,
+                server: there.addr,
+                server_port: port(there.port),
+                protocol: protocol.0,
+                tunnel: flow.key.tunnel(),
+            },
+            place: 0,
+            client_port: port(here.port),
+            opened,
+            flags_out: out.tcp_flags | before.0,
+            flags_in: back.tcp_flags | before.1,
+            flows: 1,
+            attempts: first(tcp_flag::SYN, out.tcp_flags, before.0),
+            accepted: first(tcp_flag::SYN, back.tcp_flags, before.1),
+            refused: first(tcp_flag::RST, back.tcp_flags, before.1),
+            packets_out: out.packets,
+            packets_in: back.packets,
+            bytes_out: out.bytes,
+            bytes_in: back.bytes,
+            first_ns: flow.first_ns,
+            last_ns: flow.last_ns,
+            process,
+            owner: None,
+            more: None,
+        }
     }
-}
 
-fn merge(all: &mut Conversation, one: Conversation) {
-    let begins = |c: &Conversation| (c.first_ns, c.client_port);
-    if begins(&one) < begins(all) {
-        (all.first_ns, all.client_port) = begins(&one);
-        all.process = one.process.or(all.process.take());
-    } else if all.process.is_none() {
-        all.process = one.process;
+    const fn packets(&self) -> u64 {
+        self.packets_out + self.packets_in
     }
-    all.last_ns = all.last_ns.max(one.last_ns);
-    all.opened = match (all.opened, one.opened) {
-        (Opened::Seen, _) | (_, Opened::Seen) => Opened::Seen,
-        (Opened::Guessed, _) | (_, Opened::Guessed) => Opened::Guessed,
-        _ => Opened::Unknown,
-    };
-    all.flows += one.flows;
-    all.attempts += one.attempts;
-    all.accepted += one.accepted;
-    all.refused += one.refused;
-    all.packets_out += one.packets_out;
-    all.packets_in += one.packets_in;
-    all.bytes_out += one.bytes_out;
-    all.bytes_in += one.bytes_in;
-    all.flags_out |= one.flags_out;
-    all.flags_in |= one.flags_in;
+
+    /// Adds another flow of the same conversation.
+    fn merge(&mut self, one: Self) {
+        if (one.first_ns, one.client_port) < (self.first_ns, self.client_port) {
+            (self.first_ns, self.client_port) = (one.first_ns, one.client_port);
+            self.process = one.process.or(self.process.take());
+        } else if self.process.is_none() {
+            self.process = one.process;
+        }
+        self.last_ns = self.last_ns.max(one.last_ns);
+        self.opened = match (self.opened, one.opened) {
+            (Opened::Seen, _) | (_, Opened::Seen) => Opened::Seen,
+            (Opened::Guessed, _) | (_, Opened::Guessed) => Opened::Guessed,
+            _ => Opened::Unknown,
+        };
+        self.flows += one.flows;
+        self.attempts += one.attempts;
+        self.accepted += one.accepted;
+        self.refused += one.refused;
+        self.packets_out += one.packets_out;
+        self.packets_in += one.packets_in;
+        self.bytes_out += one.bytes_out;
+        self.bytes_in += one.bytes_in;
+        self.flags_out |= one.flags_out;
+        self.flags_in |= one.flags_in;
+    }
+
+    /// Notes that a flow of it is a known process's.
+    fn own(&mut self, owner: OwnerRef) {
+        if *self.owner.get_or_insert(owner) == owner {
+            return;
+        }
+        let owners = &mut self.more.get_or_insert_default().owners;
+        if owners.len() + 1 < PROCESSES_PER_CONVERSATION_MAX && !owners.contains(&owner) {
+            owners.push(owner);
+        }
+    }
+
+    /// The conversation, whose further names are those besides its first.
+    fn finish(self, local: &[Net]) -> Conversation {
+        let more = self.more.map(|more| *more).unwrap_or_default();
+        let mut content = more.content;
+        if let Some(content) = &mut content {
+            let first = more.tls_name.as_ref();
+            content.tls_names.retain(|name| Some(name) != first);
+        }
+        let owners = u32::try_from(more.owners.len() + 1).ok();
+        let Key {
+            client,
+            server,
+            server_port,
+            protocol,
+            tunnel,
+        } = self.key;
+        Conversation {
+            client,
+            server,
+            server_port,
+            client_port: self.client_port,
+            protocol,
+            opened: self.opened,
+            local: local_side(local, client, server),
+            flows: self.flows,
+            attempts: self.attempts,
+            accepted: self.accepted,
+            refused: self.refused,
+            packets_out: self.packets_out,
+            packets_in: self.packets_in,
+            bytes_out: self.bytes_out,
+            bytes_in: self.bytes_in,
+            flags_out: self.flags_out,
+            flags_in: self.flags_in,
+            first_ns: self.first_ns,
+            last_ns: self.last_ns,
+            tls_name: more.tls_name,
+            ja4: more.ja4,
+            dns_name: None,
+            process: self.process.map(Arc::unwrap_or_clone),
+            content,
+            tunnel: tunnel.map(kind_of),
+            tunnel_id: tunnel.and_then(id_of),
+            processes: owners.filter(|count| *count > 1),
+        }
+    }
 }

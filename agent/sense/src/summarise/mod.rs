@@ -318,34 +318,49 @@ impl Summariser {
         }
     }
 
-    /// Empties a full flow table into the conversations of the window. A flow that goes on counts
-    /// in them once more, and who opened it may have to be guessed.
+    /// Folds a full flow table into the conversations of the window and forgets what does not last.
+    /// A flow that goes on counts in them once more, and who opened one that was forgotten may have
+    /// to be guessed.
     fn make_room(&mut self) -> &mut FlowTable {
         self.counters
             .add("flow", "folded_early", self.flows.len() as u64, 0);
-        self.fold(u64::MAX);
+        self.fold(self.lasting());
         &mut self.flows
     }
 
+    /// What stays of a crowded table: flows that last, unless these are what crowds it.
+    fn lasting(&self) -> Stay {
+        let lasting = self.flows.iter().filter(|flow| Stay::Lasting.of(flow));
+        if lasting.count() > self.flows_max / 2 {
+            Stay::None
+        } else {
+            Stay::Lasting
+        }
+    }
+
     /// Folds what the flows had since the last time into the conversations of the window, and
-    /// forgets flows that were idle since `keep_from_ns`.
-    fn fold(&mut self, keep_from_ns: u64) {
-        let local = &self.host.local;
-        self.flows.close_window(keep_from_ns, |flow| {
-            let process = flow.owner.map(|owner| self.processes.find(owner));
-            if self.owners_told {
-                let reason = match process {
-                    Some(Some(_)) => "flows_named",
-                    Some(None) => "flows_unknown_forgotten",
-                    None => "flows_unknown",
-                };
-                self.counters.add("owner", reason, 1, 0);
-            }
-            let process = process.flatten().map(Arc::as_ref);
-            self.conversations
-                .add(local, flow, self.said.of(&flow.key), process);
-            self.hits.keep(&flow.key, flow.last_ns);
-        });
+    /// forgets flows that do not stay.
+    fn fold(&mut self, stay: Stay) {
+        self.flows.close_window(
+            |flow| stay.of(flow),
+            |flow| {
+                let process = flow.owner.map(|owner| self.processes.find(owner));
+                if self.owners_told {
+                    let reason = match process {
+                        Some(Some(_)) => "flows_named",
+                        Some(None) => "flows_unknown_forgotten",
+                        None => "flows_unknown",
+                    };
+                    self.counters.add("owner", reason, 1, 0);
+                }
+                self.conversations
+                    .add(flow, self.said.of(&flow.key), process.flatten());
+                self.hits.keep(&flow.key, flow.last_ns);
+                if flow.ended() && self.said.crowded() {
+                    self.said.forget(&flow.key);
+                }
+            },
+        );
     }
 
     /// Takes a counter of a stage before us.
@@ -437,22 +452,36 @@ impl Summariser {
             Keep::Flows => window.start_ns.saturating_sub(FLOW_IDLE_NS),
             Keep::Nothing => u64::MAX,
         };
-        // A table that is nearly full begins the next window empty: a flood must not hold the
-        // room of what comes after it.
+        // A table that is nearly full begins the next window with what lasts alone: a flood must
+        // not hold the room of what comes after it.
         let crowded = self.flows.len() > self.flows_max / 4 * 3;
-        self.fold(if crowded { u64::MAX } else { keep_from_ns });
+        self.fold(match keep {
+            Keep::Nothing => Stay::None,
+            Keep::Flows if crowded => self.lasting(),
+            Keep::Flows => Stay::Since {
+                any_ns: keep_from_ns,
+                ended_ns: window.start_ns,
+            },
+        });
         let flows = &self.flows;
+        // What is said may be read before its flow is, which is told a window later.
+        let said_from_ns = if self.said.crowded() {
+            keep_from_ns.max(window.start_ns)
+        } else {
+            keep_from_ns
+        };
         self.said
-            .retain(keep_from_ns, |key| flows.find(key).is_some());
-        let (mut conversations, left_out) = self.conversations.take();
+            .retain(said_from_ns, |key| flows.find(key).is_some());
+        let (folded, left_out) = self.conversations.take(&self.host.local);
         let LeftOut { mut cut, inner } = left_out;
         if inner != Tally::default() {
             self.counters.add(INNER, "cut", inner.count, inner.bytes);
         }
         let asked = self.questions.asked_over_udp();
-        for (tunnel, one) in &mut conversations {
+        let mut conversations = Vec::with_capacity(folded.len());
+        for (tunnel, mut one) in folded {
             let dns = one.server_port == DNS_PORT && one.protocol == Protocol::UDP.0;
-            if dns && asked.contains(&(one.client, one.server, *tunnel)) {
+            if dns && asked.contains(&(one.client, one.server, tunnel)) {
                 // The kernel knows no questions; the copies of them do.
                 one.opened = Opened::Seen;
                 one.content.get_or_insert_with(|| {
@@ -463,12 +492,12 @@ impl Summariser {
                 });
             }
             let name = self.names.find(
-                (one.client, one.server, *tunnel),
+                (one.client, one.server, tunnel),
                 (one.first_ns, one.last_ns),
             );
             one.dns_name = name.map(|name| name.to_string());
+            conversations.push(one);
         }
-        let conversations = conversations.into_iter().map(|(_, one)| one).collect();
         self.names.expire(window.start_ns);
         self.tell_not_forwarded(window.end_ns);
         if keep == Keep::Nothing {
@@ -557,6 +586,30 @@ impl Summariser {
         ] {
             if tally != Tally::default() {
                 self.counters.add(stage, reason, tally.count, tally.bytes);
+            }
+        }
+    }
+}
+
+/// Which flows stay when the table is folded.
+#[derive(Debug, Clone, Copy)]
+enum Stay {
+    /// None.
+    None,
+    /// Those that had packets in several windows and are not over.
+    Lasting,
+    /// Those whose last packet was not before `any_ns`; of those that are over, not before
+    /// `ended_ns`.
+    Since { any_ns: u64, ended_ns: u64 },
+}
+
+impl Stay {
+    const fn of(self, flow: &Flow) -> bool {
+        match self {
+            Self::None => false,
+            Self::Lasting => flow.lasts() && !flow.ended(),
+            Self::Since { any_ns, ended_ns } => {
+                flow.last_ns >= if flow.ended() { ended_ns } else { any_ns }
             }
         }
     }
