@@ -49,19 +49,15 @@ pub struct Answer {
     pub why: String,
 }
 
-/// Asks everything, the kernel first.
-pub fn examine(config: Option<&Path>) -> Vec<Answer> {
+/// Asks everything, the kernel first, of the configuration in `file`, or of the defaults.
+pub fn examine(file: Option<&Path>, config: &anyhow::Result<Config>) -> Vec<Answer> {
     let checks = probe();
     let mut answers: Vec<Answer> = checks.iter().map(lesser).collect();
-    let loaded = match config {
-        None => Ok(Config::default()),
-        Some(file) => Config::load(file),
-    };
-    let told = match config {
+    let told = match file {
         None => "none given; the defaults are looked at".to_owned(),
         Some(file) => file.display().to_string(),
     };
-    let config = match loaded {
+    let config = match config {
         Ok(config) => {
             answers.push(yes("config", told));
             config
@@ -80,14 +76,14 @@ pub fn examine(config: Option<&Path>) -> Vec<Answer> {
     });
     let stages = examine_stages(config.capture.stages());
     answers.extend(stages.iter().map(lesser));
-    answers.push(interfaces(&config));
+    answers.push(interfaces(config));
     if config.block.enabled {
         answers.push(blocking(&rung));
     }
-    answers.push(shipping(&config));
-    answers.push(key(&config));
-    answers.push(state_dir(&config));
-    answers.push(intel(&config));
+    answers.push(shipping(config));
+    answers.push(key(config));
+    answers.push(state_dir(config));
+    answers.push(intel(config));
     answers.push(of(
         "privacy",
         config.privacy.open().map(|privacy| match privacy.told() {
@@ -95,10 +91,10 @@ pub fn examine(config: Option<&Path>) -> Vec<Answer> {
             Some(told) => told,
         }),
     ));
-    let (collector, skew) = collector(&config);
+    let (collector, skew) = collector(config);
     answers.push(collector);
     answers.push(clock(skew));
-    answers.push(agent(&config));
+    answers.push(agent(config));
     answers
 }
 
@@ -332,7 +328,8 @@ mod tests {
                  [identity]\ninstance = 'i-1'\naccount = '123456789012'\nregion = 'local'\n"
             ),
         );
-        let checks = examine(Some(&folder.path().join("agent.toml")));
+        let file = folder.path().join("agent.toml");
+        let checks = examine(Some(&file), &Config::load(&file));
         let faults = ["key", "collector"];
         for check in &checks {
             if ["config", "identity", "state_dir", "clock", "agent"].contains(&check.name) {
@@ -359,7 +356,7 @@ mod tests {
         );
 
         put("agent.toml", "colector = 'x'\n");
-        let checks = examine(Some(&folder.path().join("agent.toml")));
+        let checks = examine(Some(&file), &Config::load(&file));
         assert!(find(&checks, "config").why.contains("colector"));
     }
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::Format;
+use super::{Format, exit_code};
+use crate::config::Config;
 use crate::doctor::{Verdict, examine};
 
 /// Tells what this host and a configuration can do, and why not
@@ -20,9 +21,12 @@ pub struct Arguments {
     format: Format,
 }
 
-/// Exits with 1 if nothing can be captured or something that is configured cannot work.
+/// Exits with 1 if nothing can be captured or something that is configured cannot work, and like
+/// every command if the configuration is bad.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let answers = examine(arguments.config.as_deref());
+    let file = arguments.config.as_deref();
+    let config = file.map_or_else(|| Ok(Config::default()), Config::load);
+    let answers = examine(file, &config);
     let mut out = io::stdout().lock();
     for answer in &answers {
         let line = match arguments.format {
@@ -49,10 +53,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             outcome => outcome.context("write checks")?,
         }
     }
-    Ok(
-        match answers.iter().all(|answer| answer.verdict != Verdict::No) {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        },
-    )
+    if let Err(error) = &config {
+        return Ok(exit_code(error));
+    }
+    let fails = answers.iter().any(|answer| answer.verdict == Verdict::No);
+    Ok(if fails {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }

@@ -129,6 +129,14 @@ fn shown(status: &Status) -> String {
             spool.envelopes, spool.hits, spool.bytes
         ),
     ));
+    lines.push((
+        "memory",
+        format!("{} KiB resident", status.resident_bytes / 1024),
+    ));
+    lines.push((
+        "metrics",
+        status.metrics.clone().unwrap_or_else(|| "off".to_owned()),
+    ));
     let ship = &status.ship;
     let last = match ship.last_ack_s {
         Some(at) => {
