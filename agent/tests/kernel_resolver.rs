@@ -85,6 +85,7 @@ impl Stage {
         let server = format!("--server={THEIRS}");
         let options = [
             "--listen-address=127.0.0.53",
+            "--listen-address=::1",
             "--min-cache-ttl=600",
             &server,
         ];
@@ -154,6 +155,8 @@ fn many_askers(test: &str, name: &'static str, rung: Option<Rung>, stub_is_older
         let pid = ask(test, "127.0.0.1", "127.0.0.53", &name);
         askers.push((name, pid));
     }
+    let over_ipv6 = ask(test, "[::1]", "[::1]", "six.who.example");
+    askers.push(("six.who.example".to_owned(), over_ipv6));
     let over_tcp = Actor::start(test, "ask-tcp 127.0.0.53:53 stream.who.example").end();
     // These ask the network themselves; one of them what another has just asked the resolver.
     let direct = ask(test, OURS, THEIRS, "direct.example");
