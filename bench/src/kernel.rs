@@ -4,6 +4,11 @@
 //! Costs are the thread's own CPU time round one call that repeats a packet some hundred thousand
 //! times. Where a run fills rings, it is cut into pieces that fit and they are emptied in between,
 //! outside the time taken.
+//!
+//! What the no-op costs is the loop of the test run round it, and that differs a lot between
+//! machines: where the kernel guards its calls and returns against speculation (see
+//! `/sys/devices/system/cpu/vulnerabilities/`: "Safe RET", "Retpolines") every return into the
+//! loop and from a helper costs several nanoseconds more than where it need not.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,7 +25,7 @@ use picket_tests::lab::namespace::LabName;
 use crate::Setting;
 use crate::capture::{Random, packet};
 use crate::report::Report;
-use crate::rounds::{Samples, interleaved, thread_ns};
+use crate::rounds::{Samples, interleaved, median, thread_ns};
 
 /// Listed addresses.
 pub(crate) const LISTED: usize = 1_000_000;
@@ -156,34 +161,88 @@ impl Bench {
         Ok(())
     }
 
-    /// Packets of which a copy goes up.
+    /// Packets of which a copy goes up: what a stage adds, and what all of it costs.
     fn copies(&mut self, rounds: usize, report: &mut Report) -> Result<()> {
-        let question = packet::dns_question(packet::Ends::of(2), 7, "a1.beacons.example.com");
+        self.steps.set(0, [0, 0, 0], 0)?;
+        let question = |name: &str| packet::dns_question(packet::Ends::of(2), 7, name);
+        let usual = question("a1.beacons.example.com");
+        let crafted: Vec<Vec<u8>> = crafted_names().iter().map(|one| question(one)).collect();
+        let varied = question(VARIED_NAME);
         let (mut whole, mut stage) = (Samples::default(), Samples::default());
-        for _ in 0..rounds {
-            let ours = in_pieces(&mut self.shipped, "ether_out", &question)?;
-            let unstaged = in_pieces(&mut self.unstaged, "ether_out", &question)?;
-            let noop = run(&mut self.other, "noop", &question, REPEATS)?;
-            whole.add(ours, noop);
-            stage.add(ours - unstaged + noop, noop);
+        let (mut cold, mut worst) = (Samples::default(), Samples::default());
+        // The first round is not counted: it brings code and tables into the caches.
+        for round in 0..=rounds {
+            let one = self.question(&usual)?;
+            let new = self.each_other(Vary::Name, &varied)?;
+            let mut most = f64::MIN;
+            for frame in &crafted {
+                most = most.max(self.question(frame)?.added);
+            }
+            if round > 0 {
+                whole.add(one.whole, one.noop);
+                stage.add(one.added, one.noop);
+                cold.add(new.added, new.noop);
+                worst.add(most, one.noop);
+            }
         }
         report.add("kernel/dns_four_labels", &stage);
+        report.add("kernel/dns_four_labels_cold", &cold);
+        report.add("kernel/dns_worst_name", &worst);
         report.add("kernel/dns_question_whole", &whole);
 
-        let payload = packet::tcp(packet::Ends::of(3), packet::ACK, 1, &[0x16; 200]);
-        self.steps.set(0, [0, 0, 0], 0)?;
-        let (mut whole, mut stage) = (Samples::default(), Samples::default());
-        for _ in 0..rounds {
-            let ours = self.varied(To::Ours, &payload)?;
-            let unstaged = self.varied(To::Unstaged, &payload)?;
-            let varied = self.varied(To::Noop, &payload)?;
-            let noop = run(&mut self.other, "noop", &payload, REPEATS)?;
-            whole.add(ours - varied + noop, noop);
-            stage.add(ours - unstaged + noop, noop);
+        let first = |payload: &[u8]| packet::tcp(packet::Ends::of(3), packet::ACK, 1, payload);
+        let tls = first(&[0x16; 200]);
+        let json = first(&[b"{".as_slice(), &[b' '; 199]].concat());
+        let datagram = packet::udp(packet::Ends::of(3), &[0xc0; 1_200]);
+        let (mut passed, mut searched) = (Samples::default(), Samples::default());
+        let (mut tcp, mut udp) = (Samples::default(), Samples::default());
+        for round in 0..=rounds {
+            let no_json = self.each_other(Vary::Peer, &tls)?;
+            let no_miner = self.each_other(Vary::Peer, &json)?;
+            let quic = self.each_other(Vary::Peer, &datagram)?;
+            if round > 0 {
+                tcp.add(no_json.whole, no_json.noop);
+                passed.add(no_json.added, no_json.noop);
+                searched.add(no_miner.added, no_miner.noop);
+                udp.add(quic.whole, quic.noop);
+            }
         }
-        report.add("kernel/stratum_not_json", &stage);
-        report.add("kernel/tcp_first_payload_whole", &whole);
+        report.add("kernel/stratum_not_json", &passed);
+        report.add("kernel/stratum_worst", &searched);
+        report.add("kernel/tcp_first_payload_whole", &tcp);
+        report.add("kernel/udp_first_payload_whole", &udp);
         Ok(())
+    }
+
+    /// A packet of which a copy goes up, again and again: what it costs in one round.
+    fn question(&mut self, frame: &[u8]) -> Result<Cost> {
+        let mut pieces = Pieces::default();
+        for _ in 0..PIECES {
+            pieces
+                .ours
+                .push(run(&mut self.shipped, "ether_out", frame, PIECE)?);
+            drain(&mut self.shipped)?;
+            pieces
+                .unstaged
+                .push(run(&mut self.unstaged, "ether_out", frame, PIECE)?);
+            drain(&mut self.unstaged)?;
+        }
+        let noop = run(&mut self.other, "noop", frame, REPEATS)?;
+        pieces.cost(noop)
+    }
+
+    /// As [`Bench::question`], of packets of which each is another.
+    fn each_other(&mut self, vary: Vary, frame: &[u8]) -> Result<Cost> {
+        let [_, _, flows] = self.steps.get(&0, 0)?;
+        ensure!(flows == 0, "packets begin again after {flows}");
+        let mut pieces = Pieces::default();
+        for _ in 0..PIECES {
+            pieces.ours.push(self.piece(vary, To::Ours, frame)?);
+            pieces.unstaged.push(self.piece(vary, To::Unstaged, frame)?);
+            pieces.varied.push(self.piece(vary, To::Noop, frame)?);
+        }
+        let noop = run(&mut self.other, "noop", frame, REPEATS)?;
+        pieces.cost(noop)
     }
 
     /// Addresses drawn from tables larger than the caches.
@@ -241,6 +300,15 @@ impl Bench {
 
     /// Runs a program on packets each of which is another flow's, or of as many as was set.
     fn varied(&mut self, to: To, frame: &[u8]) -> Result<f64> {
+        let mut spent = 0.0;
+        for _ in 0..PIECES {
+            spent += self.piece(Vary::Peer, to, frame)?;
+        }
+        Ok(spent / f64::from(PIECES))
+    }
+
+    /// As many packets as fit into the rings, each of them another.
+    fn piece(&mut self, vary: Vary, to: To, frame: &[u8]) -> Result<f64> {
         let (capture, program) = match to {
             To::Ours => (&mut self.shipped, "ether_out"),
             To::Unstaged => (&mut self.unstaged, "ether_out"),
@@ -248,13 +316,48 @@ impl Bench {
         };
         let at: ProgramFd = capture.program(program)?.fd()?.try_clone()?;
         self.target.set(0, &at, 0).context("point at the program")?;
-        let mut spent = 0.0;
-        for _ in 0..PIECES {
-            spent += run(&mut self.other, "vary", frame, PIECE)?;
-            drain(&mut self.shipped)?;
-            drain(&mut self.unstaged)?;
-        }
-        Ok(spent / f64::from(PIECES))
+        let spent = run(&mut self.other, vary.program(), frame, PIECE)?;
+        drain(&mut self.shipped)?;
+        drain(&mut self.unstaged)?;
+        Ok(spent)
+    }
+}
+
+/// What a packet costs in one round, nanoseconds.
+struct Cost {
+    /// All of it.
+    whole: f64,
+    /// What its stage adds to a no-op.
+    added: f64,
+    /// A no-op.
+    noop: f64,
+}
+
+/// Costs in the pieces of a round, taken in turns. Their medians count: what the machine does
+/// between them, and to one of them, is not the packet's.
+#[derive(Default)]
+struct Pieces {
+    ours: Vec<f64>,
+    unstaged: Vec<f64>,
+    /// What it costs to make each packet another; empty where they are the same.
+    varied: Vec<f64>,
+}
+
+impl Pieces {
+    fn cost(&self, noop: f64) -> Result<Cost> {
+        let ours = median(&self.ours).context("no piece")?;
+        let differences: Vec<f64> = self
+            .ours
+            .iter()
+            .zip(&self.unstaged)
+            .map(|(ours, unstaged)| ours - unstaged)
+            .collect();
+        let added = median(&differences).context("no piece")?;
+        Ok(Cost {
+            whole: ours - median(&self.varied).map_or(0.0, |varied| varied - noop),
+            added: added + noop,
+            noop,
+        })
     }
 }
 
@@ -266,14 +369,36 @@ enum To {
     Noop,
 }
 
-/// Runs a program on a packet, with the rings emptied in between.
-fn in_pieces(capture: &mut EbpfCapture, program: &str, frame: &[u8]) -> Result<f64> {
-    let mut spent = 0.0;
-    for _ in 0..PIECES {
-        spent += run(capture, program, frame, PIECE)?;
-        drain(capture)?;
+/// What is another in each packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vary {
+    Peer,
+    Name,
+}
+
+impl Vary {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Peer => "vary",
+            Self::Name => "vary_name",
+        }
     }
-    Ok(spent / f64::from(PIECES))
+}
+
+/// A name of which `vary_name` of `bench.rs` on the kernel side makes others.
+const VARIED_NAME: &str = "aaaaaaa.bbbbbbb.ccccccc.ddddddd";
+
+/// Names that cost the most to walk: many labels, long ones, eight that are as long as eight can
+/// be, and many of one byte before eight of two words.
+fn crafted_names() -> [String; 4] {
+    let times = |label: &str, count: usize| vec![label; count].join(".");
+    let long = "y".repeat(63);
+    [
+        times("a", 127),
+        format!("{}.{}", times(&long, 3), "z".repeat(61)),
+        times(&"x".repeat(30), 8),
+        format!("{}.{}", times("a", 59), times(&"x".repeat(15), 8)),
+    ]
 }
 
 /// Puts addresses and domains in force, all of them.

@@ -19,7 +19,7 @@ pub mod names;
 pub mod owner;
 pub mod tunnel;
 
-pub use addresses::{AddressConfig, BUCKET_ENTRIES, Bucket, CODE_WORDS};
+pub use addresses::{AddressConfig, BUCKET_ALONE, BUCKET_ENTRIES, Bucket, CODE_WORDS};
 pub use block::{BlockEntry, BlockRecord, BlockedEndpoint};
 pub use counter::{Count, CpuCounters, REASONS, Reason};
 pub use event::{

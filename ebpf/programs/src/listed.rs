@@ -4,7 +4,7 @@
 //! tests, over plain vectors. Where an address lies is told by [`picket_abi::addresses`].
 
 use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place, ipv6_place};
-use picket_abi::{AddressConfig, Bucket, FlowKey, verdict};
+use picket_abi::{AddressConfig, BUCKET_ALONE, Bucket, FlowKey, verdict};
 
 /// The tables of one half.
 pub trait Tables {
@@ -59,25 +59,42 @@ fn contains_ipv4(tables: &impl Tables, address: u32) -> bool {
     if code & CODE_SOME == 0 || address == 0 {
         return false;
     }
-    let (first, second) = bucket_places(address, tables.bucket_mask());
-    holds(tables.bucket(first), address) || holds(tables.bucket(second), address)
+    let places = bucket_places(address, tables.bucket_mask());
+    hold(|one| tables.bucket(one), places, address)
 }
 
 #[inline(always)]
 fn contains_ipv6(tables: &impl Tables, address: [u64; 2]) -> bool {
     let place = ipv6_place(address, tables.bucket_mask());
-    holds(tables.bucket(place.buckets.0), place.tag)
-        | holds(tables.bucket(place.buckets.1), place.tag)
+    hold(|one| tables.bucket(one), place.buckets, place.tag)
+}
+
+/// Whether an entry is in one of the two buckets it may be in.
+///
+/// The second is asked only where the first is so full that something may have gone there. That is
+/// seldom, and told by what has been fetched already.
+#[inline(always)]
+pub(crate) fn hold<'a>(
+    bucket: impl Fn(u32) -> Option<&'a Bucket>,
+    places: (u32, u32),
+    entry: u32,
+) -> bool {
+    let Some(first) = bucket(places.0) else {
+        return false;
+    };
+    if holds(first, entry) {
+        return true;
+    }
+    first[BUCKET_ALONE - 1] != 0 && bucket(places.1).is_some_and(|second| holds(second, entry))
 }
 
 /// Compares all sixteen places without a branch between them: less one, only a difference of 0
 /// has its top bit set. With a comparison each, the verifier would follow every combination.
 #[inline(always)]
-pub(crate) fn holds(bucket: Option<&Bucket>, address: u32) -> bool {
-    let Some(bucket) = bucket else { return false };
-    let mut less_one = 0;
-    for entry in bucket {
-        less_one |= u64::from(*entry ^ address).wrapping_sub(1);
+fn holds(bucket: &Bucket, entry: u32) -> bool {
+    let (entry, mut less_one) = (u64::from(entry), 0);
+    for other in bucket {
+        less_one |= (u64::from(*other) ^ entry).wrapping_sub(1);
     }
     less_one >> 63 != 0
 }
@@ -100,6 +117,11 @@ mod tests {
                 buckets: vec![[0; BUCKET_ENTRIES]; 64],
                 ipv6: Vec::new(),
             }
+        }
+
+        /// Puts others into a bucket, so that the second one comes into play.
+        fn fill(&mut self, place: u32) {
+            self.buckets[place as usize][..BUCKET_ALONE].fill(u32::MAX);
         }
 
         fn code(&mut self, address: u32, code: u64) {
@@ -143,12 +165,30 @@ mod tests {
     }
 
     #[test]
+    fn the_second_bucket_is_asked_where_the_first_is_full_enough() {
+        let mut tables = Plain::new();
+        let address = 0xc000_0207;
+        let (first, second) = bucket_places(address, 63);
+        assert_ne!(first, second);
+        tables.buckets[second as usize][0] = address;
+        tables.code(address, CODE_SOME);
+        let found = |tables: &Plain| lookup(tables, &CONFIG, 1, &key(1, address)) != 0;
+        // What is there is another's of the same number.
+        assert!(!found(&tables));
+        tables.buckets[first as usize][..BUCKET_ALONE - 1].fill(u32::MAX);
+        assert!(!found(&tables));
+        tables.fill(first);
+        assert!(found(&tables));
+    }
+
+    #[test]
     fn an_address_is_found_in_either_bucket() {
         for second in [false, true] {
             let mut tables = Plain::new();
             let address = 0xc000_0207;
             let places = bucket_places(address, 63);
             let place = if second { places.1 } else { places.0 };
+            tables.fill(places.0);
             tables.buckets[place as usize][BUCKET_ENTRIES - 1] = address;
             tables.code(address, CODE_SOME);
             assert_eq!(
@@ -213,7 +253,8 @@ mod tests {
             } else {
                 place.buckets.0
             };
-            tables.buckets[bucket as usize][3] = place.tag;
+            tables.fill(place.buckets.0);
+            tables.buckets[bucket as usize][BUCKET_ENTRIES - 1] = place.tag;
             let to = |remote| FlowKey {
                 local: [5, 6],
                 remote,

@@ -5,31 +5,34 @@
 //! [`picket_abi::names`].
 //!
 //! The walk goes forward over the labels to their end, noting where the last eight begin, and
-//! then back from the root, hashing a label at a time. Everything that a loop carries goes
-//! through [`Text::forget`]: the verifier would otherwise follow each combination of lengths.
+//! then back from the root, joining a label at a time to its parent. What one step needs of the
+//! step before it is kept to the least: the processor does several at once. What the verifier
+//! need not know goes through [`Text::forget`], after the loops and not within.
 
 use picket_abi::Bucket;
-use picket_abi::names::{DEPTH_MAX, LABEL_BYTES_MAX, lower, mix, name_place};
+use picket_abi::names::{
+    DEPTH_MAX, LABEL_BYTES_MAX, LINE_LABELS, filter_place, lower, mix, tag_place,
+};
 
-use crate::listed::holds;
+use crate::listed::hold;
 
 /// Bytes of the header before the question (RFC 1035 4.1.1).
 pub const HEADER_BYTES: u32 = 12;
 
 /// Labels of a name at most: each takes two bytes of 255 and the root one.
-const LABELS_MAX: u32 = 127;
+const LABELS_MAX: u64 = 127;
 
 /// The bytes of a name, with room for the beginnings of its labels.
 pub trait Text {
-    /// The byte at a place; only its lower eight bits count.
-    fn byte(&self, at: u32) -> u8;
-    /// Eight bytes, `further` bytes (at most 56) behind a place; what lies behind the name is
-    /// anything.
-    fn word(&self, at: u32, further: u32) -> u64;
+    /// The byte at a place; only the place's lower eight bits count.
+    fn byte(&self, at: u64) -> u64;
+    /// Eight bytes, `further` bytes (a multiple of 8, at most 56) behind a place; what lies behind
+    /// the name is anything.
+    fn word(&self, at: u64, further: u64) -> u64;
     /// Notes where a label begins; only the lower three bits of its number count.
-    fn note(&mut self, label: u32, at: u32);
+    fn note(&mut self, label: u64, at: u64);
     /// Where a label begins that was noted.
-    fn noted(&self, label: u32) -> u32;
+    fn noted(&self, label: u64) -> u64;
     /// The same number, of which the verifier knows nothing more.
     fn forget(&mut self, value: u64) -> u64 {
         value
@@ -73,18 +76,23 @@ pub fn lookup<T: Text>(
     salt: u64,
     depth: u32,
 ) -> Option<Found> {
-    let (labels, name_bytes) = labels(text, loaded)?;
-    let mut hash = salt;
+    let (labels, name_bytes) = labels(text, u64::from(loaded))?;
+    let (mut hash, mut line) = (salt, salt);
     let mut back = 0;
-    while back < DEPTH_MAX {
-        if back >= depth || back >= labels {
+    while back < u64::from(DEPTH_MAX) {
+        if back >= u64::from(depth) || back >= labels {
             return None;
         }
         let start = text.noted(labels - 1 - back);
-        hash = label_hash(text, hash, start);
-        hash = text.forget(hash);
-        if contains(tables, hash) {
-            return Some(Found { hash, name_bytes });
+        hash = mix(hash, label_word(text, salt, start));
+        if back < u64::from(LINE_LABELS) {
+            line = hash;
+        }
+        if contains(tables, line, hash) {
+            return Some(Found {
+                hash,
+                name_bytes: name_bytes as u32,
+            });
         }
         back += 1;
     }
@@ -92,63 +100,72 @@ pub fn lookup<T: Text>(
 }
 
 /// How many labels a name has, and how many bytes.
+///
+/// The loop asks of a label only whether it is the root: lengths that are none, and an end beyond
+/// what is loaded, are as true after it. Until then places are taken from the bytes there are.
 #[inline(always)]
-fn labels<T: Text>(text: &mut T, loaded: u32) -> Option<(u32, u32)> {
-    let (mut at, mut labels) = (0, 0);
-    let mut round = 0;
-    while round <= LABELS_MAX {
-        if at >= loaded {
-            return None;
-        }
+fn labels<T: Text>(text: &mut T, loaded: u64) -> Option<(u64, u64)> {
+    let (mut at, mut lengths, mut labels) = (0, 0, 0);
+    loop {
         let length = text.byte(at);
         if length == 0 {
-            return Some((labels, at + 1));
-        }
-        if length > LABEL_BYTES_MAX {
-            return None;
-        }
-        text.note(labels, at);
-        at = text.forget(u64::from(at + 1 + u32::from(length))) as u32;
-        labels = text.forget(u64::from(labels + 1)) as u32;
-        round += 1;
-    }
-    None
-}
-
-/// The hash of the label that begins at a place, in front of a name with this hash.
-#[inline(always)]
-fn label_hash<T: Text>(text: &T, before: u64, start: u32) -> u64 {
-    let length = u32::from(text.byte(start) & LABEL_BYTES_MAX);
-    let mut hash = before;
-    let mut further = 0;
-    while further <= u32::from(LABEL_BYTES_MAX) {
-        if further > length {
             break;
         }
-        let left = length + 1 - further;
-        // What lies behind the label is shifted out.
-        let behind = if left < 8 { (8 - left) * 8 } else { 0 };
-        let word = text.word(start, further) << behind >> behind;
-        hash = mix(hash, lower(word));
+        if labels == LABELS_MAX {
+            return None;
+        }
+        lengths |= length;
+        text.note(labels, at);
+        at += 1 + length;
+        labels += 1;
+    }
+    let walked = text.forget(at << 32 | labels << 8 | lengths);
+    let (at, labels, lengths) = (walked >> 32, walked >> 8 & 0xff, walked as u8);
+    (at < loaded && lengths <= LABEL_BYTES_MAX).then_some((labels, at + 1))
+}
+
+/// The label that begins at a place, as one word.
+#[inline(always)]
+fn label_word<T: Text>(text: &T, salt: u64, start: u64) -> u64 {
+    let first = text.word(start, 0);
+    let bytes = (first & u64::from(LABEL_BYTES_MAX)) + 1;
+    if bytes <= 8 {
+        return lower(cut(first, bytes));
+    }
+    let mut hash = mix(salt, lower(first));
+    let mut further = 8;
+    while further + 8 <= bytes {
+        hash = mix(hash, lower(text.word(start, further)));
         further += 8;
+    }
+    if further < bytes {
+        let last = cut(text.word(start, further), bytes - further);
+        hash = mix(hash, lower(last));
     }
     hash
 }
 
+/// The first bytes of a word: one to eight.
 #[inline(always)]
-fn contains(tables: &impl NameTables, hash: u64) -> bool {
-    let place = name_place(hash, tables.bucket_mask());
-    if tables.filter(place.word) >> place.bit & 1 == 0 {
+const fn cut(word: u64, bytes: u64) -> u64 {
+    let behind = (8 - bytes) * 8;
+    word << behind >> behind
+}
+
+#[inline(always)]
+fn contains(tables: &impl NameTables, line: u64, hash: u64) -> bool {
+    let (word, bits) = filter_place(line, hash);
+    if tables.filter(word) & bits != bits {
         return false;
     }
-    holds(tables.bucket(place.buckets.0), place.tag)
-        || holds(tables.bucket(place.buckets.1), place.tag)
+    let place = tag_place(hash, tables.bucket_mask());
+    hold(|one| tables.bucket(one), place.buckets, place.tag)
 }
 
 #[cfg(test)]
 mod tests {
     use picket_abi::BUCKET_ENTRIES;
-    use picket_abi::names::{FILTER_WORDS, label_hash as hash_of_label};
+    use picket_abi::names::{FILTER_WORDS, name_hash};
 
     use super::*;
 
@@ -156,21 +173,22 @@ mod tests {
 
     struct Plain {
         bytes: Vec<u8>,
-        starts: [u32; 8],
+        starts: [u64; 8],
     }
 
     impl Text for Plain {
-        fn byte(&self, at: u32) -> u8 {
-            self.bytes[at as usize & 255]
+        fn byte(&self, at: u64) -> u64 {
+            u64::from(self.bytes[at as usize & 255])
         }
-        fn word(&self, at: u32, further: u32) -> u64 {
+        fn word(&self, at: u64, further: u64) -> u64 {
+            assert!(further <= 56 && further % 8 == 0);
             let from = (at as usize & 255) + further as usize;
             u64::from_ne_bytes(self.bytes[from..from + 8].try_into().unwrap())
         }
-        fn note(&mut self, label: u32, at: u32) {
+        fn note(&mut self, label: u64, at: u64) {
             self.starts[label as usize & 7] = at;
         }
-        fn noted(&self, label: u32) -> u32 {
+        fn noted(&self, label: u64) -> u64 {
             self.starts[label as usize & 7]
         }
     }
@@ -188,9 +206,14 @@ mod tests {
             };
             for name in names {
                 let labels = name.rsplit('.').take(DEPTH_MAX as usize);
-                let hash = labels.fold(SALT, |hash, label| hash_of_label(hash, label.as_bytes()));
-                let place = name_place(hash, 63);
-                listed.filter[place.word as usize] |= 1 << place.bit;
+                let (mut hash, mut line) = (SALT, SALT);
+                for (nth, label) in labels.enumerate() {
+                    hash = name_hash(SALT, hash, label.as_bytes());
+                    line = if nth < 2 { hash } else { line };
+                }
+                let place = tag_place(hash, 63);
+                let (word, bits) = filter_place(line, hash);
+                listed.filter[word as usize] |= bits;
                 let bucket = &mut listed.buckets[place.buckets.0 as usize];
                 *bucket.iter_mut().find(|entry| **entry == 0).unwrap() = place.tag;
             }

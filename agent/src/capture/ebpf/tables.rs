@@ -8,7 +8,7 @@ mod names;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use picket_abi::addresses::{CODE_SOME, CODE_WHOLE, bucket_places, code_place, ipv6_place};
-use picket_abi::{BUCKET_ENTRIES, Bucket, CODE_WORDS};
+use picket_abi::{BUCKET_ALONE, BUCKET_ENTRIES, Bucket, CODE_WORDS};
 
 pub use names::NamesSize;
 
@@ -152,24 +152,16 @@ impl Image {
         u32::try_from(self.buckets.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// Puts an entry into the emptier of its buckets.
+    /// Puts an entry into one of its buckets.
     fn put(&mut self, entry: u32, places: (u32, u32)) -> Result<Put, SetError> {
-        let (first, second) = (places.0 as usize, places.1 as usize);
-        if self.buckets[first].contains(&entry) || self.buckets[second].contains(&entry) {
+        if is_held(&self.buckets, places, entry) {
             return Ok(Put::Before);
         }
         if self.size.addresses + self.size.ipv6_addresses >= self.addresses_max {
             let max = self.addresses_max;
             return Err(SetError::TooManyAddresses { max });
         }
-        let free = |place: usize| self.buckets[place].iter().filter(|one| **one == 0).count();
-        let emptier = if free(first) >= free(second) {
-            first
-        } else {
-            second
-        };
-        let free = self.buckets[emptier].iter_mut().find(|one| **one == 0);
-        let Some(place) = free else {
+        let Some(place) = room(&mut self.buckets, places) else {
             return Ok(Put::NoRoom);
         };
         *place = entry;
@@ -227,6 +219,27 @@ impl Image {
     }
 }
 
+/// Whether the kernel side finds an entry: in the first of its buckets, or in the second where the
+/// first is so full that it looks there. (What lies in the second else is another's with its number.)
+fn is_held(buckets: &[Bucket], places: (u32, u32), entry: u32) -> bool {
+    let (first, second) = (&buckets[places.0 as usize], &buckets[places.1 as usize]);
+    first.contains(&entry) || (first[BUCKET_ALONE - 1] != 0 && second.contains(&entry))
+}
+
+/// A free place in one of two buckets: the first until it holds [`BUCKET_ALONE`], then the emptier.
+/// Entries are put in from the front, so the first free place is behind as many.
+fn room(buckets: &mut [Bucket], places: (u32, u32)) -> Option<&mut u32> {
+    let (first, second) = (places.0 as usize, places.1 as usize);
+    let taken = |place: usize| buckets[place].iter().filter(|one| **one != 0).count();
+    let (in_first, in_second) = (taken(first), taken(second));
+    let (bucket, place) = if in_first < BUCKET_ALONE || in_first <= in_second {
+        (first, in_first)
+    } else {
+        (second, in_second)
+    };
+    buckets[bucket].get_mut(place)
+}
+
 /// Buckets for as many addresses: two thirds full at most, so that two choices all but always
 /// find room (measured: of a million random addresses none was widened; the test below does it with
 /// a tenth).
@@ -257,9 +270,24 @@ mod tests {
 
     fn in_buckets(image: &Image, address: &str) -> bool {
         let address = address.parse::<Ipv4Addr>().unwrap().to_bits();
-        let (first, second) = bucket_places(address, image.buckets.len() as u32 - 1);
-        image.buckets[first as usize].contains(&address)
-            || image.buckets[second as usize].contains(&address)
+        let places = bucket_places(address, image.buckets.len() as u32 - 1);
+        is_held(&image.buckets, places, address)
+    }
+
+    #[test]
+    fn an_entry_of_another_in_the_second_bucket_is_not_taken_for_this_one() {
+        let mut image = image(&[]).unwrap();
+        // The same tag, put into what is its own first bucket and the other's second.
+        assert!(matches!(image.put(7, (2, 3)), Ok(Put::New)));
+        assert!(matches!(image.put(7, (1, 2)), Ok(Put::New)));
+        assert!(image.buckets[1].contains(&7));
+        for other in 0..BUCKET_ALONE as u32 {
+            assert!(matches!(image.put(100 + other, (4, 5)), Ok(Put::New)));
+        }
+        // The first bucket has enough; now the emptier one is taken.
+        assert!(matches!(image.put(200, (4, 5)), Ok(Put::New)));
+        assert!(image.buckets[5].contains(&200));
+        assert!(matches!(image.put(200, (4, 5)), Ok(Put::Before)));
     }
 
     #[test]

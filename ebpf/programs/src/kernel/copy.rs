@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{bpf_ringbuf_output, bpf_skb_load_bytes};
 use picket_abi::{COPY_BYTES_MAX, CopyHeader, FlowSlot, Owner, Reason, Way};
 
 use super::counters::Counters;
-use super::maps::{COPIES, COPIES_WAKE_BYTES, SCRATCH};
+use super::maps::{COPIES, COPIES_WAKE_BYTES, SCRATCH, Scratch};
 use super::verifier::mask;
 use super::{Passage, wake_flag};
 use crate::parse::{Packet, protocol};
@@ -58,53 +58,99 @@ pub(super) fn send(
     ktime_ns: u64,
     owner: Owner,
 ) {
-    let (ip_at, ip_bytes) = ip;
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-        return;
-    };
-    // SAFETY: this CPU's element; no other program of ours runs on this CPU until we are done.
-    let scratch = unsafe { &mut *scratch };
-    // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
-    let there = unsafe { (*passage.skb).len } - ip_at;
-    let wanted = ip_bytes.min(there).min(COPY_BYTES_MAX as u32);
-    // Between 1 and COPY_BYTES_MAX in a form that the verifier can follow.
-    let bytes = mask::<{ COPY_BYTES_MAX as i32 - 1 }>(u64::from(wanted) - 1) + 1;
-    // SAFETY: the destination has COPY_BYTES_MAX bytes, and `bytes` is no more than that.
-    let error = unsafe {
-        bpf_skb_load_bytes(
-            passage.skb.cast(),
-            ip_at,
-            scratch.bytes.as_mut_ptr().cast(),
-            bytes as u32,
-        )
-    };
-    if error != 0 {
-        counters.note(Reason::CopyUnreadable);
-        return;
+    if let Some(mut taken) = Taken::of(passage, counters, ip) {
+        taken.send(passage, counters, ip.1, ktime_ns, owner);
     }
-    scratch.header = CopyHeader {
-        ktime_ns,
-        wire_bytes: ip_bytes,
-        copied_bytes: bytes as u32,
-        ifindex: passage.ifindex,
-        way: passage.way as u32 | passage.mark << 8,
-        owner,
-    };
-    let record_bytes = size_of::<CopyHeader>() as u64 + bytes;
-    let waiting = COPIES.query(u64::from(BPF_RB_AVAIL_DATA));
-    let wakes = wake::passes(waiting, record_bytes, COPIES_WAKE_BYTES.load());
-    // SAFETY: `scratch` begins with the header and holds `bytes` valid bytes after it.
-    let error = unsafe {
-        bpf_ringbuf_output(
-            (&raw const COPIES).cast_mut().cast(),
-            core::ptr::from_mut(scratch).cast(),
-            record_bytes,
-            wake_flag(wakes),
-        )
-    };
-    if error == 0 {
-        counters.note(Reason::CopySent);
-    } else {
-        counters.note(Reason::CopyRingFull);
+}
+
+/// A packet in the scratch, from its IP header on.
+pub(super) struct Taken {
+    scratch: &'static mut Scratch,
+    bytes: u64,
+}
+
+impl Taken {
+    /// Takes a packet; `None` and counted where it cannot be read.
+    #[inline(always)]
+    pub(super) fn of(
+        passage: &Passage,
+        counters: &mut Counters,
+        (ip_at, ip_bytes): (u32, u32),
+    ) -> Option<Self> {
+        // SAFETY: this CPU's element; no other program of ours runs on this CPU until we are done.
+        let scratch = unsafe { &mut *SCRATCH.get_ptr_mut(0)? };
+        // SAFETY: the kernel gives programs a valid context; the verifier checks the offset.
+        let there = unsafe { (*passage.skb).len } - ip_at;
+        let wanted = ip_bytes.min(there).min(COPY_BYTES_MAX as u32);
+        // Between 1 and COPY_BYTES_MAX in a form that the verifier can follow.
+        let bytes = mask::<{ COPY_BYTES_MAX as i32 - 1 }>(u64::from(wanted) - 1) + 1;
+        // SAFETY: the destination has COPY_BYTES_MAX bytes, and `bytes` is no more than that.
+        let error = unsafe {
+            bpf_skb_load_bytes(
+                passage.skb.cast(),
+                ip_at,
+                scratch.bytes.as_mut_ptr().cast(),
+                bytes as u32,
+            )
+        };
+        if error != 0 {
+            counters.note(Reason::CopyUnreadable);
+            return None;
+        }
+        Some(Self { scratch, bytes })
+    }
+
+    /// How many bytes were taken: at most [`COPY_BYTES_MAX`].
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> u32 {
+        self.bytes as u32
+    }
+
+    /// What begins at a place below [`COPY_BYTES_MAX`]; behind it [`COPY_MORE_BYTES`] can be
+    /// reached. What was not taken is anything.
+    #[inline(always)]
+    pub(super) fn at(&mut self, place: u32) -> *mut u8 {
+        let place = mask::<{ COPY_BYTES_MAX as i32 - 1 }>(u64::from(place)) as usize;
+        // SAFETY: the mask keeps the place within the scratch's bytes.
+        unsafe { self.scratch.bytes.as_mut_ptr().add(place) }
+    }
+
+    /// Sends it up.
+    #[inline(always)]
+    pub(super) fn send(
+        &mut self,
+        passage: &Passage,
+        counters: &mut Counters,
+        wire_bytes: u32,
+        ktime_ns: u64,
+        owner: Owner,
+    ) {
+        let Self { scratch, bytes } = self;
+        let bytes = *bytes;
+        scratch.header = CopyHeader {
+            ktime_ns,
+            wire_bytes,
+            copied_bytes: bytes as u32,
+            ifindex: passage.ifindex,
+            way: passage.way as u32 | passage.mark << 8,
+            owner,
+        };
+        let record_bytes = size_of::<CopyHeader>() as u64 + bytes;
+        let waiting = COPIES.query(u64::from(BPF_RB_AVAIL_DATA));
+        let wakes = wake::passes(waiting, record_bytes, COPIES_WAKE_BYTES.load());
+        // SAFETY: `scratch` begins with the header and holds `bytes` valid bytes after it.
+        let error = unsafe {
+            bpf_ringbuf_output(
+                (&raw const COPIES).cast_mut().cast(),
+                core::ptr::from_mut::<Scratch>(scratch).cast(),
+                record_bytes,
+                wake_flag(wakes),
+            )
+        };
+        if error == 0 {
+            counters.note(Reason::CopySent);
+        } else {
+            counters.note(Reason::CopyRingFull);
+        }
     }
 }

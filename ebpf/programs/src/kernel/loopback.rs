@@ -20,7 +20,7 @@ use picket_abi::{ASKED_BYTES, Notice, NoticeKind, Owner, Reason, Way};
 use super::counters::Counters;
 use super::maps::HANDOFF;
 use super::verifier::mask;
-use super::{NEXT, Passage, copy, frame, names, owner, stages, wake_flag};
+use super::{NEXT, Passage, copy, frame, owner, stages, wake_flag};
 use crate::names::{HEADER_BYTES, is_query};
 use crate::parse::{Link, protocol};
 use crate::wake;
@@ -61,7 +61,7 @@ pub fn observe(skb: *mut __sk_buff) -> i32 {
     let mut message_bytes = packet.payload_bytes();
     if packet.protocol == protocol::TCP {
         // Over TCP two bytes with the message's length stand before it (RFC 1035 4.2.2).
-        let Some([high, low]) = names::load::<2>(skb, message_at) else {
+        let Some([high, low]) = load::<2>(skb, message_at) else {
             return NEXT;
         };
         let length = u32::from(high) << 8 | u32::from(low);
@@ -74,8 +74,7 @@ pub fn observe(skb: *mut __sk_buff) -> i32 {
     if message_bytes <= HEADER_BYTES {
         return NEXT;
     }
-    let Some([_, _, flags_high, flags_low, count_high, count_low]) =
-        names::load::<6>(skb, message_at)
+    let Some([_, _, flags_high, flags_low, count_high, count_low]) = load::<6>(skb, message_at)
     else {
         return NEXT;
     };
@@ -170,6 +169,16 @@ fn asks_nothing(skb: *mut __sk_buff) -> bool {
         )
     };
     (next == protocol::TCP || next == protocol::UDP) && port != DNS_PORT.to_be()
+}
+
+/// Reads bytes of a packet, wherever they lie.
+#[inline(always)]
+fn load<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u8; N]> {
+    let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+    // SAFETY: the destination has N bytes.
+    let error = unsafe { bpf_skb_load_bytes(skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
+    // SAFETY: no error means that all bytes were written.
+    (error == 0).then(|| unsafe { bytes.assume_init() })
 }
 
 /// Tells that a process takes questions of DNS. Returns whether there was room.

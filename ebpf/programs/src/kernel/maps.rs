@@ -110,7 +110,12 @@ pub(super) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(
 pub(super) struct Scratch {
     pub(super) header: CopyHeader,
     pub(super) bytes: [u8; COPY_BYTES_MAX],
+    /// So that a stage may look at what begins within the bytes without asking where it ends.
+    pub(super) more: [u8; COPY_MORE_BYTES],
 }
+
+/// Bytes behind a copy that can be reached: a name's 256, and 64 of a label that begins in the last.
+pub(super) const COPY_MORE_BYTES: usize = 384;
 
 /// Flow sets of one CPU: a power of two.
 #[unsafe(no_mangle)]

@@ -6,9 +6,10 @@
 //! put no program for a stage, the jump falls through and the hook's program goes on; nothing is
 //! lost but the early notice, as the agent matches what is copied.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_FORCE_WAKEUP};
 use aya_ebpf::helpers::bpf_ringbuf_output;
-use aya_ebpf::programs::TcContext;
 use picket_abi::{FlowKey, Notice, NoticeKind, Owner, Reason, STREAM_NOTICE_BYTES, Way};
 
 use super::Passage;
@@ -33,8 +34,7 @@ pub(super) mod stage {
 pub(super) struct Handoff {
     /// The notice.
     pub(super) notice: Notice,
-    /// What follows it in the ring. A name takes the first of them alone, so that words may be
-    /// read up to its end and beyond.
+    /// What follows it in the ring. A name takes the first of them alone.
     pub(super) bytes: [u8; STREAM_NOTICE_BYTES],
     /// Where labels begin.
     pub(super) starts: [u64; 8],
@@ -60,13 +60,10 @@ pub(super) fn hand_on(
 ) {
     const DNS_PORT: u16 = 53;
     let dns = is_dns(packet);
-    let stage = if dns && packet.destination_port == DNS_PORT {
-        stage::NAMES
-    } else if !dns && packet.protocol == protocol::TCP {
-        stage::STRATUM
-    } else {
+    let names = dns && packet.destination_port == DNS_PORT;
+    if !names && (dns || packet.protocol != protocol::TCP) {
         return;
-    };
+    }
     let Some(handoff) = HANDOFF.get_ptr_mut(0) else {
         return;
     };
@@ -77,7 +74,11 @@ pub(super) fn hand_on(
     handoff.ip_bytes = packet.ip_bytes;
     handoff.payload_at = packet.ip_at + packet.header_bytes;
     handoff.payload_bytes = packet.payload_bytes();
-    jump(passage.skb, stage);
+    if names {
+        jump::<{ stage::NAMES as i32 }>(passage.skb);
+    } else {
+        jump::<{ stage::STRATUM as i32 }>(passage.skb);
+    }
 }
 
 /// Writes into a notice what every one says of its packet.
@@ -103,12 +104,28 @@ pub(super) fn fill(
 }
 
 /// Jumps into a stage; comes back where there is none.
+///
+/// Written out, so that the compiler cannot make one call of two with a stage that varies: where
+/// the stage is a constant the kernel patches a plain jump into the program, where it varies it
+/// has to guard an indirect one against speculation.
 #[inline(always)]
-pub(super) fn jump(skb: *mut __sk_buff, stage: u32) {
-    let context = TcContext::new(skb);
-    // SAFETY: every program that the agent puts there is a classifier like this one, and expects
-    // nothing but the handoff, which has been written.
-    let _fell_through = unsafe { STAGES.tail_call(&context, stage) };
+pub(super) fn jump<const STAGE: i32>(skb: *mut __sk_buff) {
+    // SAFETY: `bpf_tail_call` of the program's context, a map of programs and a place in it; a
+    // call leaves nothing in the registers r0 to r5. Every program that the agent puts there is a
+    // classifier like this one, and expects nothing but the handoff, which has been written.
+    unsafe {
+        asm!(
+            "r3 = {stage}",
+            "call 12",
+            stage = const STAGE,
+            inlateout("r1") skb => _,
+            inlateout("r2") &raw const STAGES => _,
+            lateout("r0") _,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+        );
+    }
 }
 
 /// What a stage begins with: the handoff, and this CPU's counters.

@@ -3,10 +3,12 @@
 //! Where a name lies is told by [`picket_abi::names`]. What does not fit is refused as a whole:
 //! names are then matched on the copies of questions, and none is left out silently.
 
-use picket_abi::names::{DEPTH_MAX, FILTER_WORDS, NamePlace, label_hash, name_place};
+use picket_abi::names::{
+    DEPTH_MAX, FILTER_WORDS, LINE_LABELS, TagPlace, filter_place, name_hash, tag_place,
+};
 use picket_abi::{BUCKET_ENTRIES, Bucket};
 
-use super::SetError;
+use super::{SetError, is_held, room};
 
 /// What a load made of the names of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,15 +61,15 @@ impl NameImage {
             std::hint::black_box(first_bytes.fold(0, |sum, byte| sum ^ byte));
             places.clear();
             places.extend(batch.iter().map(|name| place_of(name, salt, mask)));
-            let touched = places.iter().fold(0, |sum, (place, _)| {
-                let (first, second) = place.buckets;
+            let touched = places.iter().fold(0, |sum, name| {
+                let (first, second) = name.tag.buckets;
                 sum ^ self.buckets[first as usize][0]
                     ^ self.buckets[second as usize][0]
-                    ^ self.filter[place.word as usize] as u32
+                    ^ self.filter[name.filter.0 as usize] as u32
             });
             std::hint::black_box(touched);
-            for (place, depth) in &places {
-                self.put(place, *depth)?;
+            for name in &places {
+                self.put(name)?;
             }
         }
     }
@@ -79,9 +81,9 @@ impl NameImage {
         if listed == 0 {
             return false;
         }
-        let (place, depth) = place_of(name, self.salt, self.mask());
+        let place = place_of(name, self.salt, self.mask());
         self.names_max += 1;
-        let put = self.put(&place, depth);
+        let put = self.put(&place);
         self.names_max -= 1;
         self.size.names = listed;
         put.is_ok()
@@ -91,53 +93,58 @@ impl NameImage {
         u32::try_from(self.buckets.len() - 1).unwrap_or(u32::MAX)
     }
 
-    fn put(&mut self, place: &NamePlace, depth: u32) -> Result<(), SetError> {
-        let (first, second) = (place.buckets.0 as usize, place.buckets.1 as usize);
-        if self.buckets[first].contains(&place.tag) || self.buckets[second].contains(&place.tag) {
+    fn put(&mut self, name: &Place) -> Result<(), SetError> {
+        let TagPlace { tag, buckets } = name.tag;
+        if is_held(&self.buckets, buckets, tag) {
             // Itself, or one that is found in its place; the agent tells them apart.
-            self.list(place.word, place.bit, depth);
+            self.list(name);
             return Ok(());
         }
         if self.size.names >= self.names_max {
             let max = self.names_max;
             return Err(SetError::TooManyNames { max });
         }
-        let free = |place: usize| {
-            let entries = self.buckets[place].iter();
-            entries.filter(|entry| **entry == 0).count()
-        };
-        let emptier = if free(first) >= free(second) {
-            first
-        } else {
-            second
-        };
-        // Entries are put in from the front, so the first free one is behind as many.
-        let taken = BUCKET_ENTRIES - free(emptier);
-        let Some(entry) = self.buckets[emptier].get_mut(taken) else {
+        let Some(entry) = room(&mut self.buckets, buckets) else {
             let held = self.size.names;
             return Err(SetError::NamesCrowded { held });
         };
-        *entry = place.tag;
+        *entry = tag;
         self.size.names += 1;
-        self.list(place.word, place.bit, depth);
+        self.list(name);
         Ok(())
     }
 
-    fn list(&mut self, word: u32, bit: u32, depth: u32) {
-        self.filter[word as usize] |= 1 << bit;
-        self.size.depth = self.size.depth.max(depth);
+    fn list(&mut self, name: &Place) {
+        let (word, bits) = name.filter;
+        self.filter[word as usize] |= bits;
+        self.size.depth = self.size.depth.max(name.depth);
     }
 }
 
-/// Where a name lies, and how many labels of it count.
-fn place_of(name: &str, salt: u64, mask: u32) -> (NamePlace, u32) {
-    let (mut hash, mut depth) = (salt, 0);
+/// Where a name lies.
+struct Place {
+    /// Word of the filter, and the bits to set in it.
+    filter: (u32, u64),
+    tag: TagPlace,
+    /// How many labels of it count.
+    depth: u32,
+}
+
+fn place_of(name: &str, salt: u64, mask: u32) -> Place {
+    let (mut hash, mut line, mut depth) = (salt, salt, 0);
     let labels = name.as_bytes().rsplit(|byte| *byte == b'.');
     for label in labels.take(DEPTH_MAX as usize) {
-        hash = label_hash(hash, label);
+        hash = name_hash(salt, hash, label);
         depth += 1;
+        if depth <= LINE_LABELS {
+            line = hash;
+        }
     }
-    (name_place(hash, mask), depth)
+    Place {
+        filter: filter_place(line, hash),
+        tag: tag_place(hash, mask),
+        depth,
+    }
 }
 
 #[cfg(test)]
@@ -160,8 +167,9 @@ mod tests {
             add(&mut image, name).unwrap();
         }
         assert_eq!(image.size, NamesSize { names: 3, depth: 3 });
-        let set: u32 = image.filter.iter().map(|word| word.count_ones()).sum();
-        assert_eq!(set, 3);
+        // Those that end in the same two labels are in one line of the filter.
+        let lines = image.filter.chunks(8).filter(|line| **line != [0; 8]);
+        assert_eq!(lines.count(), 2);
         let filled = image.buckets.iter().flatten().filter(|tag| **tag != 0);
         assert_eq!(filled.count(), 3);
     }
