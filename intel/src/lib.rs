@@ -9,7 +9,9 @@ pub mod category;
 pub mod format;
 pub mod indicator;
 pub mod limits;
+mod names;
 pub mod set;
+mod version;
 
 pub use category::Category;
 pub use format::{FormatError, ListReport, Refused};

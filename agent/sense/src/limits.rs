@@ -35,6 +35,10 @@ pub const FRAGMENT_WAIT_NS: u64 = 30_000_000_000;
 /// idle all the while are forgotten.
 pub const STREAMS_MAX: usize = 65_536;
 
+/// As [`STREAMS_MAX`], of a live host: 304 bytes each, 10 MB when the tables are full, which is what
+/// a flood of connections that say something may take.
+pub const HOST_STREAMS_MAX: usize = 28_672;
+
 /// Bytes held for TCP reassembly, all conversations together.
 pub const STREAM_BYTES_MAX: usize = 16 << 20;
 
@@ -102,10 +106,11 @@ pub const CONVERSATIONS_PER_SUMMARY_MAX: usize = 16_384;
 pub const CONVERSATIONS_FOLDED_MAX: usize = 32_768;
 
 /// Grouped questions in one summary; the contract is 2,000 names.
-pub const QUESTIONS_PER_SUMMARY_MAX: usize = 16_384;
+pub const QUESTIONS_PER_SUMMARY_MAX: usize = 8_192;
 
-/// Grouped questions held while a window is open, so that those asked most can be kept.
-pub const QUESTION_GROUPS_MAX: usize = 32_768;
+/// Grouped questions held while a window is open, so that those asked most can be kept: as many as
+/// a hash table of the next power of two holds, 7 MB of groups with their keys.
+pub const QUESTION_GROUPS_MAX: usize = 14_336;
 
 /// Bytes of names and answers held with the questions of one window. 2,000 names of the longest
 /// kind take 2 MiB; the rest is for answers.
@@ -118,8 +123,9 @@ pub const ANSWER_CHARS_MAX: usize = 512;
 /// library of Linux asks again (resolv.conf(5), `timeout`).
 pub const DNS_WAIT_NS: u64 = 5_000_000_000;
 
-/// DNS questions awaiting their response, about 100 bytes each.
-pub const DNS_AWAITED_MAX: usize = 65_536;
+/// DNS questions awaiting their response, about 100 bytes each; as many as a hash table of the next
+/// power of two holds.
+pub const DNS_AWAITED_MAX: usize = 28_672;
 
 /// CNAME records followed from the name asked for to an address. Resolvers follow 8 to 16.
 pub const CNAME_CHAIN_MAX: usize = 16;

@@ -116,7 +116,10 @@ impl Sensor {
             clock: config.clock,
             window_ns: config.window_ns.max(1),
             open_ns: None,
-            decoder: Decoder::new(),
+            decoder: match config.clock {
+                Clock::Packets => Decoder::new(),
+                Clock::Caller => Decoder::for_host(),
+            },
             summariser: Summariser::new(
                 config.host,
                 set,
@@ -265,6 +268,18 @@ impl Sensor {
     /// Flows in the table.
     pub fn flows_held(&self) -> usize {
         self.summariser.flows_held()
+    }
+
+    /// What the tables hold: the name of each, its entries, and how many it may have. What a flood
+    /// brings beyond that is turned away or makes room, and is counted.
+    pub fn tables(&self) -> impl Iterator<Item = (&'static str, usize, usize)> {
+        let (streams, streams_max) = self.decoder.streams_held();
+        let streams = ("streams", streams, streams_max);
+        let outputs = ("outputs", self.outputs.len(), OUTPUTS_MAX);
+        self.summariser
+            .tables()
+            .into_iter()
+            .chain([streams, outputs])
     }
 
     /// Every counter since the start, up to date.

@@ -37,7 +37,7 @@ use link::NoIp;
 use stream::{StreamProtocol, Streams};
 
 use crate::input::{Frame, PacketCopy};
-use crate::limits::TUNNEL_DEPTH_MAX;
+use crate::limits::{HOST_STREAMS_MAX, TUNNEL_DEPTH_MAX};
 
 /// Reads a message from a datagram, if it is one of its protocol's.
 type DatagramProtocol = fn(&Packet<'_>) -> Option<Decoded>;
@@ -219,6 +219,20 @@ impl Decoder {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Makes one for what a live host says, which takes less memory.
+    #[must_use]
+    pub fn for_host() -> Self {
+        Self {
+            streams: Streams::of(HOST_STREAMS_MAX),
+            ..Self::default()
+        }
+    }
+
+    /// TCP conversations under reassembly, and how many there may be.
+    pub(crate) fn streams_held(&self) -> (usize, usize) {
+        self.streams.held()
     }
 
     /// Opens a captured frame.

@@ -91,11 +91,18 @@ pub struct StreamLosses {
 ///
 /// Two generations bound the memory: when the young one is full, it becomes the old one, and what
 /// nobody asked for since the last time is forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Streams {
     young: Generation,
     old: Generation,
+    conversations_max: usize,
     losses: StreamLosses,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self::of(STREAMS_MAX)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -168,6 +175,22 @@ enum State {
 }
 
 impl Streams {
+    /// Holds at most so many conversations.
+    pub(crate) fn of(conversations_max: usize) -> Self {
+        Self {
+            young: Generation::default(),
+            old: Generation::default(),
+            conversations_max,
+            losses: StreamLosses::default(),
+        }
+    }
+
+    /// Conversations held, and how many at most.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let held = self.young.conversations.len() + self.old.conversations.len();
+        (held, self.conversations_max)
+    }
+
     pub(crate) const fn losses(&self) -> StreamLosses {
         self.losses
     }
@@ -187,7 +210,7 @@ impl Streams {
             return;
         }
         let (key, sender) = FlowKey::of(packet);
-        let young_full = self.young.conversations.len() >= STREAMS_MAX / 2
+        let young_full = self.young.conversations.len() >= self.conversations_max / 2
             || self.young.held_bytes >= STREAM_BYTES_MAX / 2;
         if young_full {
             self.losses.forgotten += self.old.conversations.len() as u64;

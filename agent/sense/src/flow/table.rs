@@ -483,7 +483,7 @@ mod tests {
         let flow = *table.record(&packet(end(2, 2), end(1, 1), 0x10)).unwrap();
         assert_eq!(flow.direction, Direction::Opened);
         assert_eq!((flow.out().packets, flow.back().packets), (0, 1));
-        table.close_window(|flow| flow.lasts(), |_| {});
+        table.close_window(Flow::lasts, |_| {});
         assert_eq!(table.len(), 1, "it had packets in two windows");
         table.close_window(|flow| flow.last_ns >= 6, |_| {});
         assert!(table.is_empty(), "its last packet was before what is kept");

@@ -310,6 +310,11 @@ impl Sayings {
         self.flows.get_mut(flow).map(Box::as_mut)
     }
 
+    /// Flows of which something is held.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
     /// Whether so many are held that room should be made for others.
     pub(crate) fn crowded(&self) -> bool {
         self.flows.len() > SAID_FLOWS_MAX / 2

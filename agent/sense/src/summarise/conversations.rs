@@ -185,6 +185,11 @@ impl Conversations {
         }
     }
 
+    /// Conversations held.
+    pub(crate) fn len(&self) -> usize {
+        self.folded.len()
+    }
+
     /// Cuts to what a summary may hold, puts the rest in order, and starts anew. With each
     /// conversation, its tunnel.
     pub(crate) fn take(

@@ -58,7 +58,10 @@ use questions::Questions;
 use crate::decode::{DecoderLosses, Endpoint, Event, Packet, Protocol, Tunnel};
 use crate::flow::{Flow, FlowTable, OwnerRef};
 use crate::input::{FlowDelta, KernelBlock, Owner, ProcessId, StageCount, Way};
-use crate::limits::FLOW_IDLE_NS;
+use crate::limits::{
+    CONVERSATIONS_FOLDED_MAX, DNS_AWAITED_MAX, FLOW_IDLE_NS, NAMES_MAX, PROCESSES_MAX,
+    QUESTION_GROUPS_MAX, SAID_FLOWS_MAX,
+};
 
 /// The stage that counts frames of a file.
 const DECODE: &str = "decode";
@@ -185,6 +188,24 @@ impl Summariser {
 
     pub(crate) fn flows_held(&self) -> usize {
         self.flows.len()
+    }
+
+    /// What each table holds, and may.
+    pub(crate) fn tables(&self) -> [(&'static str, usize, usize); 7] {
+        let [groups, awaited] = self.questions.held();
+        [
+            ("flows", self.flows.len(), self.flows_max),
+            (
+                "conversations",
+                self.conversations.len(),
+                CONVERSATIONS_FOLDED_MAX,
+            ),
+            ("said", self.said.len(), SAID_FLOWS_MAX),
+            ("questions", groups, QUESTION_GROUPS_MAX),
+            ("awaited", awaited, DNS_AWAITED_MAX),
+            ("names", self.names.len(), NAMES_MAX),
+            ("processes", self.processes.len(), PROCESSES_MAX),
+        ]
     }
 
     /// Counters since the start, up to date.

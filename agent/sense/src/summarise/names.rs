@@ -88,6 +88,11 @@ impl Names {
         Some(Arc::clone(&known.name))
     }
 
+    /// Addresses held.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Forgets what ended before `now_ns`.
     pub(crate) fn expire(&mut self, now_ns: u64) {
         self.known.retain(|_, known| known.until_ns >= now_ns);

@@ -55,6 +55,11 @@ impl Processes {
         self.known.get(&reference).map(|known| &known.process)
     }
 
+    /// Processes held.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// How many were forgotten since the last time this was asked.
     pub(crate) fn take_forgotten(&mut self) -> u64 {
         std::mem::take(&mut self.forgotten)

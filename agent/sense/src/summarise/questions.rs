@@ -177,6 +177,11 @@ impl Questions {
         std::mem::take(&mut self.not_awaited)
     }
 
+    /// Groups held, and questions that await their response.
+    pub(crate) fn held(&self) -> [usize; 2] {
+        [self.groups.len(), self.awaited.len()]
+    }
+
     /// Forgets what was asked: time has jumped back.
     pub(crate) fn forget(&mut self) {
         self.awaited.clear();

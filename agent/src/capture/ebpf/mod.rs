@@ -379,7 +379,7 @@ impl EbpfCapture {
     /// stays in force.
     pub fn load_set(
         &mut self,
-        networks: impl Iterator<Item = Network>,
+        networks: impl Iterator<Item = Network> + Send,
         version: u64,
     ) -> Result<SetSize, CaptureError> {
         let no_names = std::iter::empty();
@@ -397,7 +397,7 @@ impl EbpfCapture {
     /// As [`Self::load_set`].
     pub fn load_sets<'a>(
         &mut self,
-        networks: impl Iterator<Item = Network>,
+        networks: impl Iterator<Item = Network> + Send,
         names: impl Iterator<Item = &'a str> + Send,
         version: u64,
     ) -> Result<LoadedSet, CaptureError> {

@@ -68,19 +68,20 @@ impl Tables {
     /// Puts a set in force; see [`super::EbpfCapture::load_sets`].
     pub(super) fn load<'a>(
         &mut self,
-        networks: impl Iterator<Item = Network>,
+        networks: impl Iterator<Item = Network> + Send,
         names: impl Iterator<Item = &'a str> + Send,
         version: u64,
     ) -> Result<LoadedSet, CaptureError> {
         let sizes = self.sizes;
         let salt = self.salt;
-        // Two processors fill two images in the time of one.
+        // Two processors fill two images in the time of one, and programs end meanwhile.
         let (addresses, names) = std::thread::scope(|scope| {
             let names = scope.spawn(move || name_image(names, &sizes, salt));
-            let addresses = address_image(networks, &sizes);
-            (addresses, names.join())
+            let addresses = scope.spawn(move || address_image(networks, &sizes));
+            wait_for_programs();
+            (addresses.join(), names.join())
         });
-        let mut addresses = addresses?;
+        let mut addresses = addresses.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         addresses.add_own(canary::LISTED);
         let mut names = names.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let own_name = names
@@ -100,7 +101,6 @@ impl Tables {
         config.ipv6_addresses[half] = size.ipv6_addresses;
         config.name_depths[half] = names.as_ref().map_or(0, |names| names.size.depth);
 
-        wait_for_programs();
         write_half(&self.codes, "CODES", half, &addresses.codes)?;
         write_buckets(&self.buckets, "BUCKETS", half, &addresses.buckets)?;
         fill_trie(&mut self.ipv6[half], &addresses.ipv6).map_err(|source| CaptureError::Map {
@@ -174,9 +174,7 @@ fn address_image(
 ) -> Result<Image, SetError> {
     let buckets = tables::buckets_for(sizes.addresses_max) as usize;
     let mut image = Image::new(buckets, sizes.addresses_max, sizes.ipv6_networks_max);
-    for network in networks {
-        image.add(network)?;
-    }
+    image.add_all(networks)?;
     Ok(image)
 }
 

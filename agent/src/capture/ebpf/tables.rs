@@ -102,6 +102,38 @@ impl Image {
         }
     }
 
+    /// Adds addresses and networks, many at a time: where they lie is far apart, so that memory is
+    /// asked for all of a batch before any is needed.
+    pub(super) fn add_all(
+        &mut self,
+        mut networks: impl Iterator<Item = Network>,
+    ) -> Result<(), SetError> {
+        const BATCH: usize = 64;
+        let mask = self.mask();
+        let mut batch: Vec<Network> = Vec::with_capacity(BATCH);
+        loop {
+            batch.clear();
+            batch.extend(networks.by_ref().take(BATCH));
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let touched = batch.iter().fold(0, |sum, (address, _)| match address {
+                IpAddr::V4(address) => {
+                    let (first, second) = bucket_places(address.to_bits(), mask);
+                    let (word, _) = code_place(address.to_bits());
+                    sum ^ self.buckets[first as usize][0]
+                        ^ self.buckets[second as usize][0]
+                        ^ self.codes[word as usize] as u32
+                }
+                IpAddr::V6(_) => sum,
+            });
+            std::hint::black_box(touched);
+            for network in &batch {
+                self.add(*network)?;
+            }
+        }
+    }
+
     /// Adds an address or network.
     pub(super) fn add(&mut self, (address, prefix): Network) -> Result<(), SetError> {
         match (address, prefix) {
