@@ -167,6 +167,21 @@ fn overwritten(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn what_was_verified_is_recognised_and_nothing_else() {
+    let signer = Signer::from_seed(&[7; 32]);
+    let mut chain = Chain::new(AgentId::of_key(&signer.public_key().0), BootId([9; 16]));
+    let bytes = chain.seal(&Summary::default(), 1, &signer);
+    let verified = Sealed::parse(&bytes).unwrap().verify(&signer.public_key()).unwrap();
+    let again = Sealed::parse(&bytes).unwrap().recognise(&verified.digest()).unwrap();
+    assert_eq!(again.open(), verified.open());
+    // The last byte is the signature's: the shape stays sound.
+    let mut altered = bytes.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    let error = Sealed::parse(&altered).unwrap().recognise(&verified.digest());
+    assert_eq!(error.unwrap_err(), EnvelopeError::Altered);
+}
+
+#[test]
 fn another_key_does_not_verify() {
     let (bytes, agent, key) = sealed_by(7);
     let (_, other_agent, other_key) = sealed_by(9);

@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) standing: Standing,
     /// The envelope.
     pub(crate) envelope: Vec<u8>,
+    /// Its digest when it was admitted; none in a journal written before digests were kept.
+    pub(crate) digest: Option<Digest>,
 }
 
 /// Writes an envelope down and its chain on.
@@ -55,8 +57,8 @@ pub(crate) fn append(transaction: &Transaction<'_>, arrival: &Arrival) -> rusqli
     let link = &arrival.link;
     transaction
         .prepare_cached(
-            "INSERT INTO journal (agent, received_at, standing, missing, envelope)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO journal (agent, received_at, standing, missing, envelope, digest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             link.agent.0,
@@ -64,6 +66,7 @@ pub(crate) fn append(transaction: &Transaction<'_>, arrival: &Arrival) -> rusqli
             standing,
             signed(missing),
             &arrival.envelope[..],
+            link.digest.0,
         ])?;
     transaction
         .prepare_cached(
@@ -144,7 +147,7 @@ pub(crate) fn unanalysed(
     bytes_max: usize,
 ) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, agent, standing, missing, envelope FROM journal
+        "SELECT id, agent, standing, missing, envelope, digest FROM journal
          WHERE id > (SELECT journal_id FROM cursor WHERE reader = 'analysis')
          ORDER BY id LIMIT ?1",
     )?;
@@ -169,7 +172,7 @@ pub(crate) fn analysed(
     entries_max: usize,
 ) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, agent, standing, missing, envelope FROM journal
+        "SELECT id, agent, standing, missing, envelope, digest FROM journal
          WHERE id > max(?1, (SELECT journal_id FROM cursor WHERE reader = 'analysis') - ?2)
            AND id <= (SELECT journal_id FROM cursor WHERE reader = 'analysis')
            AND received_at >= ?3
@@ -193,6 +196,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         agent: AgentId(row.get(1)?),
         standing: standing(row, 2, 3)?,
         envelope: row.get(4)?,
+        digest: row.get::<_, Option<_>>(5)?.map(Digest),
     })
 }
 

@@ -130,6 +130,10 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE link ADD COLUMN ahead INTEGER NOT NULL DEFAULT 0;
     ",
+    // 4: what an envelope in the journal was when it was admitted.
+    "
+    ALTER TABLE journal ADD COLUMN digest BLOB;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.
