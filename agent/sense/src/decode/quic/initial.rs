@@ -304,7 +304,8 @@ fn next_frame(bytes: &mut Bytes<'_>, each: &mut impl FnMut(u64, &[u8])) -> Optio
                 bytes.varint()?;
             }
         }
-        0x06 => {
+        // CRYPTO; the second is its number in Google's versions, and forbidden here in others.
+        0x06 | 0x08 => {
             let offset = bytes.varint()?;
             let length = usize::try_from(bytes.varint()?).ok()?;
             each(offset, bytes.take(length)?);

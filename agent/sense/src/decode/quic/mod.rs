@@ -221,6 +221,10 @@ pub(crate) mod tests {
                 &["a.example"],
             );
         }
+        // Google's versions have a number of their own for the frame.
+        let mut frame = whole.clone();
+        frame[0] = 8;
+        check(&[initial(0x5430_3531, 1, &[frame])], &["a.example"]);
         let (front, back) = hello.split_at(40);
         let [front, back] = [crypto(0, front), crypto(40, back)];
         // Padding, a ping and an acknowledgement between them.
