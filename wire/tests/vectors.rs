@@ -24,7 +24,12 @@ fn process() -> Process {
         })),
         runtime: Some("docker".into()),
         unit: Some("web.service".into()),
-        via: None,
+        via: Some(Box::new(Via {
+            pid: 600,
+            start_ns: 1_699_990_000_000_000_000,
+            name: "dnsmasq".into(),
+            exe: Some("/usr/sbin/dnsmasq".into()),
+        })),
     }
 }
 
@@ -136,8 +141,8 @@ fn full() -> Summary {
             }),
             tunnel: None,
             tunnel_id: None,
-            also: Vec::new(),
-            asked_by_others: 0,
+            also: vec![process()],
+            asked_by_others: 4,
         }],
         hits: vec![Hit {
             time_ns: 1_700_000_000_050_000_000,
