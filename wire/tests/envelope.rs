@@ -171,13 +171,21 @@ fn what_was_verified_is_recognised_and_nothing_else() {
     let signer = Signer::from_seed(&[7; 32]);
     let mut chain = Chain::new(AgentId::of_key(&signer.public_key().0), BootId([9; 16]));
     let bytes = chain.seal(&Summary::default(), 1, &signer);
-    let verified = Sealed::parse(&bytes).unwrap().verify(&signer.public_key()).unwrap();
-    let again = Sealed::parse(&bytes).unwrap().recognise(&verified.digest()).unwrap();
+    let verified = Sealed::parse(&bytes)
+        .unwrap()
+        .verify(&signer.public_key())
+        .unwrap();
+    let again = Sealed::parse(&bytes)
+        .unwrap()
+        .recognise(&verified.digest())
+        .unwrap();
     assert_eq!(again.open(), verified.open());
     // The last byte is the signature's: the shape stays sound.
     let mut altered = bytes.clone();
     *altered.last_mut().unwrap() ^= 1;
-    let error = Sealed::parse(&altered).unwrap().recognise(&verified.digest());
+    let error = Sealed::parse(&altered)
+        .unwrap()
+        .recognise(&verified.digest());
     assert_eq!(error.unwrap_err(), EnvelopeError::Altered);
 }
 
