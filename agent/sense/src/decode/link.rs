@@ -386,6 +386,7 @@ mod tests {
     use super::*;
 
     const V4: [u8; 2] = [0x45, 0];
+    const V6: [u8; 2] = [0x60, 0];
 
     fn frame(parts: &[&[u8]]) -> Vec<u8> {
         parts.concat()
@@ -432,7 +433,7 @@ mod tests {
         check(113, &[&[0; 14], &[8, 0], &V4], Ok(&V4));
         check(276, &[&[8, 0], &[0; 18], &V4], Ok(&V4));
         check(9, &[&[0x0f, 0, 8, 0], &V4], Ok(&V4));
-        check(9, &[&[0x8f, 0, 0x86, 0xdd], &V4], Ok(&V4));
+        check(9, &[&[0x8f, 0, 0x86, 0xdd], &V6], Ok(&V6));
         check(100, &[&LLC, &V4], Ok(&V4));
         check(109, &[&[0; 12], &V4], Ok(&V4));
         check(117, &[&[61], &[0; 63], &V4], Ok(&V4));
