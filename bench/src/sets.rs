@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use picket_agent::capture::ebpf::{EbpfCapture, Options};
 use picket_agent::capture::live::Event;
+use picket_sense::input::Recognised;
 use picket_tests::lab::namespace::LabName;
 use picket_tests::lab::tap::Injector;
 use picket_tests::lab::topology::SCENE_INTERFACE;
@@ -157,7 +158,7 @@ impl Told {
         while began.elapsed() < length {
             capture.poll(Duration::from_millis(20), &mut |event| match event {
                 Event::Hit(_) => self.addresses += 1,
-                Event::Notice(_) => self.names += 1,
+                Event::Notice(notice) if notice.recognised == Recognised::Name => self.names += 1,
                 _ => {}
             })?;
         }

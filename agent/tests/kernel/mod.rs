@@ -155,6 +155,9 @@ impl Totals {
     pub(crate) fn poll(&mut self, capture: &mut EbpfCapture, timeout: Duration) -> usize {
         let handed = capture.poll(timeout, &mut |event| match event {
             Event::Hit(hit) => self.hits.push(hit),
+            // Told of every process of the machine, whose namespace it may be in.
+            Event::Notice(notice)
+                if matches!(notice.recognised, Recognised::Asked | Recognised::Resolver) => {}
             Event::Notice(notice) => self.notices.push(Noticed {
                 ts_ns: notice.ts_ns,
                 local: notice.local,

@@ -42,7 +42,8 @@ pub(crate) fn decoder(data: &[u8]) -> Is {
             Event::Packet(packet) if packet.tunnel.is_none() => Is::Flow {
                 ends: [packet.src, packet.dst].map(|end| (end.addr, end.port)),
                 protocol: packet.protocol.0,
-                ip_bytes: packet.ip_bytes,
+                // The kernel believes a packet no further than the frame goes; a capture may be cut.
+                ip_bytes: packet.ip_bytes.min((data.len() - ip_starts(data)) as u32),
                 tcp_flags: packet.tcp.map_or(0, |tcp| tcp.flags),
                 // Which way a datagram goes is not the kernel's to say.
                 opens: packet.protocol.0 != 17 && packet.opening() == Some(Opening::BySource),
@@ -58,6 +59,15 @@ pub(crate) fn decoder(data: &[u8]) -> Is {
         assert_eq!(is.replace(first), None, "a frame is one thing");
     });
     is.expect("a frame is something")
+}
+
+/// Where the IP packet starts, behind the tags that the kernel programs open.
+fn ip_starts(frame: &[u8]) -> usize {
+    let mut at = 12;
+    while let Some([0x81, 0] | [0x88, 0xa8]) = frame.get(at..at + 2) {
+        at += 4;
+    }
+    frame.len().min(at + 2)
 }
 
 /// Whether link headers are of a kind that the kernel programs leave closed: what they carry is

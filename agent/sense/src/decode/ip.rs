@@ -50,26 +50,6 @@ pub(crate) struct Fragment {
     pub(crate) first: bool,
 }
 
-/// What is known of the length of a packet besides what it says.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
-    /// Bytes that it had on the wire, maybe with padding behind it.
-    pub(crate) wire_bytes: u32,
-    /// Whether it may say that it is longer: a mirror sends the front of long packets.
-    pub(crate) may_be_cut: bool,
-}
-
-impl Room {
-    /// The length of a packet that states one.
-    const fn of(self, stated: u32) -> u32 {
-        if stated > self.wire_bytes && !self.may_be_cut {
-            self.wire_bytes
-        } else {
-            stated
-        }
-    }
-}
-
 impl Ip<'_> {
     /// The protocol that is its family's ICMP; the other's is a payload like any.
     const fn icmp(&self) -> Protocol {
@@ -80,21 +60,22 @@ impl Ip<'_> {
     }
 }
 
-/// Opens the IP packet at the start of `data`.
-pub(crate) fn open(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
+/// Opens the IP packet at the start of `data`, which had `wire_bytes` on the wire, maybe with padding
+/// behind it. What it says of its length is believed: the capture, or a mirror, may have cut it.
+pub(crate) fn open(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
     match data.first().ok_or(Lost::Truncated)? >> 4 {
-        4 => open_v4(data, room),
-        6 => open_v6(data, room),
+        4 => open_v4(data, wire_bytes),
+        6 => open_v6(data, wire_bytes),
         _ => Err(Lost::IpHeader),
     }
 }
 
-fn open_v4(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
+fn open_v4(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
     let header = data.first_chunk::<20>().ok_or(Lost::Truncated)?;
     let header_bytes = u32::from(header[0] & 0x0f) * 4;
     let total = match u32::from(u16::from_be_bytes([header[2], header[3]])) {
         // Captured before the network card cut it into segments.
-        0 => room.wire_bytes,
+        0 => wire_bytes,
         total => total,
     };
     if header_bytes < 20 || total < header_bytes {
@@ -110,7 +91,7 @@ fn open_v4(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
         src: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
         dst: IpAddr::V4(Ipv4Addr::new(e, f, g, h)),
         protocol: Protocol(header[9]),
-        ip_bytes: room.of(total),
+        ip_bytes: total,
         payload: front(captured, payload_bytes),
         payload_bytes,
         fragment: (offset > 0 || more).then_some(Fragment {
@@ -122,14 +103,14 @@ fn open_v4(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
     })
 }
 
-fn open_v6(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
+fn open_v6(data: &[u8], wire_bytes: u32) -> Result<Ip<'_>, Lost> {
     let mut bytes = Bytes::new(data);
     let [_, _, _, _, high, low, next, _] = bytes.array::<8>().ok_or(Lost::Truncated)?;
     let src = Ipv6Addr::from(bytes.array::<16>().ok_or(Lost::Truncated)?);
     let dst = Ipv6Addr::from(bytes.array::<16>().ok_or(Lost::Truncated)?);
     let ip_bytes = match u32::from(u16::from_be_bytes([high, low])) {
         // A jumbogram (RFC 2675), or captured before segmentation; but for a packet without a payload.
-        0 if next != NO_NEXT => room.wire_bytes.max(40),
+        0 if next != NO_NEXT => wire_bytes.max(40),
         payload => payload + 40,
     };
     let mut payload_bytes = ip_bytes - 40;
@@ -170,7 +151,7 @@ fn open_v6(data: &[u8], room: Room) -> Result<Ip<'_>, Lost> {
                     src: IpAddr::V6(src),
                     dst: IpAddr::V6(dst),
                     protocol: Protocol(protocol),
-                    ip_bytes: room.of(ip_bytes),
+                    ip_bytes,
                     payload: bytes.rest(),
                     payload_bytes,
                     fragment,

@@ -289,11 +289,7 @@ impl Decoder {
         ip_wire_bytes: u32,
         on_event: &mut F,
     ) {
-        let room = ip::Room {
-            wire_bytes: ip_wire_bytes,
-            may_be_cut: layer.depth > 0,
-        };
-        let ip = match ip::open(data, room) {
+        let ip = match ip::open(data, ip_wire_bytes) {
             Ok(ip) => ip,
             Err(lost) => return layer.tell(lost.into(), on_event),
         };
