@@ -181,7 +181,7 @@ mod tests {
             u64::from(self.bytes[at as usize & 255])
         }
         fn word(&self, at: u64, further: u64) -> u64 {
-            assert!(further <= 56 && further % 8 == 0);
+            assert!(further <= 56 && further.is_multiple_of(8));
             let from = (at as usize & 255) + further as usize;
             u64::from_ne_bytes(self.bytes[from..from + 8].try_into().unwrap())
         }
