@@ -4,6 +4,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+pub use picket_wire::TunnelKind;
+
 /// An address and a port; 0 where the protocol has no ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -133,51 +135,18 @@ impl Tunnel {
         u32::from_ne_bytes(self.id)
     }
 
+    /// Its id, where it has one.
+    pub(crate) const fn numbered(self) -> Option<u32> {
+        match self.id() {
+            0 => None,
+            id => Some(id),
+        }
+    }
+
     /// The name of its kind in records.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.kind.name()
-    }
-}
-
-/// The kinds of tunnels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TunnelKind {
-    /// RFC 7348, UDP 4789.
-    Vxlan,
-    /// RFC 8926, UDP 6081.
-    Geneve,
-    /// RFC 2784 and 2890, with PPTP's variant (RFC 2637).
-    Gre,
-    /// Mirrored frames inside GRE, types I to III.
-    Erspan,
-    /// IPv4 inside IP.
-    IpIp,
-    /// IPv6 inside IP.
-    Ip6,
-    /// RFC 3378.
-    EtherIp,
-    /// User data of mobile networks, 3GPP TS 29.281, UDP 2152.
-    Gtp,
-    /// RFC 4380, UDP 3544.
-    Teredo,
-}
-
-impl TunnelKind {
-    /// Its name in records.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Vxlan => "vxlan",
-            Self::Geneve => "geneve",
-            Self::Gre => "gre",
-            Self::Erspan => "erspan",
-            Self::IpIp => "ipip",
-            Self::Ip6 => "ip6",
-            Self::EtherIp => "etherip",
-            Self::Gtp => "gtp",
-            Self::Teredo => "teredo",
-        }
     }
 }
 

@@ -15,7 +15,6 @@ use picket_wire::{Content, Conversation, Cut, Net, Opened, Process, Side};
 
 use super::content::{Said, join};
 use super::counters::Tally;
-use super::tunnels::{id_of, kind_of};
 use crate::decode::{Protocol, Tunnel, tcp_flag};
 use crate::flow::{Direction, Flow, OwnerRef, Side as End};
 use crate::limits::{
@@ -378,8 +377,8 @@ impl Folding {
             dns_name: None,
             process: self.process.map(Arc::unwrap_or_clone),
             content,
-            tunnel: tunnel.map(kind_of),
-            tunnel_id: tunnel.and_then(id_of),
+            tunnel: tunnel.map(Tunnel::kind),
+            tunnel_id: tunnel.and_then(Tunnel::numbered),
             processes: owners.filter(|count| *count > 1),
         }
     }

@@ -15,7 +15,6 @@ use picket_wire::{Hit, HitKind, Net, Process, Side, Transport};
 
 use super::conversations::local_side;
 use super::quota::{Quota, Word};
-use super::tunnels::{id_of, kind_of};
 use crate::decode::{Endpoint, Protocol, Tunnel};
 use crate::flow::FlowKey;
 use crate::limits::{HITS_LATE_MAX, HITS_REMEMBERED_MAX};
@@ -282,8 +281,8 @@ impl Hits {
             source_listed: false,
             name: None,
             process: at.process.cloned(),
-            tunnel: at.tunnel.map(kind_of),
-            tunnel_id: at.tunnel.and_then(id_of),
+            tunnel: at.tunnel.map(Tunnel::kind),
+            tunnel_id: at.tunnel.and_then(Tunnel::numbered),
         }
     }
 

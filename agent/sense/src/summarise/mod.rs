@@ -25,12 +25,13 @@ mod imds;
 mod miners;
 mod names;
 mod notices;
+mod origin;
 mod processes;
 mod questions;
 mod quota;
 mod records;
 mod shrink;
-mod tunnels;
+mod stay;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use picket_wire::{
 };
 
 pub use counters::{Counters, Equation, Tally};
+pub(crate) use origin::Origin;
 pub use shrink::shrink;
 
 use askers::Askers;
@@ -54,6 +56,7 @@ use imds::Requests;
 use names::Names;
 use processes::Processes;
 use questions::Questions;
+use stay::Stay;
 
 use crate::decode::{DecoderLosses, Endpoint, Event, Packet, Protocol, Tunnel};
 use crate::flow::{Flow, FlowTable, OwnerRef};
@@ -92,42 +95,6 @@ pub(crate) struct Summariser {
     frames: Frames,
     losses: DecoderLosses,
     gap: Option<Gap>,
-}
-
-/// Where a frame was captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// Anywhere; it comes from a file, as one packet.
-    File,
-    /// On this host, by a packet socket, as one packet or several: see
-    /// [`crate::input::LiveFrame`].
-    Socket { segment_bytes: u16 },
-}
-
-impl Origin {
-    /// The stage that counts its frames, and its place in [`Frames`].
-    const fn stage(self) -> (&'static str, usize) {
-        match self {
-            Self::File => (DECODE, 0),
-            Self::Socket { .. } => (KERNEL, 1),
-        }
-    }
-
-    /// How many packets on the wire a packet is, and their IP bytes: each segment repeats the
-    /// headers. Of a segmented packet in a tunnel the inner headers count as payload here, which
-    /// may make it one segment more than it is.
-    fn on_wire(self, packet: &Packet<'_>) -> (u64, u64) {
-        let ip_bytes = u64::from(packet.ip_bytes);
-        match self {
-            Self::Socket { segment_bytes } if segment_bytes > 0 => {
-                let segments = packet.payload_bytes.div_ceil(u32::from(segment_bytes));
-                let repeated = u64::from(segments.saturating_sub(1));
-                let headers = packet.ip_bytes.saturating_sub(packet.payload_bytes);
-                (repeated + 1, ip_bytes + repeated * u64::from(headers))
-            }
-            _ => (1, ip_bytes),
-        }
-    }
 }
 
 #[derive(Default)]
@@ -607,30 +574,6 @@ impl Summariser {
         ] {
             if tally != Tally::default() {
                 self.counters.add(stage, reason, tally.count, tally.bytes);
-            }
-        }
-    }
-}
-
-/// Which flows stay when the table is folded.
-#[derive(Debug, Clone, Copy)]
-enum Stay {
-    /// None.
-    None,
-    /// Those that had packets in several windows and are not over.
-    Lasting,
-    /// Those whose last packet was not before `any_ns`; of those that are over, not before
-    /// `ended_ns`.
-    Since { any_ns: u64, ended_ns: u64 },
-}
-
-impl Stay {
-    const fn of(self, flow: &Flow) -> bool {
-        match self {
-            Self::None => false,
-            Self::Lasting => flow.lasts() && !flow.ended(),
-            Self::Since { any_ns, ended_ns } => {
-                flow.last_ns >= if flow.ended() { ended_ns } else { any_ns }
             }
         }
     }

@@ -8,7 +8,6 @@ use hashbrown::HashMap;
 use picket_wire::limits::QUESTION_ALSO_MAX;
 use picket_wire::{Answer, Latency, Process, Question, Transport};
 
-use super::tunnels::{id_of, kind_of};
 use crate::decode::Tunnel;
 use crate::decode::dns::{AnswerData, Message, Name};
 use crate::limits::{
@@ -278,8 +277,8 @@ fn new_group(key: &Key, ts_ns: u64) -> Question {
         truncated: 0,
         edns_bytes: None,
         latency: None,
-        tunnel: key.tunnel.map(kind_of),
-        tunnel_id: key.tunnel.and_then(id_of),
+        tunnel: key.tunnel.map(Tunnel::kind),
+        tunnel_id: key.tunnel.and_then(Tunnel::numbered),
     }
 }
 
