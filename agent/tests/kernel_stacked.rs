@@ -1,6 +1,9 @@
 //! Interfaces that lie on one another, on real devices: a packet counts once. Needs root; skips with
 //! the reason where it cannot run.
 
+#[path = "kernel/foreign.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
+mod foreign;
 #[allow(dead_code, reason = "each test uses its part")]
 mod kernel;
 #[path = "kernel/link.rs"]
@@ -151,6 +154,41 @@ fn what_lies_below_takes_over_when_it_comes() {
         command("ip link del pk-a");
         capture.rescan().expect("rescan");
         assert!(Live::interfaces(&capture).is_empty());
+    });
+}
+
+/// The upper one is watched while others leave no place on the lower one, and goes on being watched
+/// each time that one is tried again.
+#[test]
+fn what_lies_above_is_watched_where_the_lower_one_cannot_be() {
+    in_namespace(|| {
+        let peer = Peer::connect("pk-a", "pk-b");
+        if !lay("macvlan", &peer) {
+            return;
+        }
+        let others = foreign::occupy("pk-a", foreign::Tcx::Out);
+        if others.is_empty() {
+            println!("skipped, this kernel has no tcx");
+            return;
+        }
+        let mut capture = open_with(&["pk-a", UPPER], small(), &options(Stacked::Once));
+        let mut totals = Totals::default();
+        for round in 1..=2 {
+            assert_eq!(Live::interfaces(&capture), [UPPER], "round {round}");
+            assert_eq!(capture.skipped().len(), 1);
+            let why = &capture.skipped()[0].why;
+            assert!(!why.contains("capture.stacked"), "{why}");
+            let to = format!("{PEERS_ADDRESS}:9").parse().expect("an address");
+            send(&socket(UPPER_ADDRESS), to, 10, 7);
+            gather_until(&mut totals, &mut capture, |totals| {
+                counted(totals) >= 7 * round
+            });
+            assert_eq!(counted(&totals), 7 * round, "round {round}");
+            capture.rescan().expect("rescan");
+        }
+        drop(others);
+        capture.rescan().expect("rescan");
+        assert_eq!(Live::interfaces(&capture), ["pk-a"], "there is place again");
     });
 }
 

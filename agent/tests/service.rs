@@ -4,6 +4,7 @@
 
 mod collector;
 #[path = "kernel/foreign.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
 mod foreign;
 #[allow(dead_code, reason = "each test uses its part")]
 mod kernel;

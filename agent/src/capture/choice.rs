@@ -3,7 +3,8 @@
 //! A packet that crosses an interface which lies on another crosses both: a VLAN and the card it
 //! runs on, a macvlan and its parent, a bond and its members, a bridge and its ports. Watching both
 //! would count it twice. By default what lies below is watched, where all that carries the upper
-//! one is; a member of a bond that is watched for want of its other members is left to the bond.
+//! one is; a member of a bond that is watched for want of its other members is left to the bond. If
+//! one that lies below cannot be watched after all, the upper one is.
 //! A tunnel's device (VXLAN, GRE, WireGuard) shows other packets than the card that carries them,
 //! and so stands for itself.
 
@@ -40,17 +41,6 @@ pub struct Choice {
     pub watch: bool,
     /// Why, or why not.
     pub why: String,
-}
-
-impl Choice {
-    /// Notes that it was chosen and cannot be watched.
-    pub(super) fn refuse(&mut self, error: &CaptureError) {
-        self.watch = false;
-        self.why = match error {
-            CaptureError::Interface { reason, .. } => reason.clone(),
-            other => other.to_string(),
-        };
-    }
 }
 
 /// Interfaces that are wanted and not watched, as they were last found.
@@ -95,6 +85,39 @@ pub fn choose<'a>(
     watched: impl Iterator<Item = &'a str>,
 ) -> io::Result<Vec<Choice>> {
     let links = links::all()?;
+    let candidates = candidates(options, &links, watched)?;
+    Ok(judge(&candidates, &links, options, readable))
+}
+
+/// Chooses as [`choose`] does and has `start` watch what is not watched yet. One that it refuses
+/// stands for no other: what lies on it is watched in its place. What is not to be watched any more
+/// the caller lets go of afterwards, so that nothing goes unseen in between.
+///
+/// # Errors
+/// The system does not tell which there are.
+pub(super) fn watch(
+    options: &Options,
+    watched: BTreeSet<String>,
+    start: impl FnMut(&str) -> Result<(), CaptureError>,
+) -> io::Result<Vec<Choice>> {
+    let links = links::all()?;
+    let candidates = candidates(options, &links, watched.iter().map(String::as_str))?;
+    Ok(settle(
+        watched,
+        &candidates,
+        &links,
+        options,
+        readable,
+        start,
+    ))
+}
+
+/// What may be watched, each with why.
+fn candidates<'a>(
+    options: &Options,
+    links: &BTreeMap<u32, Link>,
+    watched: impl Iterator<Item = &'a str>,
+) -> io::Result<BTreeMap<String, String>> {
     let mut candidates = BTreeMap::new();
     for name in watched {
         candidates.insert(name.to_owned(), "watched before".to_owned());
@@ -113,9 +136,12 @@ pub fn choose<'a>(
             candidates.insert(pattern.clone(), "named".to_owned());
         }
     }
-    Ok(judge(candidates, &links, options, |name| {
-        link_header(name).map(drop)
-    }))
+    Ok(candidates)
+}
+
+/// Whether we can read what an interface of this name carries, else why not.
+fn readable(name: &str) -> Result<(), String> {
+    link_header(name).map(drop)
 }
 
 /// Whether a name is meant by a pattern, in which `*` stands for any characters.
@@ -129,9 +155,49 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Judges and starts until nothing more is refused: with each round there is one candidate less.
+fn settle(
+    mut watched: BTreeSet<String>,
+    candidates: &BTreeMap<String, String>,
+    links: &BTreeMap<u32, Link>,
+    options: &Options,
+    readable: impl Fn(&str) -> Result<(), String>,
+    mut start: impl FnMut(&str) -> Result<(), CaptureError>,
+) -> Vec<Choice> {
+    let mut refused: BTreeMap<String, String> = BTreeMap::new();
+    loop {
+        let choices = judge(candidates, links, options, |name| {
+            refused
+                .get(name)
+                .map_or_else(|| readable(name), |why| Err(why.clone()))
+        });
+        let before = refused.len();
+        for Choice { name, .. } in choices.iter().filter(|choice| choice.watch) {
+            if watched.contains(name) {
+                continue;
+            }
+            match start(name) {
+                Ok(()) => watched.insert(name.clone()),
+                Err(error) => refused.insert(name.clone(), reason(&error)).is_none(),
+            };
+        }
+        if refused.len() == before {
+            return choices;
+        }
+    }
+}
+
+/// Why an interface cannot be watched, without its name.
+fn reason(error: &CaptureError) -> String {
+    match error {
+        CaptureError::Interface { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// Judges candidates, each given with why it is one.
 fn judge(
-    candidates: BTreeMap<String, String>,
+    candidates: &BTreeMap<String, String>,
     links: &BTreeMap<u32, Link>,
     options: &Options,
     readable: impl Fn(&str) -> Result<(), String>,
@@ -139,6 +205,7 @@ fn judge(
     let mut choices = Vec::new();
     let mut left = BTreeSet::new();
     for (name, why) in candidates {
+        let (name, why) = (name.clone(), why.clone());
         let excluded = options
             .excluded
             .iter()
@@ -278,7 +345,7 @@ mod tests {
             "ib0" => Err("its link type".to_owned()),
             _ => Ok(()),
         };
-        let choices = judge(candidates.collect(), &links(there), &options, readable);
+        let choices = judge(&candidates.collect(), &links(there), &options, readable);
         let got = choices.iter().filter(|choice| choice.watch);
         let got: Vec<&str> = got.map(|choice| choice.name.as_str()).collect();
         assert_eq!(got.join(" "), watched, "{there}, {named}: {choices:?}");
@@ -319,6 +386,65 @@ mod tests {
         let vlan = "eth0>bond0 eth1>bond0 bond0:bond bond0.7:vlan@bond0";
         check(vlan, "bond0.7 eth0 eth1", Once, "eth0 eth1");
         check(vlan, "bond0 bond0.7", Once, "bond0");
+    }
+
+    /// Chooses where `refusing` cannot be watched and `watched` are; says what is watched then and what
+    /// was tried.
+    fn check_refused(there: &str, watched: &str, refusing: &str, left: &str, tried: &str) {
+        let set = |names: &str| -> BTreeSet<String> {
+            names.split_whitespace().map(str::to_owned).collect()
+        };
+        let links = links(there);
+        let candidates = links
+            .values()
+            .map(|link| (link.name.clone(), "named".to_owned()));
+        let refusing = set(refusing);
+        let mut asked = Vec::new();
+        let choices = settle(
+            set(watched),
+            &candidates.collect(),
+            &links,
+            &Options::default(),
+            |_| Ok(()),
+            |name| {
+                asked.push(name.to_owned());
+                match refusing.contains(name) {
+                    false => Ok(()),
+                    true => Err(CaptureError::Interface {
+                        name: name.to_owned(),
+                        reason: "full".to_owned(),
+                    }),
+                }
+            },
+        );
+        let got = choices.iter().filter(|choice| choice.watch);
+        let got: Vec<&str> = got.map(|choice| choice.name.as_str()).collect();
+        assert_eq!(got.join(" "), left, "{there}: {choices:?}");
+        assert_eq!(asked.join(" "), tried, "{there}: tried");
+        for choice in &choices {
+            let refused = refusing.contains(&choice.name) && asked.contains(&choice.name);
+            assert_eq!(choice.why == "full", refused, "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_watched_stands_for_no_other() {
+        let vlan = "eth0 eth0.5:vlan@eth0";
+        check_refused(vlan, "", "", "eth0", "eth0");
+        check_refused(vlan, "", "eth0", "eth0.5", "eth0 eth0.5");
+        check_refused(vlan, "", "eth0 eth0.5", "", "eth0 eth0.5");
+        // Each time it is looked for again, the upper one stays as it is meanwhile.
+        check_refused(vlan, "eth0.5", "eth0", "eth0.5", "eth0");
+        check_refused(vlan, "eth0.5", "", "eth0", "eth0");
+        let deep = "eth0 eth0.5:vlan@eth0 q:vlan@eth0.5";
+        check_refused(deep, "", "eth0 eth0.5", "q", "eth0 eth0.5 q");
+        // A bond tells of the member that cannot be watched, and so of them all.
+        let bond = "bond0:bond eth0>bond0 eth1>bond0";
+        check_refused(bond, "", "eth0", "bond0", "eth0 eth1 bond0");
+        check_refused(bond, "", "eth0 bond0", "eth1", "eth0 eth1 bond0");
+        check_refused(bond, "", "bond0", "eth0 eth1", "eth0 eth1");
+        // Nothing lies on the one that is refused.
+        check_refused("eth0 eth1", "", "eth0", "eth1", "eth0 eth1");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What somebody else with root does to our programs.
 
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::{fs, io};
 
 use aya::maps::{Array, Map, MapData, MapInfo};
@@ -61,6 +62,50 @@ pub(crate) fn detach_links(interface: &str, direction: Tcx) -> usize {
         }
         count
     }
+}
+
+/// Takes every place on one direction of an interface with programs that let each packet pass, as
+/// long as the descriptors are held: fewer than 64 (`BPF_MPROG_MAX`). None where the kernel has no
+/// tcx.
+pub(crate) fn occupy(interface: &str, direction: Tcx) -> Vec<OwnedFd> {
+    /// Numbers of `enum bpf_cmd`, and `BPF_PROG_TYPE_SCHED_CLS`.
+    const PROG_LOAD: libc::c_long = 5;
+    const LINK_CREATE: libc::c_long = 28;
+    const SCHED_CLS: u64 = 3;
+    /// `r0 = TCX_NEXT`, `exit`.
+    const PASS: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+    let name = std::ffi::CString::new(interface).expect("a name");
+    let mut links = Vec::new();
+    loop {
+        // Type and number of instructions, their address, that of an empty license.
+        let load = [
+            SCHED_CLS | (PASS.len() as u64) << 32,
+            PASS.as_ptr() as u64,
+            c"".as_ptr() as u64,
+        ];
+        // SAFETY: the name and the license end with a zero, and each call reads a bpf_attr of as
+        // many bytes as it is told, whose addresses are those of values that live on. A descriptor
+        // that is given belongs to nobody else.
+        unsafe {
+            let program = libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, 24);
+            assert!(program >= 0, "load: {}", io::Error::last_os_error());
+            let program = OwnedFd::from_raw_fd(program as i32);
+            let index = libc::if_nametoindex(name.as_ptr());
+            let create = [program.as_raw_fd() as u32, index, direction as u32, 0];
+            let link = libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const create, 16);
+            if link < 0 {
+                let error = io::Error::last_os_error();
+                let expected = match links.len() {
+                    0 => libc::EINVAL,
+                    _ => libc::ERANGE,
+                };
+                assert_eq!(error.raw_os_error(), Some(expected), "link: {error}");
+                break;
+            }
+            links.push(OwnedFd::from_raw_fd(link as i32));
+        }
+    }
+    links
 }
 
 /// Switches matching off in the kernel maps of a process, as somebody with root may: what says which

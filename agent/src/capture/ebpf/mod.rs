@@ -70,7 +70,7 @@ use sets::Tables;
 use slots::Slots;
 use stages::Installed;
 
-use super::choice::{Choice, Skipped, Stacked, choose};
+use super::choice::{Choice, Skipped, Stacked, watch};
 use super::live::{Event, OwnerState, StageReport};
 
 /// The kernel object, built by `make kernel`; see `build.rs`.
@@ -231,21 +231,16 @@ impl EbpfCapture {
     pub fn rescan(&mut self) -> Result<(), CaptureError> {
         self.attached
             .retain(|one| interfaces::index(&one.name) == one.index);
-        let watched = self.attached.iter().map(|one| one.name.as_str());
+        let watched = self.attached.iter().map(|one| one.name.clone()).collect();
+        let choices = watch(&self.options, watched, |name| {
+            let attached = attach::attach(&mut self.ebpf, self.rung, name)?;
+            self.attached.push(attached);
+            Ok(())
+        });
         let asked = "ask which interfaces there are";
-        let mut choices = choose(&self.options, watched)
-            .map_err(|source| CaptureError::System { asked, source })?;
+        let choices = choices.map_err(|source| CaptureError::System { asked, source })?;
         let leave = |name: &str| choices.iter().any(|one| !one.watch && one.name == name);
         self.attached.retain(|one| !leave(&one.name));
-        for choice in choices.iter_mut().filter(|choice| choice.watch) {
-            if self.attached.iter().any(|one| one.name == choice.name) {
-                continue;
-            }
-            match attach::attach(&mut self.ebpf, self.rung, &choice.name) {
-                Ok(attached) => self.attached.push(attached),
-                Err(error) => choice.refuse(&error),
-            }
-        }
         self.skipped.note(choices);
         self.loopback.follow(&mut self.ebpf, self.rung);
         if self.options.mirror.is_some() {

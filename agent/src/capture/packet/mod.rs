@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use picket_intel::IndicatorSet;
 use picket_sense::input::{Frame, LinkType, LiveFrame, StageCount};
 
-use super::choice::{Choice, Skipped, choose};
+use super::choice::{Choice, Skipped, watch};
 use super::ebpf::interfaces::{index, link_header};
 use super::ebpf::{CaptureError, Check, Options};
 use super::live::{Event, Live, Matching};
@@ -309,23 +309,13 @@ impl Live for PacketCapture {
 
     fn rescan(&mut self) -> Result<(), CaptureError> {
         self.let_go(|one| index(&one.name) == one.index);
-        let watched = self.sockets.iter().map(|one| one.name.as_str());
+        let watched = self.sockets.iter().map(|one| one.name.clone()).collect();
+        let options = self.options.clone();
+        let choices = watch(&options, watched, |name| self.listen(name));
         let asked = "ask which interfaces there are";
-        let mut choices = choose(&self.options, watched)
-            .map_err(|source| CaptureError::System { asked, source })?;
-        self.let_go(|one| {
-            !choices
-                .iter()
-                .any(|other| !other.watch && other.name == one.name)
-        });
-        for choice in choices.iter_mut().filter(|choice| choice.watch) {
-            if self.sockets.iter().any(|one| one.name == choice.name) {
-                continue;
-            }
-            if let Err(error) = self.listen(&choice.name) {
-                choice.refuse(&error);
-            }
-        }
+        let choices = choices.map_err(|source| CaptureError::System { asked, source })?;
+        let leave = |name: &str| choices.iter().any(|one| !one.watch && one.name == name);
+        self.let_go(|one| !leave(&one.name));
         self.skipped.note(choices);
         Ok(())
     }
