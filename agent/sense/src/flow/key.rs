@@ -1,5 +1,8 @@
 //! What tells one flow from another.
 
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+
 use crate::decode::{Endpoint, Packet, Protocol, Tunnel};
 
 /// One end of a flow, by its place in the key.
@@ -32,12 +35,31 @@ impl Side {
 
 /// The unordered pair of endpoints, the protocol, and the kind of tunnel around them. VLAN tags
 /// take no part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowKey {
     low: Endpoint,
     high: Endpoint,
     protocol: Protocol,
     tunnel: Option<Tunnel>,
+}
+
+/// Two words where there are no more than two words to tell apart: each packet is looked up by it,
+/// and once more if it is TCP.
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (low, high) = (self.low, self.high);
+        let ports = u64::from(low.port) << 16 | u64::from(high.port);
+        state.write_u64(ports << 8 | u64::from(self.protocol.0));
+        match (low.addr, high.addr) {
+            (IpAddr::V4(low), IpAddr::V4(high)) => {
+                state.write_u64(u64::from(low.to_bits()) << 32 | u64::from(high.to_bits()));
+            }
+            (low, high) => (low, high).hash(state),
+        }
+        if let Some(tunnel) = self.tunnel {
+            tunnel.hash(state);
+        }
+    }
 }
 
 impl FlowKey {

@@ -206,16 +206,17 @@ impl StreamProtocol for OverTcp {
         if ANSWER.starts_with(view.bytes) {
             return Claim::Unsure;
         }
-        let word = view
-            .bytes
-            .split(|byte| *byte == b' ')
-            .next()
-            .unwrap_or_default();
-        if word.len() == view.bytes.len() {
-            let may_become = word.len() <= METHOD_BYTES_MAX && word.iter().all(is_of_method);
-            return if may_become { Claim::Unsure } else { Claim::No };
-        }
-        if !is_method(word) {
+        // No further than a method goes: this is asked of every segment that is nobody's.
+        let front = view.bytes.get(..=METHOD_BYTES_MAX).unwrap_or(view.bytes);
+        let Some(end) = front.iter().position(|byte| !is_of_method(byte)) else {
+            return if front.len() <= METHOD_BYTES_MAX {
+                Claim::Unsure
+            } else {
+                Claim::No
+            };
+        };
+        let (word, rest) = front.split_at(end);
+        if rest.first() != Some(&b' ') || !is_method(word) {
             return Claim::No;
         }
         match Bytes::new(view.bytes).line() {
@@ -322,6 +323,9 @@ mod tests {
         check(&[b"GET    /a  HTTP/1.1\r\n\r\n"], &["GET - /a"]);
         check(&[b"GET /a b HTTP/1.1\r\n\r\n"], &[r"GET - /a\032b"]);
         check(&[b"GET  HTTP/1.1\r\n\r\n"], &[]);
+        let rest = b" / HTTP/1.1\r\n\r\n";
+        check(&[&[b'A'; 20], rest], &["AAAAAAAAAAAAAAAAAAAA - /"]);
+        check(&[&[b'A'; 21], rest], &[]);
     }
 
     #[test]
