@@ -1,13 +1,13 @@
 //! Top: who talks most, what is asked for, and what was hit, over the last windows. The watching
 //! thread shows each summary to a [`Board`]; whoever asks gets a [`Top`].
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
 
 use picket_sense::decode::Protocol;
-use picket_wire::{Process, Summary};
+use picket_wire::{Conversation, Process, Question, Summary};
 use serde::{Deserialize, Serialize};
 
 /// Windows that are looked back on: a minute of ten seconds each.
@@ -130,34 +130,16 @@ impl Board {
         if summary.immediate {
             return;
         }
-        let talkers = summary.conversations.iter().map(|one| Talker {
-            client: one.client,
-            server: one.server,
-            port: one.server_port,
-            proto: Protocol(one.protocol).to_string(),
-            name: one
-                .tls_name
-                .as_ref()
-                .or(one.dns_name.as_ref())
-                .map(|name| cut(name)),
-            process: process(one.process.as_ref()),
-            flows: one.flows.into(),
-            packets: one.packets_out.saturating_add(one.packets_in),
-            bytes_out: one.bytes_out,
-            bytes_in: one.bytes_in,
-        });
-        let names = summary.questions.iter().map(|one| Name {
-            name: cut(&one.name),
-            asked: one.asked.into(),
-            nxdomain: one.nxdomain.into(),
-            client: one.client,
-            process: process(one.process.as_ref()),
-        });
         self.keep(Kept {
             from_ns: summary.window.start_ns,
             to_ns: summary.window.end_ns,
-            talkers: most(merged(talkers)),
-            names: most(merged(names)),
+            talkers: heaviest(&summary.conversations, same_ends, bytes, Talker::of),
+            names: heaviest(
+                &summary.questions,
+                |one, other| one.name.cmp(&other.name),
+                |one| one.asked.into(),
+                Name::of,
+            ),
         });
     }
 
@@ -180,6 +162,78 @@ impl Board {
             hits: self.hits.iter().cloned().collect(),
         }
     }
+}
+
+impl Talker {
+    fn of(one: &Conversation) -> Self {
+        let name = one.tls_name.as_ref().or(one.dns_name.as_ref());
+        Self {
+            client: one.client,
+            server: one.server,
+            port: one.server_port,
+            proto: Protocol(one.protocol).to_string(),
+            name: name.map(|name| cut(name)),
+            process: process(one.process.as_ref()),
+            flows: one.flows.into(),
+            packets: one.packets_out.saturating_add(one.packets_in),
+            bytes_out: one.bytes_out,
+            bytes_in: one.bytes_in,
+        }
+    }
+}
+
+impl Name {
+    fn of(one: &Question) -> Self {
+        Self {
+            name: cut(&one.name),
+            asked: one.asked.into(),
+            nxdomain: one.nxdomain.into(),
+            client: one.client,
+            process: process(one.process.as_ref()),
+        }
+    }
+}
+
+fn same_ends(one: &Conversation, other: &Conversation) -> Ordering {
+    let ends = |one: &Conversation| (one.client, one.server, one.server_port, one.protocol);
+    ends(one).cmp(&ends(other))
+}
+
+const fn bytes(one: &Conversation) -> u64 {
+    one.bytes_out.saturating_add(one.bytes_in)
+}
+
+/// What of a summary weighs most, what is alike added up, and as much of it as is kept. The summary
+/// is as large as the memory we may take, so of the rest nothing is copied.
+fn heaviest<T, R: Ranked>(
+    all: &[T],
+    alike: impl Fn(&T, &T) -> Ordering,
+    weight: impl Fn(&T) -> u64,
+    of: impl Fn(&T) -> R,
+) -> Vec<R> {
+    let mut all: Vec<&T> = all.iter().collect();
+    all.sort_by(|one, other| alike(one, other));
+    let groups = all.chunk_by(|one, other| alike(one, other).is_eq());
+    let mut groups: Vec<(Reverse<u64>, &[&T])> = groups
+        .map(|group| {
+            let weights = group.iter().map(|one| weight(one));
+            (Reverse(weights.fold(0, u64::saturating_add)), group)
+        })
+        .collect();
+    groups.sort_by_key(|(weight, _)| *weight);
+    groups.truncate(ENTRIES_MAX);
+    let told = groups.into_iter().filter_map(|(_, group)| {
+        let mut told = group.iter().map(|one| of(one));
+        let first = told.next()?;
+        Some(told.fold(first, |mut sum, one| {
+            sum.add(one);
+            sum
+        }))
+    });
+    // Not in the place of the groups, which was large.
+    let mut kept = Vec::with_capacity(ENTRIES_MAX);
+    kept.extend(told);
+    kept
 }
 
 /// Something of which there may be more or less.
@@ -231,7 +285,7 @@ impl Ranked for Name {
     }
 }
 
-/// Adds up what has the same key. As large as a summary at most.
+/// Adds up what has the same key.
 fn merged<T: Ranked>(all: impl Iterator<Item = T>) -> Vec<T> {
     let mut sums: HashMap<T::Key, T> = HashMap::new();
     for one in all {
@@ -288,6 +342,26 @@ mod tests {
         let many = (0..1_000).map(|port| talker(port, port.into()));
         let top = most(merged(many));
         assert_eq!((top.len(), top[0].port), (ENTRIES_MAX, 999));
+    }
+
+    #[test]
+    fn what_weighs_most_in_a_summary_is_kept_and_no_more() {
+        let mut all: Vec<Talker> = (0..5_000)
+            .map(|port| talker(port, 4_000 - u64::from(port / 2)))
+            .collect();
+        all.push(talker(7, 9_000));
+        let kept = heaviest(
+            &all,
+            |one, other| one.port.cmp(&other.port),
+            |one| one.bytes_out,
+            Talker::clone,
+        );
+        let told = |at: usize| (kept[at].port, kept[at].bytes_out, kept[at].flows);
+        assert_eq!(
+            [told(0), told(1), told(2)],
+            [(7, 12_997, 2), (0, 4_000, 1), (1, 4_000, 1)]
+        );
+        assert_eq!((kept.len(), kept.capacity()), (ENTRIES_MAX, ENTRIES_MAX));
     }
 
     #[test]
