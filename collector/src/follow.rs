@@ -402,6 +402,7 @@ mod tests {
         let analysis = Analysis {
             store: store.clone(),
             settings: picket_detect::Settings::default(),
+            gap_grace_ms: 0,
             intel: IndicatorSet::default(),
             agents: Arc::default(),
             rules: Arc::new([]),

@@ -66,6 +66,10 @@ pub(crate) struct Metrics {
     pub(crate) events_analysed: Family,
     /// Journal entries that could not be read back.
     pub(crate) envelopes_unreadable: Counter,
+    /// Gaps in chains, also those that closed in time.
+    pub(crate) gaps_found: Counter,
+    /// Those of which the analysis was told.
+    pub(crate) gaps_told: Counter,
     /// Remarks about sensors for which the analysis had no room.
     pub(crate) sensor_events_dropped: Counter,
     /// CloudTrail events seen before.
@@ -87,7 +91,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 6] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 8] {
         [
             (
                 "envelopes_accepted",
@@ -98,6 +102,16 @@ impl Metrics {
                 "envelopes_unreadable",
                 "journal entries that could not be read back",
                 &self.envelopes_unreadable,
+            ),
+            (
+                "gaps_found",
+                "gaps in the chains of agents, also those that closed within their grace",
+                &self.gaps_found,
+            ),
+            (
+                "gaps_told",
+                "gaps in the chains of agents that outlasted their grace",
+                &self.gaps_told,
             ),
             (
                 "sensor_events_dropped",

@@ -16,6 +16,7 @@
 
 mod chain;
 mod fit;
+mod gaps;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use chain::{Boots, Place};
 
 pub use chain::Link;
 pub use fit::{Fit, Links};
+pub use gaps::{Gap, Gaps};
 
 /// An agent that may speak, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,9 @@ pub struct Settings {
     /// Milliseconds a signing time may lie back: seven days, the longest a spool of the default size
     /// holds on a quiet host.
     pub clock_behind_ms: u64,
+    /// Milliseconds for which envelopes may be missing before that is told: ten seconds, in which an
+    /// agent that has trouble posts four times again. 0 tells at once.
+    pub gap_grace_ms: u64,
 }
 
 impl Default for Settings {
@@ -65,6 +70,7 @@ impl Default for Settings {
         Self {
             clock_ahead_ms: 5 * 60 * 1_000,
             clock_behind_ms: 7 * 24 * 60 * 60 * 1_000,
+            gap_grace_ms: 10_000,
         }
     }
 }
@@ -96,6 +102,8 @@ pub enum Standing {
     Ahead,
     /// Others are missing before it that were not told missing before.
     Gap {
+        /// None of them is below this.
+        from: u64,
         /// How many.
         missing: u64,
     },
@@ -452,18 +460,11 @@ impl Admitted {
         }
     }
 
-    /// What it says about its sensor: envelopes missing before it or come late, time in which
-    /// the agent itself says it was blind, and whether the window's packets add up. `serve` alone makes events of these.
+    /// What it says about its sensor: time in which the agent itself says it was blind, and whether
+    /// the window's packets add up. What its place in the chain says, [`Gaps`] knows. `serve` alone
+    /// makes events of these.
     pub fn sensor_events(&self) -> Vec<SensorEvent> {
         let boot = self.header.boot;
-        let from_chain = match self.standing {
-            Standing::Next | Standing::First | Standing::Ahead => None,
-            Standing::Gap { missing } => Some(SensorWord::Missing {
-                boot,
-                envelopes: missing,
-            }),
-            Standing::Late { missing } => Some(SensorWord::Filled { boot, missing }),
-        };
         let from_summary = self.summary.gap.as_ref().map(|gap| SensorWord::Blind {
             from_ns: gap.from_ns,
             to_ns: gap.to_ns,
@@ -487,9 +488,8 @@ impl Admitted {
             time_ns: self.summary.window.start_ns,
             word,
         };
-        from_chain
+        from_summary
             .into_iter()
-            .chain(from_summary)
             .chain(of_window)
             .map(event)
             .collect()

@@ -27,7 +27,7 @@ pub mod settings;
 mod testing;
 pub mod time;
 
-pub use admit::{Admission, Admitted, KnownAgent, Link, Refusal, Standing};
+pub use admit::{Admission, Admitted, Gap, Gaps, KnownAgent, Link, Refusal, Standing};
 pub use analyzer::{Analyzer, Output, Totals};
 pub use event::{Event, SensorEvent, SensorWindow, SensorWord, SourceKind};
 pub use finding::Finding;

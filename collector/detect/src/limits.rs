@@ -75,5 +75,9 @@ pub const BOOTS_MAX: usize = 16;
 /// eleven hours of windows at 10 s.
 pub const LINKS_MAX: usize = 4_096;
 
+/// Gaps in chains that are held back for a while: one of each of 4,096 agents, some 300 bytes each.
+/// Beyond that they are told at once. Chosen by hand.
+pub const GAPS_HELD_MAX: usize = 4_096;
+
 /// Bytes of text that a detection copies into a title or a description from an event.
 pub const QUOTED_BYTES_MAX: usize = 256;

@@ -4,6 +4,9 @@
 //! Findings, incidents, what is to be told to whom, and how far the input was read go into one
 //! transaction. If it cannot be written, the same outcome is offered again until it can be: the
 //! analyzer has counted those events already and must not see them twice.
+//!
+//! Gaps in chains are held back for a while, and told when everything was analysed that came before
+//! their time was up; the thread wakes for that by itself.
 
 mod inbox;
 mod outcome;
@@ -15,7 +18,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use picket_detect::logs::ApiCall;
-use picket_detect::{Admitted, Analyzer, Event, Finding, Incident, KnownAgent, Output, SourceKind};
+use picket_detect::{
+    Admitted, Analyzer, Event, Finding, Gaps, Incident, KnownAgent, Output, SensorEvent,
+    SensorWord, SourceKind, Standing,
+};
 use picket_intel::IndicatorSet;
 use picket_wire::{AgentId, Sealed};
 use tokio::sync::{Notify, mpsc};
@@ -25,6 +31,7 @@ use crate::clock;
 use crate::metrics::{Metrics, band};
 use crate::quiet::Quiet;
 use crate::store::findings;
+use crate::store::gaps;
 use crate::store::journal::{self, Entry};
 use crate::store::sources::{self, Memorable};
 use crate::store::{Store, StoreError};
@@ -52,6 +59,8 @@ pub(crate) struct Analysis {
     pub(crate) store: Store,
     /// What is set.
     pub(crate) settings: picket_detect::Settings,
+    /// Milliseconds for which a gap in a chain is held back.
+    pub(crate) gap_grace_ms: u64,
     /// The indicators to begin with.
     pub(crate) intel: IndicatorSet,
     /// Whose envelopes are in the journal.
@@ -74,6 +83,10 @@ impl Analysis {
     /// Analyses until every [`Inbox`] is dropped or the process is to end.
     pub(crate) fn run(mut self, mut outlet: Outlet) -> anyhow::Result<()> {
         let mut analyst = self.analyst()?;
+        let timer = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .context("make a timer")?;
         // What was accepted before a restart waits already.
         let mut has_more = true;
         loop {
@@ -87,7 +100,8 @@ impl Analysis {
                     Err(mpsc::error::TryRecvError::Disconnected) => return Ok(()),
                 }
             } else {
-                match outlet.work.blocking_recv() {
+                let deadline_ms = analyst.gaps.next_deadline_ms();
+                match timer.block_on(next(&mut outlet, deadline_ms)) {
                     Some(work) => work,
                     None => return Ok(()),
                 }
@@ -95,7 +109,12 @@ impl Analysis {
             self.take(&mut analyst, work);
             // Cleared before the journal is read: what comes later rings again.
             outlet.is_woken.store(false, Ordering::Release);
+            let now_ms = clock::now_ms();
             has_more = self.journal(&mut analyst);
+            if !has_more {
+                self.tell_gaps(&mut analyst, now_ms);
+                self.settle(analyst.outcome());
+            }
         }
     }
 
@@ -103,10 +122,16 @@ impl Analysis {
         let intel = std::mem::take(&mut self.intel);
         let mut analyst = Analyst {
             analyzer: Analyzer::new(self.settings.clone(), intel),
+            gaps: Gaps::new(self.gap_grace_ms),
             newest_ns: BTreeMap::new(),
             log: Quiet::default(),
         };
         self.remember(&mut analyst)?;
+        let held = self
+            .store
+            .read(|connection| gaps::held(connection, &self.agents))
+            .context("read the gaps to wait for")?;
+        analyst.gaps.restore(held);
         let (findings, incidents) = self
             .store
             .read(findings::restore)
@@ -188,11 +213,12 @@ impl Analysis {
         let Some(last) = entries.last() else {
             return false;
         };
-        let last = last.id;
+        let (last, shown_to_ms) = (last.id, last.received_at_ms);
         let count = entries.len() as u64;
         for entry in entries {
             self.entry(analyst, &entry);
         }
+        self.tell_gaps(analyst, shown_to_ms);
         let outcome = Outcome {
             cursor: Some(last),
             ..analyst.outcome()
@@ -206,6 +232,12 @@ impl Analysis {
     fn entry(&self, analyst: &mut Analyst, entry: &Entry) {
         match self.open(entry) {
             Ok(admitted) => {
+                if matches!(admitted.standing, Standing::Gap { .. }) {
+                    self.metrics.gaps_found.add(1);
+                }
+                if let Some(event) = analyst.gaps.note(&admitted, entry.received_at_ms) {
+                    self.tell_gap(analyst, event);
+                }
                 for event in events(admitted) {
                     self.feed(analyst, event);
                 }
@@ -221,6 +253,24 @@ impl Analysis {
                 }
             }
         }
+    }
+
+    /// Tells of the gaps whose time is up; everything that came until `shown_to_ms` is analysed.
+    fn tell_gaps(&self, analyst: &mut Analyst, shown_to_ms: u64) {
+        for event in analyst.gaps.due(shown_to_ms) {
+            self.tell_gap(analyst, event);
+        }
+    }
+
+    /// Tells of a gap, or of what has come late.
+    fn tell_gap(&self, analyst: &mut Analyst, event: SensorEvent) {
+        if let SensorWord::Missing { envelopes, .. } = event.word {
+            self.metrics.gaps_told.add(1);
+            if let Some(unsaid) = analyst.log.may_say("gap", clock::now_ms()) {
+                tracing::warn!(agent_id = %event.agent, gap = envelopes, unsaid, "sequence gap");
+            }
+        }
+        self.feed(analyst, Event::Sensor(event));
     }
 
     /// Reads an envelope back, and makes sure that it is the one which was admitted: disks forget, too.
@@ -348,6 +398,17 @@ impl Analysis {
     }
 }
 
+/// Waits for the next piece of work, or until a gap in a chain may be due; none when every
+/// [`Inbox`] is dropped.
+async fn next(outlet: &mut Outlet, deadline_ms: Option<u64>) -> Option<Work> {
+    let Some(deadline_ms) = deadline_ms else {
+        return outlet.work.recv().await;
+    };
+    let left = Duration::from_millis(deadline_ms.saturating_sub(clock::now_ms()));
+    let work = tokio::time::timeout(left, outlet.work.recv()).await;
+    work.unwrap_or(Some(Work::Journal))
+}
+
 /// What an envelope tells: of its sensor, then of its host.
 fn events(admitted: Admitted) -> Vec<Event> {
     let mut events: Vec<Event> = admitted
@@ -373,6 +434,7 @@ fn parsed<T: serde::de::DeserializeOwned>(bodies: &[String], what: &'static str)
 /// The analyzer and how far its sources are.
 struct Analyst {
     analyzer: Analyzer,
+    gaps: Gaps,
     newest_ns: BTreeMap<SourceKind, u64>,
     log: Quiet,
 }
@@ -396,7 +458,10 @@ impl Analyst {
 
     /// What came out since it was last asked.
     fn outcome(&mut self) -> Outcome {
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome {
+            gaps: self.gaps.poll_changed(),
+            ..Outcome::default()
+        };
         while let Some(output) = self.analyzer.poll_output() {
             match output {
                 Output::Finding(finding) => match finding_row(&finding) {

@@ -1,10 +1,11 @@
 //! What one step of the analysis leaves behind, written in one transaction.
 
-use picket_detect::{Finding, Incident};
+use picket_detect::{Finding, Gap, Incident};
 use rusqlite::Transaction;
 
 use crate::alert::{self, Rule};
 use crate::store::findings::{self, FindingRow, IncidentRow, Told};
+use crate::store::gaps;
 use crate::store::journal;
 use crate::store::outbox::{self, Letter};
 use crate::store::sources::{self, FileState, Memorable};
@@ -20,6 +21,8 @@ pub(super) struct Outcome {
     pub(super) archived: Option<String>,
     /// How far the journal is analysed with it.
     pub(super) cursor: Option<u64>,
+    /// The gaps that are held back, if they changed.
+    pub(super) gaps: Option<Vec<Gap>>,
     /// Calls that were taken in.
     pub(super) seen: Vec<[u8; 24]>,
     /// Those of them that must be known after a restart.
@@ -44,6 +47,7 @@ impl Outcome {
             && self.incidents.is_empty()
             && self.archived.is_none()
             && self.cursor.is_none()
+            && self.gaps.is_none()
             && self.seen.is_empty()
             && self.file.is_none()
     }
@@ -92,6 +96,9 @@ impl Outcome {
         }
         if let Some((path, state)) = &self.file {
             sources::put_file(transaction, path, state, now_ms)?;
+        }
+        if let Some(held) = &self.gaps {
+            gaps::replace(transaction, held)?;
         }
         if let Some(id) = self.cursor {
             journal::advance(transaction, id)?;

@@ -201,6 +201,7 @@ impl Service {
         let analysis = Analysis {
             store: self.store.clone(),
             settings: self.config.detect(),
+            gap_grace_ms: self.config.admission.gap_grace_ms,
             intel: self.intel,
             agents: self.agents.clone(),
             rules,

@@ -45,6 +45,8 @@ pub(crate) struct Entry {
     pub(crate) agent: AgentId,
     /// How it stood in its chain when it came.
     pub(crate) standing: Standing,
+    /// When it came.
+    pub(crate) received_at_ms: u64,
     /// The envelope.
     pub(crate) envelope: Vec<u8>,
     /// Its digest when it was admitted; none in a journal written before digests were kept.
@@ -53,18 +55,20 @@ pub(crate) struct Entry {
 
 /// Writes an envelope down and its chain on.
 pub(crate) fn append(transaction: &Transaction<'_>, arrival: &Arrival) -> rusqlite::Result<()> {
-    let (standing, missing) = words(arrival.standing);
+    let (standing, from, missing) = words(arrival.standing);
     let link = &arrival.link;
     transaction
         .prepare_cached(
-            "INSERT INTO journal (agent, received_at, standing, missing, envelope, digest)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO journal
+                (agent, received_at, standing, missing, missing_from, envelope, digest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             link.agent.0,
             signed(arrival.received_at_ms),
             standing,
             signed(missing),
+            signed(from),
             &arrival.envelope[..],
             link.digest.0,
         ])?;
@@ -90,28 +94,31 @@ pub(crate) fn append(transaction: &Transaction<'_>, arrival: &Arrival) -> rusqli
     Ok(())
 }
 
-/// How a standing is written.
-fn words(standing: Standing) -> (&'static str, u64) {
+/// How a standing is written: its word, from where envelopes are missing, and how many.
+fn words(standing: Standing) -> (&'static str, u64, u64) {
     match standing {
-        Standing::Next => ("next", 0),
-        Standing::First => ("first", 0),
-        Standing::Ahead => ("ahead", 0),
-        Standing::Gap { missing } => ("gap", missing),
-        Standing::Late { missing } => ("late", missing),
+        Standing::Next => ("next", 0, 0),
+        Standing::First => ("first", 0, 0),
+        Standing::Ahead => ("ahead", 0, 0),
+        Standing::Gap { from, missing } => ("gap", from, missing),
+        Standing::Late { missing } => ("late", 0, missing),
     }
 }
 
-fn standing(row: &Row<'_>, word: usize, missing: usize) -> rusqlite::Result<Standing> {
-    let text: String = row.get(word)?;
-    let missing = unsigned(row.get(missing)?);
+fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
+    let text: String = row.get("standing")?;
+    let missing = unsigned(row.get("missing")?);
     match text.as_str() {
         "next" => Ok(Standing::Next),
         "first" => Ok(Standing::First),
         "ahead" => Ok(Standing::Ahead),
-        "gap" => Ok(Standing::Gap { missing }),
+        "gap" => Ok(Standing::Gap {
+            from: unsigned(row.get("missing_from")?),
+            missing,
+        }),
         "late" => Ok(Standing::Late { missing }),
         other => Err(rusqlite::Error::FromSqlConversionFailure(
-            word,
+            row.as_ref().column_index("standing")?,
             Type::Text,
             format!("{other:?} is no standing").into(),
         )),
@@ -147,7 +154,8 @@ pub(crate) fn unanalysed(
     bytes_max: usize,
 ) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, agent, standing, missing, envelope, digest FROM journal
+        "SELECT id, agent, received_at, standing, missing, missing_from, envelope, digest
+         FROM journal
          WHERE id > (SELECT journal_id FROM cursor WHERE reader = 'analysis')
          ORDER BY id LIMIT ?1",
     )?;
@@ -172,7 +180,8 @@ pub(crate) fn analysed(
     entries_max: usize,
 ) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, agent, standing, missing, envelope, digest FROM journal
+        "SELECT id, agent, received_at, standing, missing, missing_from, envelope, digest
+         FROM journal
          WHERE id > max(?1, (SELECT journal_id FROM cursor WHERE reader = 'analysis') - ?2)
            AND id <= (SELECT journal_id FROM cursor WHERE reader = 'analysis')
            AND received_at >= ?3
@@ -192,11 +201,12 @@ pub(crate) fn analysed(
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
-        id: unsigned(row.get(0)?),
-        agent: AgentId(row.get(1)?),
-        standing: standing(row, 2, 3)?,
-        envelope: row.get(4)?,
-        digest: row.get::<_, Option<_>>(5)?.map(Digest),
+        id: unsigned(row.get("id")?),
+        agent: AgentId(row.get("agent")?),
+        standing: standing(row)?,
+        received_at_ms: unsigned(row.get("received_at")?),
+        envelope: row.get("envelope")?,
+        digest: row.get::<_, Option<_>>("digest")?.map(Digest),
     })
 }
 
@@ -287,7 +297,18 @@ mod tests {
         store
             .write_blocking(|t| {
                 append(t, &arrival(1, 0, 100, Standing::First))?;
-                append(t, &arrival(1, 4, 200, Standing::Gap { missing: 3 }))?;
+                append(
+                    t,
+                    &arrival(
+                        1,
+                        4,
+                        200,
+                        Standing::Gap {
+                            from: 1,
+                            missing: 3,
+                        },
+                    ),
+                )?;
                 append(t, &arrival(1, 5, 300, Standing::Next))
             })
             .unwrap();
@@ -295,7 +316,13 @@ mod tests {
         // A bound in bytes is reached by the second of ten bytes each.
         let entries = store.read(|c| unanalysed(c, 9, 11)).unwrap();
         assert_eq!(entries.len(), 2);
-        assert_eq!(entries[1].standing, Standing::Gap { missing: 3 });
+        assert_eq!(
+            entries[1].standing,
+            Standing::Gap {
+                from: 1,
+                missing: 3
+            }
+        );
         let last = entries[1].id;
         store.write_blocking(move |t| advance(t, last)).unwrap();
         assert_eq!(store.read(depth).unwrap(), (1, Some(300)));

@@ -134,6 +134,20 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE journal ADD COLUMN digest BLOB;
     ",
+    // 5: gaps in chains that may close yet; those in the journal were told when they were found.
+    "
+    ALTER TABLE journal ADD COLUMN missing_from INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE gap (
+        agent BLOB NOT NULL,
+        boot BLOB NOT NULL,
+        before INTEGER NOT NULL,
+        missing_from INTEGER NOT NULL,
+        missing INTEGER NOT NULL,
+        time_ns INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        PRIMARY KEY (agent, boot, before)
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

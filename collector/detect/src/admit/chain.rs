@@ -76,6 +76,7 @@ impl Boots {
             }
             None if header.sequence > 0 && overtakes => Place::Stands(Standing::Ahead),
             None if header.sequence > 0 => Place::Stands(Standing::Gap {
+                from: 0,
                 missing: header.sequence,
             }),
             None if header.previous != Digest::default() => Place::Forks,
@@ -144,7 +145,10 @@ impl Run {
         Place::Stands(match self.missing(self.judged, sequence) {
             0 => Standing::Next,
             _ if overtakes => Standing::Ahead,
-            missing => Standing::Gap { missing },
+            missing => Standing::Gap {
+                from: self.judged.max(self.floor),
+                missing,
+            },
         })
     }
 
