@@ -80,8 +80,8 @@ pub struct AddressConfig {
     pub ipv6_entries: [u32; 2],
     /// IPv4 networks and addresses in each half: 0 spares the lookup.
     pub ipv4_entries: [u32; 2],
-    /// Labels of the deepest listed name in each half, at most [`crate::names::DEPTH_MAX`]: 0
-    /// spares the lookup.
+    /// How many labels listed names of each half have: the lowest bit is set if there are such of
+    /// one label, the next for two, and so on to [`crate::names::DEPTH_MAX`]. 0 spares the lookup.
     pub name_depths: [u32; 2],
     /// Counts the changes of what is blocked; its low 8 bits are cached in each flow's slot, and
     /// are 0 only before the first change. When they come round, `epoch` moves by two, which has

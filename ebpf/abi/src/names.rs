@@ -8,10 +8,13 @@
 //! into each other. Letters count as lower case (RFC 4343).
 //!
 //! A filter says that names with this hash may be listed, so that most lookups end after one load.
-//! A name sets three bits in one of its words. All names that end in the same two labels share a
-//! line of eight words: what memory has to fetch for a name and its parents is then one line, or
-//! two with that of its last label. Where very many names end alike (below a suffix that anyone
-//! may register under) their line is full and says nothing, and the lookup goes on to the buckets.
+//! All names that end in the same two labels share a line of eight words: what memory has to fetch
+//! for a name and its parents is then one line. A name sets two bits in one of its words, and its
+//! last two labels three, whatever else is below them: where nothing listed ends as a name does,
+//! that alone says so, and what stands further left is not even hashed. Where very many names end
+//! alike (below a suffix that anyone may register under) their line is full and says nothing, and
+//! the lookup goes on to the buckets. Which numbers of labels are listed at all, each half says for
+//! itself; so the last label is hardly ever looked up alone.
 //!
 //! A bucket, the same cache line of sixteen as addresses lie in, holds tags of 32 bits; a tag is in
 //! one of two buckets, see [`crate::addresses`]. So one lookup in a thousand million finds what is
@@ -31,9 +34,12 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a label at most (RFC 1035 2.3.4); a length byte beyond is a pointer or no label.
 pub const LABEL_BYTES_MAX: u8 = 63;
 
-/// Bits of the filter: a million names set three in ten. Three bits a name let one unlisted name in
-/// thirty through; one bit would let one in eight.
+/// Bits of the filter: a million names that end in as many ways set almost half of them, and one
+/// unlisted name in eighteen is looked up in a bucket.
 const FILTER_BITS: u32 = 23;
+
+/// Bits of a line of the filter: 64 bytes, as memory fetches them.
+const LINE_BITS: u32 = 9;
 
 /// Labels from the right end of a name that choose its line of the filter.
 pub const LINE_LABELS: u32 = 2;
@@ -93,20 +99,30 @@ pub fn name_hash(salt: u64, parent: u64, label: &[u8]) -> u64 {
     mix(parent, label_word(salt, label))
 }
 
-/// Where the filter tells of a name: which word of it, and the bits that are all set there if the
-/// name is listed. `line` is the hash of its last [`LINE_LABELS`] labels, or of the one it has.
-/// Multipliers: the second and third odd constants of xxHash64.
+/// Where the filter tells of all names that end in the same [`LINE_LABELS`] labels, of which this is
+/// the hash: which word of it, and the bits that are all set there if one of them is listed.
+/// Multiplier: the second odd constant of xxHash64.
 #[inline(always)]
 #[must_use]
-pub const fn filter_place(line: u64, hash: u64) -> (u32, u64) {
-    /// A line of 64 bytes.
-    const LINE_BITS: u32 = 9;
-    let line = line.wrapping_mul(0x1656_67b1_9e37_79f9) >> (64 - (FILTER_BITS - LINE_BITS));
-    let mixed = hash.wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-    let word = line << 3 | mixed >> 61;
+pub const fn filter_end(end: u64) -> (u32, u64) {
+    let mixed = end.wrapping_mul(LINE_MULTIPLIER);
     let bits = 1 << (mixed >> 41 & 63) | 1 << (mixed >> 35 & 63) | 1 << (mixed >> 29 & 63);
-    (word as u32, bits)
+    ((mixed >> (64 - (FILTER_BITS - 6))) as u32, bits)
 }
+
+/// Where the filter tells of a name: which word of it, and the bits that are all set there if the
+/// name is listed. `end` is the hash of its last [`LINE_LABELS`] labels, or of the one it has.
+/// Multiplier: the third odd constant of xxHash64.
+#[inline(always)]
+#[must_use]
+pub const fn filter_name(end: u64, hash: u64) -> (u32, u64) {
+    let line = end.wrapping_mul(LINE_MULTIPLIER) >> (64 - (FILTER_BITS - LINE_BITS));
+    let mixed = hash.wrapping_mul(0x1656_67b1_9e37_79f9);
+    let bits = 1 << (mixed >> 41 & 63) | 1 << (mixed >> 35 & 63);
+    ((line << 3 | mixed >> 61) as u32, bits)
+}
+
+const LINE_MULTIPLIER: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
 /// Where a name or an address lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,26 +189,29 @@ mod tests {
     #[test]
     fn places_spread_evenly_and_independently() {
         let (mut first, mut second, mut same) = ([0u32; 256], [0u32; 256], 0);
-        let (mut words, mut fewer) = ([0u32; 256], 0);
+        let (mut ends, mut words, mut fewer) = ([0u32; 256], [0u32; 256], 0);
         for number in 0..65_536u64 {
             let hash = mix(3, number);
             let place = tag_place(hash, 255);
             first[place.buckets.0 as usize] += 1;
             second[place.buckets.1 as usize] += 1;
             same += u32::from(place.buckets.0 == place.buckets.1);
-            let (word, bits) = filter_place(hash, hash);
+            let (end, end_bits) = filter_end(hash);
+            let (word, bits) = filter_name(hash, hash);
+            assert!(end / 8 == word / 8 && bits.count_ones() <= 2);
+            ends[(end / (FILTER_WORDS / 32) * 8 + end % 8) as usize] += 1;
             assert!(place.tag != 0 && word < FILTER_WORDS);
             // Lines, and words within them.
             words[(word / (FILTER_WORDS / 32) * 8 + word % 8) as usize] += 1;
-            fewer += u32::from(bits.count_ones() < 3);
+            fewer += u32::from(end_bits.count_ones() < 3);
         }
         // 256 expected in each; six standard deviations of the binomial are 96.
-        for counts in [first, second, words] {
+        for counts in [first, second, ends, words] {
             assert!(counts.iter().all(|count| count.abs_diff(256) < 96));
         }
         assert!(same.abs_diff(256) < 96, "{same}");
         // What ends in the same labels is in one line.
-        let word = |number| filter_place(5, mix(3, number)).0;
+        let word = |number| filter_name(5, mix(3, number)).0;
         assert!((0..100).all(|number| word(number) >> 3 == word(0) >> 3));
         // Two of three bits are the same one in 1 − 63/64 × 62/64: 3,024; six deviations are 322.
         assert!(fewer.abs_diff(3_024) < 322, "{fewer}");

@@ -11,7 +11,7 @@
 
 use picket_abi::Bucket;
 use picket_abi::names::{
-    DEPTH_MAX, LABEL_BYTES_MAX, LINE_LABELS, filter_place, lower, mix, tag_place,
+    DEPTH_MAX, LABEL_BYTES_MAX, LINE_LABELS, filter_end, filter_name, lower, mix, tag_place,
 };
 
 use crate::listed::hold;
@@ -66,35 +66,40 @@ pub struct Found {
     pub name_bytes: u32,
 }
 
-/// Looks a name up and its parents of at most `depth` labels. `loaded` is how many bytes there
-/// are, at most 256. `None` as well when they are no whole name.
+/// Looks a name up and its parents, as far as any listed name has as many labels: `depths` has a
+/// bit for each number of them, see [`picket_abi::AddressConfig::name_depths`]. `loaded` is how many
+/// bytes there are, at most 256. `None` as well when they are no whole name.
 #[inline(always)]
 pub fn lookup<T: Text>(
     text: &mut T,
     tables: &impl NameTables,
     loaded: u32,
     salt: u64,
-    depth: u32,
+    depths: u32,
 ) -> Option<Found> {
     let (labels, name_bytes) = labels(text, u64::from(loaded))?;
-    let (mut hash, mut line) = (salt, salt);
+    let (mut hash, mut end) = (salt, salt);
     let mut back = 0;
     while back < u64::from(DEPTH_MAX) {
-        if back >= u64::from(depth) || back >= labels {
+        let depths = depths >> back;
+        if depths == 0 || back >= labels {
             return None;
         }
         let start = text.noted(labels - 1 - back);
         hash = mix(hash, label_word(text, salt, start));
-        if back < u64::from(LINE_LABELS) {
-            line = hash;
+        back += 1;
+        if back <= u64::from(LINE_LABELS) {
+            end = hash;
+            if back == u64::from(LINE_LABELS) && !filter_has(tables, filter_end(end)) {
+                return None;
+            }
         }
-        if contains(tables, line, hash) {
+        if depths & 1 != 0 && contains(tables, end, hash) {
             return Some(Found {
                 hash,
                 name_bytes: name_bytes as u32,
             });
         }
-        back += 1;
     }
     None
 }
@@ -153,13 +158,17 @@ const fn cut(word: u64, bytes: u64) -> u64 {
 }
 
 #[inline(always)]
-fn contains(tables: &impl NameTables, line: u64, hash: u64) -> bool {
-    let (word, bits) = filter_place(line, hash);
-    if tables.filter(word) & bits != bits {
+fn contains(tables: &impl NameTables, end: u64, hash: u64) -> bool {
+    if !filter_has(tables, filter_name(end, hash)) {
         return false;
     }
     let place = tag_place(hash, tables.bucket_mask());
     hold(|one| tables.bucket(one), place.buckets, place.tag)
+}
+
+#[inline(always)]
+fn filter_has(tables: &impl NameTables, (word, bits): (u32, u64)) -> bool {
+    tables.filter(word) & bits == bits
 }
 
 #[cfg(test)]
@@ -196,6 +205,7 @@ mod tests {
     struct Listed {
         filter: Vec<u64>,
         buckets: Vec<Bucket>,
+        depths: u32,
     }
 
     impl Listed {
@@ -203,17 +213,21 @@ mod tests {
             let mut listed = Self {
                 filter: vec![0; FILTER_WORDS as usize],
                 buckets: vec![[0; BUCKET_ENTRIES]; 64],
+                depths: 0,
             };
             for name in names {
                 let labels = name.rsplit('.').take(DEPTH_MAX as usize);
-                let (mut hash, mut line) = (SALT, SALT);
-                for (nth, label) in labels.enumerate() {
+                let (mut hash, mut end, mut depth) = (SALT, SALT, 0);
+                for label in labels {
                     hash = name_hash(SALT, hash, label.as_bytes());
-                    line = if nth < 2 { hash } else { line };
+                    end = if depth < 2 { hash } else { end };
+                    depth += 1;
                 }
                 let place = tag_place(hash, 63);
-                let (word, bits) = filter_place(line, hash);
-                listed.filter[word as usize] |= bits;
+                listed.depths |= 1 << (depth - 1);
+                for (word, bits) in [filter_end(end), filter_name(end, hash)] {
+                    listed.filter[word as usize] |= bits;
+                }
                 let bucket = &mut listed.buckets[place.buckets.0 as usize];
                 *bucket.iter_mut().find(|entry| **entry == 0).unwrap() = place.tag;
             }
@@ -244,18 +258,22 @@ mod tests {
         bytes
     }
 
-    fn look_raw(listed: &[&str], bytes: &[u8], depth: u32) -> Option<Found> {
+    fn look_raw(listed: &[&str], bytes: &[u8]) -> Option<Found> {
+        look_among(&Listed::new(listed), bytes)
+    }
+
+    fn look_among(listed: &Listed, bytes: &[u8]) -> Option<Found> {
         // What a packet before this one left behind must not matter.
         let mut text = Plain {
             bytes: [bytes, &[b'x'; 320]].concat(),
             starts: [99; 8],
         };
         let loaded = bytes.len().min(256) as u32;
-        lookup(&mut text, &Listed::new(listed), loaded, SALT, depth)
+        lookup(&mut text, listed, loaded, SALT, listed.depths)
     }
 
     fn found(listed: &[&str], name: &str) -> bool {
-        look_raw(listed, &wire(name), DEPTH_MAX).is_some()
+        look_raw(listed, &wire(name)).is_some()
     }
 
     #[test]
@@ -283,7 +301,7 @@ mod tests {
         ] {
             assert_eq!(found(&listed, name), expected, "{name}");
         }
-        let all = look_raw(&listed, &wire("www.evil.example"), DEPTH_MAX).unwrap();
+        let all = look_raw(&listed, &wire("www.evil.example")).unwrap();
         assert_eq!(all.name_bytes as usize, wire("www.evil.example").len());
     }
 
@@ -301,11 +319,36 @@ mod tests {
     }
 
     #[test]
-    fn no_deeper_than_the_deepest_entry() {
-        let at_depth = |depth| look_raw(&["c.evil.example"], &wire("d.c.evil.example"), depth);
-        assert!(at_depth(2).is_none());
-        assert!(at_depth(3).is_some());
-        assert!(look_raw(&["evil.example"], &wire("evil.example"), 0).is_none());
+    fn only_as_many_labels_as_listed_names_have() {
+        let mut listed = Listed::new(&["test", "c.evil.example", "evil.example"]);
+        let mut found = |depths: u32, name: &str| {
+            listed.depths = depths;
+            look_among(&listed, &wire(name)).map(|found| found.hash)
+        };
+        let (two, three) = (
+            found(0b010, "d.c.evil.example"),
+            found(0b100, "d.c.evil.example"),
+        );
+        assert!(two.is_some() && three.is_some() && two != three);
+        // The shortest first, whichever there are.
+        assert_eq!(found(0b111, "d.c.evil.example"), two);
+        assert_eq!(found(0b1101, "d.c.evil.example"), three);
+        assert_eq!(found(0b1000, "d.c.evil.example"), None);
+        assert!(found(0b001, "a.b.test").is_some() && found(0b111, "test").is_some());
+        assert_eq!(found(0b110, "a.b.test"), None);
+        assert_eq!(found(0, "evil.example"), None);
+    }
+
+    #[test]
+    fn what_ends_as_nothing_listed_does_is_looked_at_no_further() {
+        let mut listed = Listed::new(&["c.evil.example"]);
+        assert!(look_among(&listed, &wire("c.evil.example")).is_some());
+        let end = "evil.example"
+            .rsplit('.')
+            .fold(SALT, |hash, label| name_hash(SALT, hash, label.as_bytes()));
+        let (word, bits) = filter_end(end);
+        listed.filter[word as usize] &= !bits;
+        assert!(look_among(&listed, &wire("c.evil.example")).is_none());
     }
 
     #[test]
@@ -313,18 +356,18 @@ mod tests {
         let whole = wire("evil.example");
         for end in 0..whole.len() {
             assert!(
-                look_raw(&["evil.example"], &whole[..end], 8).is_none(),
+                look_raw(&["evil.example"], &whole[..end]).is_none(),
                 "{end}"
             );
         }
         // A pointer, a label too long, labels without an end.
-        assert!(look_raw(&["example"], b"\x01a\xc0\x0c", 8).is_none());
-        assert!(look_raw(&["example"], &[64; 256], 8).is_none());
-        assert!(look_raw(&["example"], &[1; 256], 8).is_none());
+        assert!(look_raw(&["example"], b"\x01a\xc0\x0c").is_none());
+        assert!(look_raw(&["example"], &[64; 256]).is_none());
+        assert!(look_raw(&["example"], &[1; 256]).is_none());
         let mut endless = wire(&vec!["a"; 127].join("."));
         endless[254] = 1;
         endless.extend_from_slice(b"a\0");
-        assert!(look_raw(&["a.a"], &endless, 8).is_none());
+        assert!(look_raw(&["a.a"], &endless).is_none());
     }
 
     #[test]

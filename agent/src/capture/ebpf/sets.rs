@@ -99,7 +99,7 @@ impl Tables {
             .saturating_add(1);
         config.ipv6_entries[half] = size.ipv6_networks;
         config.ipv6_addresses[half] = size.ipv6_addresses;
-        config.name_depths[half] = names.as_ref().map_or(0, |names| names.size.depth);
+        config.name_depths[half] = names.as_ref().map_or(0, |names| names.size.depths);
 
         write_half(&self.codes, "CODES", half, &addresses.codes)?;
         write_buckets(&self.buckets, "BUCKETS", half, &addresses.buckets)?;
@@ -108,7 +108,7 @@ impl Tables {
             source: Box::new(source),
         })?;
         if let Ok(names) = &names
-            && names.size.depth > 0
+            && names.size.depths != 0
         {
             write_half(&self.name_filter, "NAME_FILTER", half, &names.filter)?;
             write_buckets(&self.name_buckets, "NAME_BUCKETS", half, &names.buckets)?;

@@ -76,9 +76,9 @@ fn look(
     let Some(config) = CONFIG.get(0) else { return };
     let epoch = config.epoch;
     let half = (epoch & 1) as usize;
-    let depth = config.name_depths[half];
+    let depths = config.name_depths[half];
     let name_at = message_at + HEADER_BYTES;
-    if depth == 0 || message_bytes <= HEADER_BYTES || name_at >= taken.bytes() {
+    if depths == 0 || message_bytes <= HEADER_BYTES || name_at >= taken.bytes() {
         return;
     }
     let message = taken.at(message_at).cast::<u16>();
@@ -102,7 +102,7 @@ fn look(
     let tables = Half {
         odd: epoch as u32 & 1,
     };
-    let Some(found) = lookup(&mut text, &tables, loaded, HASH_SALT.load(), depth) else {
+    let Some(found) = lookup(&mut text, &tables, loaded, HASH_SALT.load(), depths) else {
         return;
     };
     // Between 1 and NAME_NOTICE_BYTES in a form that the verifier can follow.

@@ -4,7 +4,7 @@
 //! names are then matched on the copies of questions, and none is left out silently.
 
 use picket_abi::names::{
-    DEPTH_MAX, FILTER_WORDS, LINE_LABELS, TagPlace, filter_place, name_hash, tag_place,
+    DEPTH_MAX, FILTER_WORDS, LINE_LABELS, TagPlace, filter_end, filter_name, name_hash, tag_place,
 };
 use picket_abi::{BUCKET_ENTRIES, Bucket};
 
@@ -15,8 +15,9 @@ use super::{SetError, is_held, room};
 pub struct NamesSize {
     /// Tags in the buckets. Names that end in the same eight labels share one.
     pub names: u32,
-    /// Labels of the deepest name, [`DEPTH_MAX`] if it has more.
-    pub depth: u32,
+    /// How many labels they have, [`DEPTH_MAX`] where they have more: see
+    /// [`picket_abi::AddressConfig::name_depths`].
+    pub depths: u32,
 }
 
 /// One half of the tables.
@@ -65,7 +66,7 @@ impl NameImage {
                 let (first, second) = name.tag.buckets;
                 sum ^ self.buckets[first as usize][0]
                     ^ self.buckets[second as usize][0]
-                    ^ self.filter[name.filter.0 as usize] as u32
+                    ^ self.filter[name.filter[0].0 as usize] as u32
             });
             std::hint::black_box(touched);
             for name in &places {
@@ -115,35 +116,36 @@ impl NameImage {
     }
 
     fn list(&mut self, name: &Place) {
-        let (word, bits) = name.filter;
-        self.filter[word as usize] |= bits;
-        self.size.depth = self.size.depth.max(name.depth);
+        for (word, bits) in name.filter {
+            self.filter[word as usize] |= bits;
+        }
+        self.size.depths |= name.depth;
     }
 }
 
 /// Where a name lies.
 struct Place {
-    /// Word of the filter, and the bits to set in it.
-    filter: (u32, u64),
+    /// Words of the filter, both in one line, and the bits to set in them.
+    filter: [(u32, u64); 2],
     tag: TagPlace,
-    /// How many labels of it count.
+    /// The bit for as many labels as count.
     depth: u32,
 }
 
 fn place_of(name: &str, salt: u64, mask: u32) -> Place {
-    let (mut hash, mut line, mut depth) = (salt, salt, 0);
+    let (mut hash, mut end, mut count) = (salt, salt, 0);
     let labels = name.as_bytes().rsplit(|byte| *byte == b'.');
     for label in labels.take(DEPTH_MAX as usize) {
         hash = name_hash(salt, hash, label);
-        depth += 1;
-        if depth <= LINE_LABELS {
-            line = hash;
+        count += 1;
+        if count <= LINE_LABELS {
+            end = hash;
         }
     }
     Place {
-        filter: filter_place(line, hash),
+        filter: [filter_end(end), filter_name(end, hash)],
         tag: tag_place(hash, mask),
-        depth,
+        depth: 1 << (count - 1),
     }
 }
 
@@ -166,7 +168,13 @@ mod tests {
         for name in ["evil.example", "a.evil.example", "evil.example", "x.test"] {
             add(&mut image, name).unwrap();
         }
-        assert_eq!(image.size, NamesSize { names: 3, depth: 3 });
+        assert_eq!(
+            image.size,
+            NamesSize {
+                names: 3,
+                depths: 0b110
+            }
+        );
         // Those that end in the same two labels are in one line of the filter.
         let lines = image.filter.chunks(8).filter(|line| **line != [0; 8]);
         assert_eq!(lines.count(), 2);
@@ -183,7 +191,7 @@ mod tests {
             image.size,
             NamesSize {
                 names: 1,
-                depth: DEPTH_MAX
+                depths: 1 << (DEPTH_MAX - 1)
             }
         );
     }
