@@ -22,16 +22,7 @@ use rustix::thread::{
 };
 
 use crate::capture::packet;
-
-/// Names of the capabilities that the agent may keep.
-const NAMES: [(CapabilitySet, &str); 6] = [
-    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-    (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
-    (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
-    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
-    (CapabilitySet::PERFMON, "CAP_PERFMON"),
-    (CapabilitySet::BPF, "CAP_BPF"),
-];
+use crate::capture::permission::names;
 
 /// Makes sure that no program started from this thread, or from one it starts, gets more
 /// privileges than it has.
@@ -94,11 +85,6 @@ fn reduce_to(kept: CapabilitySet) -> io::Result<()> {
         return Err(io::Error::other("the kernel left others"));
     }
     Ok(())
-}
-
-fn names(set: CapabilitySet) -> Vec<String> {
-    let held = NAMES.into_iter().filter(|(one, _)| set.contains(*one));
-    held.map(|(_, name)| name.to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -174,7 +174,15 @@ pub fn probe() -> Vec<Check> {
 #[must_use]
 pub fn foresee(wanted: Wanted, checks: &[Check]) -> Check {
     let yes = |name: &str| checks.iter().any(|check| check.name == name && check.ok);
-    let programs = ["capabilities", "bpf", "memlock"].into_iter().all(yes);
+    // Why what these ask for cannot be had.
+    let first_no = |names: &[&str]| {
+        let no = checks
+            .iter()
+            .find(|check| names.contains(&check.name) && !check.ok);
+        no.map_or("not asked", |check| check.why.as_str())
+    };
+    let for_programs = ["capabilities", "bpf", "memlock"];
+    let programs = for_programs.into_iter().all(yes);
     let rungs = [
         ("tcx", Wanted::Tcx, programs && yes("tcx")),
         ("clsact", Wanted::Clsact, programs),
@@ -184,12 +192,25 @@ pub fn foresee(wanted: Wanted, checks: &[Check]) -> Check {
     let found = rungs.into_iter().find(|(_, rung, ok)| *ok && asked(*rung));
     let why = match (found, wanted) {
         (Some((packet::RUNG, ..)), Wanted::Auto) => format!(
-            "{}: kernel programs cannot be loaded; each packet costs more, and none can be blocked",
-            packet::RUNG
+            "{}: kernel programs cannot be loaded ({}); each packet costs more, and none can be blocked",
+            packet::RUNG,
+            first_no(&for_programs)
         ),
         (Some((name, ..)), _) => format!("{name} would be used"),
-        (None, Wanted::Auto) => "none opens: no kernel programs and no packet sockets".to_owned(),
-        (None, _) => "the one that capture.rung asks for does not open".to_owned(),
+        (None, Wanted::Auto) => format!(
+            "none opens: no kernel programs ({}) and no packet sockets ({})",
+            first_no(&for_programs),
+            first_no(&[packet::RUNG])
+        ),
+        (None, _) => {
+            let takes: &[&str] = match wanted {
+                Wanted::Afpacket => &[packet::RUNG],
+                Wanted::Tcx => &["capabilities", "bpf", "memlock", "tcx"],
+                _ => &for_programs,
+            };
+            let why = first_no(takes);
+            format!("the one that capture.rung asks for does not open ({why})")
+        }
     };
     Check {
         name: "rung",
@@ -252,5 +273,29 @@ mod tests {
         check(Wanted::Auto, &["bpf", "tcx", "afpacket"], Some("afpacket"));
         check(Wanted::Clsact, &["bpf", "tcx", "afpacket"], None);
         check(Wanted::Auto, &["bpf", "tcx"], None);
+    }
+
+    #[test]
+    fn what_a_rung_lacks_is_said() {
+        let check = |wanted: Wanted, lacking: &[&'static str], said: &[&str]| {
+            let checks: Vec<Check> = ["capabilities", "bpf", "tcx", "memlock", "afpacket"]
+                .map(|name| Check {
+                    name,
+                    ok: !lacking.contains(&name),
+                    why: format!("no {name}"),
+                })
+                .into();
+            let why = foresee(wanted, &checks).why;
+            let named = checks.iter().filter(|check| why.contains(&check.why));
+            let named: Vec<&str> = named.map(|check| check.name).collect();
+            assert_eq!(named, said, "{why}");
+        };
+        check(Wanted::Auto, &["tcx"], &[]);
+        check(Wanted::Tcx, &["tcx"], &["tcx"]);
+        check(Wanted::Auto, &["bpf", "tcx"], &["bpf"]);
+        check(Wanted::Auto, &["memlock"], &["memlock"]);
+        check(Wanted::Auto, &["bpf", "afpacket"], &["bpf", "afpacket"]);
+        check(Wanted::Clsact, &["capabilities", "bpf"], &["capabilities"]);
+        check(Wanted::Afpacket, &["bpf", "afpacket"], &["afpacket"]);
     }
 }

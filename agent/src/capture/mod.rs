@@ -12,3 +12,4 @@ pub mod live;
 mod netlink;
 pub mod packet;
 pub mod pcap;
+pub(crate) mod permission;

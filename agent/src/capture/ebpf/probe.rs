@@ -6,9 +6,16 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::CapabilitySet;
+
 use super::attach::has_tcx;
 use super::layout;
 use super::owners::cgroup_root;
+use crate::capture::permission::{self, PROGRAMS};
+
+/// What loading a program takes that is about the network and reads no memory of the kernel's.
+const LOADING: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::NET_ADMIN);
 
 /// The answer to one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,42 +95,12 @@ fn type_information() -> Check {
     }
 }
 
-/// Bits of the effective set (include/uapi/linux/capability.h).
-const NET_ADMIN: (u32, &str) = (12, "CAP_NET_ADMIN");
-const SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
-const PERFMON: (u32, &str) = (38, "CAP_PERFMON");
-const BPF: (u32, &str) = (39, "CAP_BPF");
-
 /// Whether the capabilities that loading and attaching take are there.
 pub(in crate::capture) fn capabilities() -> Check {
-    let status = match fs::read_to_string("/proc/thread-self/status") {
-        Ok(status) => status,
-        Err(error) => {
-            return Check::no("capabilities", format!("/proc/thread-self/status: {error}"));
-        }
-    };
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    judge_capabilities(effective.unwrap_or(0))
-}
-
-/// Loading programs that read packets takes `CAP_BPF` and `CAP_PERFMON` (or `CAP_SYS_ADMIN`,
-/// which implies both), attaching them `CAP_NET_ADMIN`.
-fn judge_capabilities(effective: u64) -> Check {
     const NAME: &str = "capabilities";
-    let has = |(bit, _): (u32, &str)| effective >> bit & 1 == 1;
-    let mut missing = Vec::new();
-    if !has(SYS_ADMIN) {
-        missing.extend([BPF, PERFMON].into_iter().filter(|one| !has(*one)));
-    }
-    missing.extend([NET_ADMIN].into_iter().filter(|one| !has(*one)));
-    let names: Vec<&str> = missing.iter().map(|(_, name)| *name).collect();
-    if names.is_empty() {
-        Check::yes(NAME, "what loading and attaching take is there")
-    } else {
-        Check::no(NAME, format!("missing {}", names.join(", ")))
+    match permission::lack(PROGRAMS) {
+        None => Check::yes(NAME, "what loading and attaching take is there"),
+        Some(lack) => Check::no(NAME, lack),
     }
 }
 
@@ -131,14 +108,10 @@ fn bpf_calls(program: &io::Result<OwnedFd>) -> Check {
     const NAME: &str = "bpf";
     match program {
         Ok(_) => Check::yes(NAME, "a program that only passes packets on was accepted"),
-        Err(error) => {
-            let hint = match error.raw_os_error() {
-                Some(libc::EPERM | libc::EACCES) => "; not permitted here",
-                Some(libc::ENOSYS) => "; this kernel was built without it",
-                _ => "",
-            };
-            Check::no(NAME, format!("{error}{hint}"))
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            Check::no(NAME, "this kernel was built without it")
         }
+        Err(error) => Check::no(NAME, permission::why(error, LOADING)),
     }
 }
 
@@ -153,7 +126,8 @@ fn tcx(program: &io::Result<OwnedFd>) -> Check {
     }
 }
 
-/// Since 5.11 maps are charged to the memory cgroup and the limit on locked memory is not asked.
+/// Since 5.11 maps are charged to the memory cgroup, which answers with `ENOMEM`; the limit on locked
+/// memory, which is not asked any more, did with `EPERM`, as a missing capability does.
 fn memory() -> Check {
     const NAME: &str = "memlock";
     const BYTES: u32 = 8 << 20;
@@ -161,8 +135,22 @@ fn memory() -> Check {
         Ok(_) => Check::yes(NAME, "a map of 8 MiB was accepted"),
         Err(error) => Check::no(
             NAME,
-            format!("a map of 8 MiB was refused: {error}; raise LimitMEMLOCK or the memory limit"),
+            format!("a map of 8 MiB was refused: {}", short(&error, BYTES)),
         ),
+    }
+}
+
+/// Why a map of so many bytes was refused.
+fn short(error: &io::Error, bytes: u32) -> String {
+    let limit = getrlimit(Resource::Memlock).current;
+    match (error.raw_os_error(), limit) {
+        (Some(libc::ENOMEM), _) => format!("{error}; raise the memory limit"),
+        (Some(libc::EPERM), Some(limit))
+            if limit < u64::from(bytes) && permission::lack(CapabilitySet::BPF).is_none() =>
+        {
+            format!("{error}; raise LimitMEMLOCK, which is {limit}")
+        }
+        _ => permission::why(error, CapabilitySet::BPF),
     }
 }
 
@@ -173,7 +161,10 @@ fn owners() -> Check {
         (Err(error), _) => Check::no(NAME, format!("{error}; sockets stay without a process")),
         (_, Err(error)) => Check::no(
             NAME,
-            format!("the kernel takes none: {error}; sockets stay without a process"),
+            format!(
+                "the kernel takes none: {}; sockets stay without a process",
+                permission::why(&error, LOADING)
+            ),
         ),
         (Ok(place), Ok(_)) => Check::yes(NAME, format!("at {}", place.display())),
     }
@@ -303,15 +294,62 @@ mod tests {
         assert!(checks.iter().all(|check| !check.why.is_empty()));
     }
 
+    /// Asks on a thread that has given these up.
+    fn probe_without(given_up: CapabilitySet) -> Vec<Check> {
+        let ask = move || {
+            let mut held = rustix::thread::capabilities(None).unwrap();
+            held.effective -= given_up | CapabilitySet::SYS_ADMIN;
+            held.permitted = held.effective;
+            held.inheritable = CapabilitySet::empty();
+            rustix::thread::set_capabilities(None, held).unwrap();
+            probe()
+        };
+        std::thread::spawn(ask).join().unwrap()
+    }
+
     #[test]
-    fn missing_capabilities_are_named() {
-        let bit = |(bit, _): (u32, &str)| 1u64 << bit;
-        assert!(judge_capabilities(bit(SYS_ADMIN) | bit(NET_ADMIN)).ok);
-        assert!(judge_capabilities(bit(BPF) | bit(PERFMON) | bit(NET_ADMIN)).ok);
-        let check = judge_capabilities(bit(BPF));
-        assert_eq!(
-            (check.ok, check.why.as_str()),
-            (false, "missing CAP_PERFMON, CAP_NET_ADMIN")
-        );
+    fn what_is_missing_is_blamed_and_nothing_else() {
+        if !probe().iter().all(|check| check.ok) {
+            println!("skipped, not everything can be had here: {:?}", probe());
+            return;
+        }
+        // Without a capability: what is refused for it, and what goes on without.
+        let rows: &[(CapabilitySet, &str, &[&str])] = &[
+            (
+                CapabilitySet::BPF,
+                "missing CAP_BPF",
+                &["capabilities", "bpf", "tcx", "memlock", "cgroup hooks"],
+            ),
+            (
+                CapabilitySet::NET_ADMIN,
+                "missing CAP_NET_ADMIN",
+                &["capabilities", "bpf", "tcx", "cgroup hooks"],
+            ),
+            (
+                CapabilitySet::PERFMON,
+                "missing CAP_PERFMON",
+                &["capabilities"],
+            ),
+            // CAP_SYS_ADMIN alone, for which the others stand.
+            (CapabilitySet::empty(), "", &[]),
+        ];
+        for (given_up, why, refused) in rows {
+            let checks = probe_without(*given_up);
+            let missed = checks.iter().filter(|check| !check.ok);
+            let names: Vec<&str> = missed.clone().map(|check| check.name).collect();
+            assert_eq!(names, *refused, "{checks:?}");
+            for check in missed.filter(|check| check.name != "tcx") {
+                assert!(check.why.contains(why), "{check:?}");
+                assert!(!check.why.contains("MEMLOCK"), "{check:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_map_is_refused_for_its_own_reasons() {
+        let full = io::Error::from_raw_os_error(libc::ENOMEM);
+        assert!(short(&full, 1).ends_with("raise the memory limit"));
+        let large = io::Error::from_raw_os_error(libc::E2BIG);
+        assert_eq!(short(&large, 1), large.to_string());
     }
 }

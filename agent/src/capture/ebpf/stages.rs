@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{CaptureError, Check, OBJECT, Sizes, load};
 use crate::capture::live::{OwnerState, StageReport};
+use crate::capture::permission::{self, PROGRAMS};
 
 /// A stage. The number is its place in the kernel's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -87,7 +88,10 @@ impl FromIterator<Stage> for Stages {
 /// What `doctor` says of each stage: asked by loading it, as nothing else knows the verifier.
 #[must_use]
 pub fn examine(wanted: Stages) -> Vec<Check> {
-    let tried = || -> Result<_, CaptureError> {
+    let tried = || -> anyhow::Result<_> {
+        if let Some(lack) = permission::lack(PROGRAMS) {
+            anyhow::bail!(lack);
+        }
         let sizes = Sizes {
             slots_per_cpu: 2,
             addresses_max: 1,
@@ -99,7 +103,7 @@ pub fn examine(wanted: Stages) -> Vec<Check> {
         Ok(Installed::install(&mut ebpf, wanted)?.reports)
     };
     let reports = tried().unwrap_or_else(|error| {
-        let why = format!("not asked: {:#}", anyhow::Error::new(error));
+        let why = format!("not asked: {error:#}");
         let report = |stage: Stage| StageReport {
             name: stage.name().to_owned(),
             in_kernel: false,

@@ -19,16 +19,17 @@ mod limits;
 mod ring;
 mod socket;
 
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use picket_intel::IndicatorSet;
 use picket_sense::input::{Frame, LinkType, LiveFrame, StageCount};
+use rustix::thread::CapabilitySet;
 
 use super::choice::{Choice, Skipped, watch};
 use super::ebpf::interfaces::{index, link_header};
 use super::ebpf::{CaptureError, Check, Options};
 use super::live::{Event, Live, Matching};
+use super::permission;
 use budget::Budget;
 use limits::{INTERFACES_MAX, RING_BYTES, SWEEP_WAIT};
 use ring::Captured;
@@ -334,10 +335,10 @@ pub fn probe() -> Check {
         ok: outcome.is_ok(),
         why: match outcome {
             Ok(_) => "packet sockets can be opened".to_owned(),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                "missing CAP_NET_RAW".to_owned()
-            }
-            Err(error) => format!("no packet socket: {error}"),
+            Err(error) => format!(
+                "no packet socket: {}",
+                permission::why(&error, CapabilitySet::NET_RAW)
+            ),
         },
     }
 }
