@@ -275,21 +275,21 @@ mod tests {
         };
         let content = Content {
             tls_names: vec![text()],
-            http: Some(Http {
+            http: Some(Box::new(Http {
                 host: Some(text()),
                 hosts: vec![text()],
                 path: format!("/{SECRET}"),
                 ..Http::default()
-            }),
-            smtp: Some(Smtp {
+            })),
+            smtp: Some(Box::new(Smtp {
                 greeting: Some(text()),
                 sender_domain: Some(text()),
                 ..Smtp::default()
-            }),
-            socks: Some(Socks {
+            })),
+            socks: Some(Box::new(Socks {
                 target: text(),
                 ..Socks::default()
-            }),
+            })),
             ..Content::default()
         };
         let answer = |rtype: u16, data: &str| Answer {

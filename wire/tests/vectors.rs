@@ -235,38 +235,38 @@ fn content() -> Content {
         app: Some(App::Socks),
         tls_names: vec!["api.example.com".into()],
         tls_names_cut: 1,
-        http: Some(Http {
+        http: Some(Box::new(Http {
             requests: 2,
             method: "GET".into(),
             host: Some("www.example.com".into()),
             path: "/index.html".into(),
             user_agent: Some("curl/8.5.0".into()),
             hosts: vec!["img.example.com".into()],
-        }),
-        ssh: Some(Ssh {
+        })),
+        ssh: Some(Box::new(Ssh {
             client: Some("OpenSSH_9.6".into()),
             server: Some("OpenSSH_8.9p1".into()),
             failed: 1,
             succeeded: 2,
-        }),
-        stratum: Some(Stratum {
+        })),
+        stratum: Some(Box::new(Stratum {
             dialect: "xmrig".into(),
             method: "login".into(),
             login: Some("wallet.worker".into()),
             agent: Some("XMRig/6.26.0".into()),
-        }),
-        socks: Some(Socks {
+        })),
+        socks: Some(Box::new(Socks {
             version: 5,
             requests: 1,
             target: "pool.example.com".into(),
             target_port: 3_333,
-        }),
-        smtp: Some(Smtp {
+        })),
+        smtp: Some(Box::new(Smtp {
             greeting: Some("mail.example.com".into()),
             sender_domain: Some("example.com".into()),
             messages: 1,
             starttls: true,
-        }),
+        })),
     }
 }
 

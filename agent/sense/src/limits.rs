@@ -35,7 +35,7 @@ pub const FRAGMENT_WAIT_NS: u64 = 30_000_000_000;
 /// idle all the while are forgotten.
 pub const STREAMS_MAX: usize = 65_536;
 
-/// As [`STREAMS_MAX`], of a live host: 304 bytes each, 10 MB when the tables are full, which is what
+/// As [`STREAMS_MAX`], of a live host: 256 bytes each, 8 MB when the tables are full, which is what
 /// a flood of connections that say something may take.
 pub const HOST_STREAMS_MAX: usize = 28_672;
 
@@ -89,10 +89,11 @@ pub const DNS_ANSWERS_MAX: usize = 1024;
 /// Characters kept of the presentation of one DNS answer's data.
 pub const DNS_DATA_CHARS_MAX: usize = 4096;
 
-/// Flows the sensor keeps apart. An entry takes 112 bytes, so a full table takes about 16 MB. When
-/// it is full, its flows are folded before their window is over: every three seconds at 50,000 new
-/// flows a second. Chosen by hand, for the memory.
-pub const SENSOR_FLOWS_MAX: usize = 131_072;
+/// Flows the sensor keeps apart. An entry takes 112 bytes, so a full table takes 14 MB with its
+/// index, which is of as many as a hash table of the next power of two holds. When it is full, its
+/// flows are folded before their window is over: every two seconds at 50,000 new flows a second.
+/// Chosen by hand, for the memory.
+pub const SENSOR_FLOWS_MAX: usize = 114_688;
 
 /// Nanoseconds without a packet after which the sensor forgets who opened a flow: 5 minutes, well
 /// over the keep-alive of common clients. Chosen by hand.

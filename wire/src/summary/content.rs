@@ -60,7 +60,7 @@ impl App {
 }
 
 /// What was said in a conversation. Counters are of the window; the rest may have been said in one
-/// before, on a flow that goes on.
+/// before, on a flow that goes on. Most conversations have but one of the parts, so these are in boxes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]
 pub struct Content {
@@ -78,19 +78,19 @@ pub struct Content {
     pub tls_names_cut: u32,
     /// HTTP requests.
     #[n(3)]
-    pub http: Option<Http>,
+    pub http: Option<Box<Http>>,
     /// SSH banners and how its flows ended.
     #[n(4)]
-    pub ssh: Option<Ssh>,
+    pub ssh: Option<Box<Ssh>>,
     /// The opening of a miner.
     #[n(5)]
-    pub stratum: Option<Stratum>,
+    pub stratum: Option<Box<Stratum>>,
     /// What a proxy was asked for.
     #[n(6)]
-    pub socks: Option<Socks>,
+    pub socks: Option<Box<Socks>>,
     /// What a mail client said.
     #[n(7)]
-    pub smtp: Option<Smtp>,
+    pub smtp: Option<Box<Smtp>>,
 }
 
 /// HTTP/1 requests.

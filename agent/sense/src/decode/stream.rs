@@ -149,7 +149,7 @@ struct Half {
     /// Something was let go since this direction, or the protocol within it, began.
     underway: bool,
     /// The protocol that a gap interrupted.
-    lost_by: Option<usize>,
+    lost_by: Option<u8>,
     messages: u32,
     /// Messages told of bytes that are still in the buffer.
     told: u32,
@@ -169,7 +169,7 @@ enum State {
     #[default]
     Watched,
     /// The protocol with this place in the list.
-    Owned(usize),
+    Owned(u8),
     /// Of no more interest.
     Over,
 }
@@ -408,7 +408,10 @@ impl Half {
         work.losses.gaps += 1;
         let left = std::mem::take(&mut self.buffer);
         if let State::Owned(at) = self.state {
-            if let Some(protocol) = STREAM_PROTOCOLS.get(at).filter(|_| !left.is_empty()) {
+            if let Some(protocol) = STREAM_PROTOCOLS
+                .get(usize::from(at))
+                .filter(|_| !left.is_empty())
+            {
                 work.losses.cut += 1;
                 protocol.cut(&self.view(work, &left), work.out);
             }
@@ -467,7 +470,7 @@ impl Half {
                     None => continue,
                 },
                 State::Owned(at) => {
-                    let Some(protocol) = STREAM_PROTOCOLS.get(at) else {
+                    let Some(protocol) = STREAM_PROTOCOLS.get(usize::from(at)) else {
                         return 0;
                     };
                     let mut told = 0;
@@ -512,7 +515,7 @@ impl Half {
     fn watch(&mut self, bytes: &[u8], work: &mut Work<'_>) -> Option<usize> {
         let view = self.view(work, bytes);
         let mut unsure = false;
-        for (at, protocol) in STREAM_PROTOCOLS.iter().enumerate() {
+        for (at, protocol) in (0..).zip(STREAM_PROTOCOLS) {
             match protocol.claims(&view) {
                 Claim::No => {}
                 // Who has the bytes must not depend on where they were cut.

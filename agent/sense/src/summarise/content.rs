@@ -155,11 +155,11 @@ impl Said {
             app: Some(self.app),
             tls_names,
             tls_names_cut: std::mem::take(&mut self.tls_names_cut),
-            http: self.http.as_deref().cloned(),
+            http: self.http.clone(),
             ssh,
-            stratum: self.stratum.as_deref().cloned(),
-            socks: self.socks.as_deref().cloned(),
-            smtp: self.smtp.as_deref().cloned(),
+            stratum: self.stratum.clone(),
+            socks: self.socks.clone(),
+            smtp: self.smtp.clone(),
         };
         if let Some(http) = &mut self.http {
             http.requests = 0;
@@ -174,7 +174,7 @@ impl Said {
     }
 
     /// A server that has let somebody in says more than one that has not.
-    fn ssh(&mut self, flow: &Flow) -> Option<Ssh> {
+    fn ssh(&mut self, flow: &Flow) -> Option<Box<Ssh>> {
         if self.banners == [None, None] {
             return None;
         }
@@ -196,12 +196,12 @@ impl Said {
         let inside = login.bytes[server.index()] > SSH_FAILED_BYTES_MAX;
         let tells = !login.told && (inside || ended);
         login.told |= tells;
-        Some(Ssh {
+        Some(Box::new(Ssh {
             client: self.banners[client.index()].clone(),
             server: self.banners[server.index()].clone(),
             failed: u32::from(tells && !inside),
             succeeded: u32::from(tells && inside),
-        })
+        }))
     }
 }
 

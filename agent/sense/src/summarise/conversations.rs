@@ -199,6 +199,8 @@ impl Conversations {
         LeftOut,
     ) {
         self.cut_to(CONVERSATIONS_PER_SUMMARY_MAX);
+        // Before as many conversations are made of them.
+        self.folded.shrink_to_fit();
         self.index = HashTable::new();
         self.begun = 0;
         let mut folded = std::mem::take(&mut self.folded);

@@ -202,7 +202,11 @@ impl Questions {
     /// Hands the groups out in a fixed order and starts anew, with the number of groups cut: those
     /// asked least go first, and a message that found no room to open a group counts as one.
     pub(crate) fn take(&mut self) -> (Vec<Question>, u64) {
-        let mut all: Vec<Question> = self.groups.drain().map(|(_, question)| question).collect();
+        // As much room as this window took: what a flood of names took is given back.
+        let (count, hasher) = (self.groups.len(), self.groups.hasher().clone());
+        let next = HashMap::with_capacity_and_hasher(count, hasher);
+        let groups = std::mem::replace(&mut self.groups, next);
+        let mut all: Vec<Question> = groups.into_values().collect();
         let mut cut = std::mem::take(&mut self.turned_away);
         self.text_bytes = 0;
         let place = |q: &Question| {
