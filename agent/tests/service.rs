@@ -317,6 +317,15 @@ fn without_a_collector_hits_are_lines() {
             (&hit["proto"], &hit["local"]),
             (&"udp".into(), &"src".into())
         );
+        assert_eq!(hit["listed"], "dst");
+        let process = &hit["process"];
+        assert_eq!(process["pid"], std::process::id(), "{hit}");
+        assert!(process["start"].as_f64().unwrap() > 1.7e9, "{hit}");
+        assert!(process["uid"].is_u64(), "{hit}");
+        assert_eq!(
+            process["parent"]["pid"],
+            std::os::unix::process::parent_id()
+        );
         assert!(hit["time"].as_f64().unwrap() > 1.7e9);
         assert_eq!(running.stop(), Some(0));
         assert!(!service.path("state").exists(), "it keeps nothing");
