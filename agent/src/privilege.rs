@@ -9,9 +9,12 @@
 //!
 //! | rung | to start | kept by the watching thread |
 //! |---|---|---|
-//! | tcx, clsact | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN` | these and `CAP_SYS_PTRACE` |
-//! | tcx, clsact before Linux 5.8 | `CAP_SYS_ADMIN`, `CAP_NET_ADMIN` | these and `CAP_SYS_PTRACE` |
+//! | tcx, clsact | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN` | these, `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` |
+//! | tcx, clsact before Linux 5.8 | `CAP_SYS_ADMIN`, `CAP_NET_ADMIN` | these, `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` |
 //! | afpacket | `CAP_NET_RAW` | `CAP_NET_RAW` |
+//!
+//! `CAP_SYS_PTRACE` reads what a process of another user runs, `CAP_DAC_READ_SEARCH` opens control
+//! groups by the number that the kernel gives; without them more processes stay without either.
 
 use std::io;
 
@@ -63,8 +66,10 @@ fn needed(rung: &str, held: CapabilitySet) -> CapabilitySet {
             true => loading,
             false => loading | CapabilitySet::SYS_ADMIN,
         };
-        // To read whose executable a process of another user is.
-        loading | CapabilitySet::NET_ADMIN | CapabilitySet::SYS_PTRACE
+        loading
+            | CapabilitySet::NET_ADMIN
+            | CapabilitySet::SYS_PTRACE
+            | CapabilitySet::DAC_READ_SEARCH
     };
     wanted & held
 }
@@ -100,7 +105,13 @@ mod tests {
         check(
             "tcx",
             CapabilitySet::all(),
-            &["CAP_NET_ADMIN", "CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_BPF"],
+            &[
+                "CAP_DAC_READ_SEARCH",
+                "CAP_NET_ADMIN",
+                "CAP_SYS_PTRACE",
+                "CAP_PERFMON",
+                "CAP_BPF",
+            ],
         );
         check(
             "clsact",

@@ -110,14 +110,10 @@ fn containers_of_every_shape_are_named_after_they_are_gone() {
     };
     in_namespace(move || {
         let _peer = Peer::connect("pk-a", "pk-b");
-        // Before anyone looks: how soon groups are looked for again depends on how many there are.
-        let shapes = SHAPES.map(|(path, container, unit)| {
-            let group = Group::make(&root, &path.replace("<id>", ID));
-            (group, container, unit)
-        });
         let mut scene = Scene::open();
         let mut told = Vec::new();
-        for (nth, (group, container, unit)) in shapes.into_iter().enumerate() {
+        for (nth, (path, container, unit)) in SHAPES.into_iter().enumerate() {
+            let group = Group::make(&root, &path.replace("<id>", ID));
             let name = format!("c{nth}.example");
             let pid = ask_within(TEST, &group, &name);
             told.push((name, pid, container, unit));

@@ -340,6 +340,7 @@ fn privileges(process: u32) -> BTreeMap<String, (u64, u64, u64, String)> {
 #[test]
 fn what_is_not_needed_is_given_up() {
     // Numbers of include/uapi/linux/capability.h.
+    const DAC_READ_SEARCH: u64 = 1 << 2;
     const NET_ADMIN: u64 = 1 << 12;
     const NET_RAW: u64 = 1 << 13;
     const SYS_PTRACE: u64 = 1 << 19;
@@ -368,11 +369,17 @@ fn what_is_not_needed_is_given_up() {
             assert_eq!(status["capabilities"], serde_json::json!(names));
         };
         let running = service.start();
-        let kept = NET_ADMIN | SYS_PTRACE | PERFMON | BPF;
+        let kept = DAC_READ_SEARCH | NET_ADMIN | SYS_PTRACE | PERFMON | BPF;
         check(
             &running,
             kept,
-            &["CAP_NET_ADMIN", "CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_BPF"],
+            &[
+                "CAP_DAC_READ_SEARCH",
+                "CAP_NET_ADMIN",
+                "CAP_SYS_PTRACE",
+                "CAP_PERFMON",
+                "CAP_BPF",
+            ],
         );
         let doctor = service.command("doctor").output().unwrap();
         let doctor = String::from_utf8(doctor.stdout).unwrap();

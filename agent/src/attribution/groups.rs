@@ -1,5 +1,8 @@
 //! Control groups by the number that the kernel gives: the inode of the group's folder in the
 //! version 2 hierarchy. Needed for processes that are gone; of others /proc tells the path.
+//!
+//! A group is opened by its number where that is permitted, so one that lives for as long as it takes
+//! to be heard of is named. Elsewhere the hierarchy is walked, now and then.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::cgroup::{Placement, of_path};
+use crate::capture::kernfs::Hierarchy;
 
 /// Groups remembered, and folders visited at most: a host of the largest kind runs some thousand
 /// containers with a few groups each.
@@ -22,6 +26,8 @@ const WALK_REST: u32 = 30;
 #[derive(Debug)]
 pub(super) struct Groups {
     root: Option<PathBuf>,
+    /// Where groups can be opened by their number.
+    hierarchy: Option<Hierarchy>,
     /// The number of the root itself.
     root_number: u64,
     known: HashMap<u64, Placement>,
@@ -34,6 +40,7 @@ impl Groups {
     pub(super) fn new(root: Option<PathBuf>) -> Self {
         let metadata = root.as_ref().and_then(|root| fs::metadata(root).ok());
         Self {
+            hierarchy: root.as_deref().and_then(|root| Hierarchy::open(root).ok()),
             root,
             root_number: metadata.map_or(0, |metadata| metadata.ino()),
             known: HashMap::new(),
@@ -47,13 +54,32 @@ impl Groups {
         if number == 0 || number == self.root_number {
             return None;
         }
-        let due = self
-            .walked
-            .is_none_or(|(at, took)| at.elapsed() >= took * WALK_REST);
-        if !self.known.contains_key(&number) && due {
-            self.walk();
+        if !self.known.contains_key(&number) && !self.open(number) {
+            let due = self
+                .walked
+                .is_none_or(|(at, took)| at.elapsed() >= took * WALK_REST);
+            if due {
+                self.walk();
+            }
         }
         self.known.get(&number)
+    }
+
+    /// Looks for a group by its number; says whether there is nothing more to be found.
+    fn open(&mut self, number: u64) -> bool {
+        let Some(hierarchy) = &self.hierarchy else {
+            return false;
+        };
+        match hierarchy.path_of(number) {
+            Ok(path) => self.learn(number, &of_path(&path.to_string_lossy())),
+            Err(error) if error.raw_os_error() == Some(libc::ESTALE) => {}
+            Err(error) => {
+                tracing::debug!(%error, "control groups are not opened by number but looked for");
+                self.hierarchy = None;
+                return false;
+            }
+        }
+        true
     }
 
     /// Takes what is known of a group from elsewhere.
@@ -113,6 +139,8 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::ebpf::cgroup_root;
+    use rustix::thread::CapabilitySet;
 
     #[test]
     fn a_group_is_found_by_the_number_of_its_folder() {
@@ -134,6 +162,71 @@ mod tests {
         let top = fs::metadata(root.path()).unwrap().ino();
         assert_eq!(groups.find(top), None, "the root tells nothing");
         assert_eq!(Groups::new(None).find(number), None);
+    }
+
+    /// A real one, removed with this value.
+    struct Real(PathBuf);
+
+    impl Real {
+        fn make(root: &Path, name: &str) -> (Self, u64) {
+            let folder = root.join(format!("pk-{}-{name}", std::process::id()));
+            fs::create_dir(&folder).unwrap();
+            let number = fs::metadata(&folder).unwrap().ino();
+            (Self(folder), number)
+        }
+    }
+
+    impl Drop for Real {
+        fn drop(&mut self) {
+            drop(fs::remove_dir(&self.0));
+        }
+    }
+
+    /// As after a walk that was long and has just been.
+    fn walked_just_now(root: &Path) -> Groups {
+        Groups {
+            walked: Some((Instant::now(), Duration::from_secs(3_600))),
+            ..Groups::new(Some(root.to_owned()))
+        }
+    }
+
+    #[test]
+    fn a_new_group_is_named_at_once() {
+        let Ok(root) = cgroup_root() else {
+            println!("skipped, no cgroup2 is mounted");
+            return;
+        };
+        let held = rustix::thread::capabilities(None).unwrap().effective;
+        if !held.contains(CapabilitySet::DAC_READ_SEARCH) {
+            println!("skipped, CAP_DAC_READ_SEARCH is missing");
+            return;
+        }
+        let mut groups = walked_just_now(&root);
+        let (first, number) = Real::make(&root, "a.service");
+        let unit = format!("pk-{}-a.service", std::process::id());
+        let found = groups.find(number).cloned().unwrap();
+        assert_eq!(found.unit, Some(unit));
+        drop(first);
+        assert_eq!(groups.find(number), Some(&found), "it is remembered");
+
+        let (second, number) = Real::make(&root, "b.service");
+        drop(second);
+        assert_eq!(groups.find(number), None, "nobody asked while it was there");
+        assert!(groups.hierarchy.is_some());
+
+        // Without the capability it takes a walk.
+        let (_third, number) = Real::make(&root, "c.service");
+        let without = move || {
+            let mut held = rustix::thread::capabilities(None).unwrap();
+            held.effective -= CapabilitySet::DAC_READ_SEARCH;
+            rustix::thread::set_capabilities(None, held).unwrap();
+            let mut groups = walked_just_now(&root);
+            assert_eq!(groups.find(number), None);
+            groups.walked = None;
+            groups.find(number).cloned()
+        };
+        let found = std::thread::spawn(without).join().unwrap();
+        assert!(found.unwrap().unit.unwrap().ends_with("-c.service"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod changes;
 pub mod choice;
 pub mod ebpf;
 pub mod heap;
+pub(crate) mod kernfs;
 pub mod ladder;
 mod links;
 pub mod live;

@@ -12,7 +12,8 @@ pub(super) const PROGRAMS: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::NET_ADMIN);
 
 /// Names of the capabilities that the agent may use.
-const NAMES: [(CapabilitySet, &str); 6] = [
+const NAMES: [(CapabilitySet, &str); 7] = [
+    (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
     (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
     (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),

@@ -170,9 +170,14 @@ fn owners() -> Check {
     }
 }
 
-/// Whether the kernel tells where it keeps what we want to know of a process.
+/// Whether the kernel tells where it keeps what we want to know of a process, and lets us look at
+/// those of others and at their control groups.
 fn processes() -> Check {
     const NAME: &str = "process facts";
+    const LOOKING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
+    if let Some(lack) = permission::lack(LOOKING) {
+        return Check::no(NAME, format!("{lack}; of some processes less is told"));
+    }
     match layout::of_kernel() {
         (_, Ok(())) => Check::yes(
             NAME,
@@ -329,6 +334,11 @@ mod tests {
                 CapabilitySet::PERFMON,
                 "missing CAP_PERFMON",
                 &["capabilities"],
+            ),
+            (
+                CapabilitySet::SYS_PTRACE,
+                "missing CAP_SYS_PTRACE",
+                &["process facts"],
             ),
             // CAP_SYS_ADMIN alone, for which the others stand.
             (CapabilitySet::empty(), "", &[]),
