@@ -20,7 +20,7 @@ pub trait Tables {
         value
     }
     /// Whether a network of the IPv6 trie covers this address.
-    fn covers(&self, address: &[u8; 16]) -> bool;
+    fn covers(&self, address: [u64; 2]) -> bool;
 }
 
 /// Looks both ends of a flow up; bits in [`verdict`].
@@ -43,7 +43,7 @@ fn contains(tables: &impl Tables, config: &AddressConfig, half: usize, address: 
         Some(address) => config.ipv4_entries[half & 1] != 0 && contains_ipv4(tables, address),
         None => {
             (config.ipv6_addresses[half & 1] != 0 && contains_ipv6(tables, address))
-                || (config.ipv6_entries[half & 1] != 0 && tables.covers(&FlowKey::octets(address)))
+                || (config.ipv6_entries[half & 1] != 0 && tables.covers(address))
         }
     }
 }
@@ -140,8 +140,8 @@ mod tests {
         fn bucket_mask(&self) -> u32 {
             self.buckets.len() as u32 - 1
         }
-        fn covers(&self, address: &[u8; 16]) -> bool {
-            self.ipv6.contains(address)
+        fn covers(&self, address: [u64; 2]) -> bool {
+            self.ipv6.contains(&FlowKey::octets(address))
         }
     }
 

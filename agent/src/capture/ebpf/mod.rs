@@ -487,7 +487,7 @@ fn load(
     loader
         .btf(None)
         .verifier_log_level(VerifierLogLevel::STATS)
-        .map_max_entries("SLOTS", sets * sizes.cpus)
+        .map_max_entries("SLOTS", (sets + 1) * sizes.cpus)
         .map_max_entries("COUNTERS", sizes.cpus)
         .map_max_entries("BUCKETS", 2 * (bucket_mask + 1))
         .map_max_entries("IPV6_EVEN", sizes.ipv6_networks_max.max(1))
@@ -507,6 +507,7 @@ fn load(
         .map_max_entries("TUNNELS", mirror::entries(mirror))
         .override_global("TUNNELS_OPEN", &u32::from(mirror::is_open(mirror)), true)
         .override_global("SETS_PER_CPU", &sets, true)
+        .override_global("SPARE_SETS_AT", &(sets * sizes.cpus), true)
         .override_global("HASH_SALT", &salt, true)
         .override_global("BUCKET_MASK", &bucket_mask, true)
         .override_global("NAME_BUCKET_MASK", &name_bucket_mask, true)

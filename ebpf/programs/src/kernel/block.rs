@@ -1,14 +1,12 @@
 //! Blocking: refuses the packets of flows whose other end is on an order, while order and
 //! heartbeat last.
 //!
-//! Interface: [`refuses`] for a flow with a slot, which remembers whether its other end is on an
-//! order; [`refuses_once`] for a packet that found no slot. A flow that is on none pays one
+//! Interface: [`refuses`]; the flow's slot remembers whether its other end is on an order. A flow that is on none pays one
 //! comparison a packet. Refused packets are counted in their flow like all others, and besides by
 //! reason. The first of each flow is told; "told" is noted only when the ring had room.
 
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
-use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
-use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use picket_abi::block::holds;
 use picket_abi::{BlockEntry, BlockRecord, BlockedEndpoint, FlowKey, FlowSlot, Reason, verdict};
 
@@ -40,7 +38,7 @@ pub(super) fn refuses(
     if slot.verdict & verdict::BLOCKED == 0 {
         return false;
     }
-    let Some(entry) = entry_of(&slot.key) else {
+    let Some(entry) = entry_of(counters, &slot.key) else {
         slot.verdict &= !verdict::BLOCKED;
         return false;
     };
@@ -51,34 +49,6 @@ pub(super) fn refuses(
     if slot.verdict & verdict::BLOCK_TOLD == 0 && tell(passage, counters, &slot.key, entry.order) {
         slot.verdict |= verdict::BLOCK_TOLD;
     }
-    true
-}
-
-/// Whether a packet that has no slot to remember it is to be dropped.
-#[inline(always)]
-pub(super) fn refuses_once(
-    passage: &Passage,
-    counters: &mut Counters,
-    key: &FlowKey,
-    segments: u32,
-    bytes: u64,
-) -> bool {
-    let Some(config) = CONFIG.get(0) else {
-        return false;
-    };
-    if config.block_entries == 0 {
-        return false;
-    }
-    // SAFETY: no precondition.
-    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    let Some(entry) = entry_of(key) else {
-        return false;
-    };
-    if !fresh(counters, entry, now_ns) {
-        return false;
-    }
-    counters.add(Reason::Blocked, segments, bytes);
-    tell(passage, counters, key, entry.order);
     true
 }
 
@@ -96,8 +66,8 @@ fn fresh(counters: &mut Counters, entry: BlockEntry, now_ns: u64) -> bool {
 /// The entry the other end of a flow is on: its endpoint's before its network's, none where it is
 /// protected.
 #[inline(always)]
-fn entry_of(key: &FlowKey) -> Option<BlockEntry> {
-    let remote = Key::new(128, FlowKey::octets(key.remote));
+fn entry_of(counters: &mut Counters, key: &FlowKey) -> Option<BlockEntry> {
+    let remote = counters.detour().trie_key(key.remote);
     let endpoint = BlockedEndpoint {
         address: key.remote,
         port: u64::from(key.remote_port()),
@@ -106,9 +76,9 @@ fn entry_of(key: &FlowKey) -> Option<BlockEntry> {
     // copied at once.
     let entry = match unsafe { BLOCKED_ENDPOINTS.get(&endpoint) } {
         Some(entry) => *entry,
-        None => *BLOCKED_NETS.get(&remote)?,
+        None => *BLOCKED_NETS.get(remote)?,
     };
-    match PROTECTED_NETS.get(&remote) {
+    match PROTECTED_NETS.get(remote) {
         Some(_) => None,
         None => Some(entry),
     }
@@ -122,12 +92,14 @@ fn tell(passage: &Passage, counters: &mut Counters, key: &FlowKey, order: u64) -
         return false;
     };
     let record = room.as_mut_ptr();
-    // Field by field: written whole, the record becomes a call to a byte-wise copy.
+    // Word by word: written whole, the record becomes a call to a byte-wise copy.
     // SAFETY: `record` is the reserved room for one BlockRecord.
     unsafe {
         (&raw mut (*record).ktime_ns).write(bpf_ktime_get_ns());
-        (&raw mut (*record).key.local).write(key.local);
-        (&raw mut (*record).key.remote).write(key.remote);
+        (&raw mut (*record).key.local[0]).write_volatile(key.local[0]);
+        (&raw mut (*record).key.local[1]).write_volatile(key.local[1]);
+        (&raw mut (*record).key.remote[0]).write_volatile(key.remote[0]);
+        (&raw mut (*record).key.remote[1]).write_volatile(key.remote[1]);
         (&raw mut (*record).key.ports).write(key.ports);
         (&raw mut (*record).order).write(order);
         (&raw mut (*record).ifindex).write(passage.ifindex);

@@ -3,7 +3,8 @@
 //! Interface: [`slot_of`] gives the slot of a key, making room where it must; [`count`] adds a
 //! packet to it. A flow that loses its slot goes into the ring with its final counters. When the
 //! ring has no room nobody is evicted and the new packet is counted as lost: what is in a slot is
-//! never dropped.
+//! never dropped. Such a packet gets the CPU's spare slot, which nobody reads and nothing stays in:
+//! so all that follows is the same for every packet, and is there once, also for the verifier.
 
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 use core::mem::offset_of;
@@ -13,27 +14,30 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use picket_abi::{EvictedFlow, FlowKey, FlowSlot, Reason, WAYS, Way, opener};
 
 use super::counters::Counters;
-use super::maps::{EVICTED, EVICTED_WAKE_BYTES, HASH_SALT, SETS_PER_CPU, SLOTS};
+use super::maps::{EVICTED, EVICTED_WAKE_BYTES, HASH_SALT, SETS_PER_CPU, SLOTS, SPARE_SETS_AT};
+use super::verifier::mask;
 use super::{Passage, wake_flag};
 use crate::parse::Packet;
 use crate::slots::{Found, find, hash};
 use crate::wake;
 
-/// The slot of a flow, its own or one made free for it.
-///
-/// # Errors
-///
-/// Why the packet cannot be counted in a flow: a `Lost…` reason.
+/// A slot for a packet.
+pub(super) struct Held {
+    /// The slot.
+    pub(super) slot: &'static mut FlowSlot,
+    /// Whether it is the spare one, and the packet is counted in no flow.
+    pub(super) is_spare: bool,
+}
+
+/// The slot of a flow: its own, one made free for it, or the spare one where the ring is full.
+/// `None` only on a CPU that did not exist when the maps were made.
 #[inline(always)]
-pub(super) fn slot_of(
-    passage: &Passage,
-    counters: &mut Counters,
-    key: &FlowKey,
-) -> Result<&'static mut FlowSlot, Reason> {
+pub(super) fn slot_of(passage: &Passage, counters: &mut Counters, key: &FlowKey) -> Option<Held> {
     let sets = SETS_PER_CPU.load();
     let set = hash(key, HASH_SALT.load()) as u32 & (sets - 1);
     let index = passage.cpu * sets + set;
-    let slots = SLOTS.get_ptr_mut(index).ok_or(Reason::LostNoSlot)?;
+    let mut slots = SLOTS.get_ptr_mut(index)?;
+    let mut is_spare = false;
     // SAFETY: a live element of the array, in the part of this CPU, which alone writes it.
     let slot = match find(unsafe { &mut *slots }, key) {
         Found::Known(slot) => slot,
@@ -42,20 +46,29 @@ pub(super) fn slot_of(
             slot
         }
         Found::Taken(slot, way) => {
-            let going = slot.generation + 1;
-            if !evict(slot, index * WAYS as u32 + way, going) {
-                return Err(Reason::LostRingFull);
+            let mut going = slot.generation + 1;
+            let mut slot = slot;
+            if evict(slot, index * WAYS as u32 + way, going) {
+                counters.note(Reason::Evicted);
+            } else {
+                slots = SLOTS.get_ptr_mut(SPARE_SETS_AT.load() + passage.cpu)?;
+                // SAFETY: as above; the spare sets stand behind all others.
+                slot = unsafe { &mut (*slots).slots[0] };
+                (going, is_spare) = (1, true);
             }
-            counters.note(Reason::Evicted);
             occupy(slot, key, passage.ifindex, going);
             slot
         }
     };
-    // Which of the two it is, the verifier shall forget: it would go on with each by itself.
+    // Which of them it is, the verifier shall forget: it would go on with each by itself.
     let second = core::ptr::from_mut(slot).cast::<u8>() as u64 - slots as u64;
-    let second = counters.detour().forget_offset::<SLOT_BYTES>(second);
-    // SAFETY: the offset is 0 or that of the second slot, and the mask says so.
-    Ok(unsafe { &mut *slots.cast::<u8>().add(second).cast::<FlowSlot>() })
+    let place = counters.detour().forget(second | u64::from(is_spare));
+    let second = mask::<SLOT_BYTES>(place) as usize;
+    Some(Held {
+        // SAFETY: the offset is 0 or that of the second slot, and the mask says so.
+        slot: unsafe { &mut *slots.cast::<u8>().add(second).cast::<FlowSlot>() },
+        is_spare: place & 1 != 0,
+    })
 }
 
 /// Bytes of a slot: a power of two, so that it is a mask as well.

@@ -14,7 +14,8 @@ use picket_abi::{
 
 use super::stages::{Handoff, stage};
 
-/// Flow sets, those of one CPU after those of another. Written by its CPU, read by mapping.
+/// Flow sets, those of one CPU after those of another, and behind them a spare one for each CPU.
+/// Written by its CPU, read by mapping.
 #[map]
 pub(super) static SLOTS: Array<FlowSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -120,6 +121,10 @@ pub(super) const COPY_MORE_BYTES: usize = 384;
 /// Flow sets of one CPU: a power of two.
 #[unsafe(no_mangle)]
 pub(super) static SETS_PER_CPU: Global<u32> = Global::new(1);
+
+/// Where the spare sets begin in [`SLOTS`].
+#[unsafe(no_mangle)]
+pub(super) static SPARE_SETS_AT: Global<u32> = Global::new(1);
 
 /// Drawn at each load; see [`crate::slots::hash`] and [`picket_abi::names`].
 #[unsafe(no_mangle)]

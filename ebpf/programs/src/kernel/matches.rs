@@ -1,13 +1,11 @@
 //! Address match over the kernel maps, once per flow and table epoch.
 //!
-//! Interface: [`judge`] for a flow with a slot, which keeps the verdict; [`judge_once`] for a
-//! packet that found no slot. A hit goes into its ring at once and wakes the agent. "Alerted" is
+//! Interface: [`judge`], whose verdict the flow's slot keeps. A hit goes into its ring at once and wakes the agent. "Alerted" is
 //! noted only when the ring had room, so a full ring hides nothing: the flow's next packet tries
 //! again.
 
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::maps::lpm_trie::Key;
 use picket_abi::{
     AddressConfig, Bucket, CODE_WORDS, FlowKey, FlowSlot, HitRecord, Owner, Reason, verdict,
 };
@@ -49,12 +47,13 @@ impl Tables for Half {
     }
 
     #[inline(always)]
-    fn covers(&self, address: &[u8; 16]) -> bool {
-        let key = Key::new(128, *address);
-        if self.odd == 0 {
-            IPV6_EVEN.get(&key).is_some()
+    fn covers(&self, address: [u64; 2]) -> bool {
+        let key = self.detour.trie_key(address);
+        // Forgotten, or the verifier would go on with each half by itself.
+        if self.forget(u64::from(self.odd)) == 0 {
+            IPV6_EVEN.get(key).is_some()
         } else {
-            IPV6_ODD.get(&key).is_some()
+            IPV6_ODD.get(key).is_some()
         }
     }
 }
@@ -80,28 +79,6 @@ pub(super) fn judge(passage: &Passage, counters: &mut Counters, slot: &mut FlowS
         )
     {
         slot.verdict = found | verdict::ALERTED;
-    }
-}
-
-/// Looks up a packet that has no slot to remember it, and tells of a match.
-#[inline(always)]
-pub(super) fn judge_once(passage: &Passage, counters: &mut Counters, key: &FlowKey) {
-    let Some(config) = CONFIG.get(0) else { return };
-    let epoch = config.epoch;
-    if epoch == 0 {
-        return;
-    }
-    let found = look(counters, config, epoch, key);
-    if found != 0 {
-        tell(
-            passage,
-            counters,
-            key,
-            Owner::default(),
-            found,
-            config,
-            epoch,
-        );
     }
 }
 

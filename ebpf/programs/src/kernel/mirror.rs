@@ -93,18 +93,17 @@ fn flow(passage: &Passage, counters: &mut Counters, packet: &Packet, segments: u
     let bytes = packet.wire_bytes(segments);
     counters.add(Reason::InnerSeen, segments, bytes);
     let key: FlowKey = packet.key(passage.way).inside(passage.mark);
-    let mut first_payload = false;
-    match flows::slot_of(passage, counters, &key) {
-        Ok(slot) => {
-            flows::count(slot, passage.way, segments, bytes, packet);
-            matches::judge(passage, counters, slot);
-            first_payload = copy::is_first_payload(slot, passage.way, packet);
-        }
-        Err(_) => {
-            counters.add(Reason::InnerLost, segments, bytes);
-            matches::judge_once(passage, counters, &key);
-        }
+    let Some(held) = flows::slot_of(passage, counters, &key) else {
+        counters.add(Reason::InnerLost, segments, bytes);
+        return;
+    };
+    let slot = held.slot;
+    if held.is_spare {
+        counters.add(Reason::InnerLost, segments, bytes);
     }
+    flows::count(slot, passage.way, segments, bytes, packet);
+    matches::judge(passage, counters, slot);
+    let first_payload = !held.is_spare && copy::is_first_payload(slot, passage.way, packet);
     if first_payload || copy::is_dns(packet) {
         // SAFETY: no precondition.
         let ktime_ns = unsafe { bpf_ktime_get_ns() };

@@ -118,32 +118,29 @@ fn flow(
     bytes: u64,
 ) -> i32 {
     let key = packet.key(passage.way);
-    let mut first_payload = false;
     let is_dns = copy::is_dns(packet);
+    let Some(held) = flows::slot_of(passage, counters, &key) else {
+        counters.add(Reason::LostNoSlot, segments, bytes);
+        return NEXT;
+    };
+    let slot = held.slot;
+    if held.is_spare {
+        // Not counted in a flow, but a listed address is still told and an order still obeyed.
+        counters.add(Reason::LostRingFull, segments, bytes);
+    }
+    flows::count(slot, passage.way, segments, bytes, packet);
+    let refused = block::refuses(passage, counters, slot, segments, bytes);
+    let refused = counters.detour().forget(u64::from(refused));
+    owner::note(passage, counters, slot, packet.opens || is_dns);
+    matches::judge(passage, counters, slot);
+    let first_payload = !held.is_spare && copy::is_first_payload(slot, passage.way, packet);
     let mut owner = Owner::default();
-    let refused;
-    match flows::slot_of(passage, counters, &key) {
-        Ok(slot) => {
-            flows::count(slot, passage.way, segments, bytes, packet);
-            let refuses = block::refuses(passage, counters, slot, segments, bytes);
-            refused = counters.detour().forget(u64::from(refuses)) != 0;
-            owner::note(passage, counters, slot, packet.opens || is_dns);
-            matches::judge(passage, counters, slot);
-            first_payload = copy::is_first_payload(slot, passage.way, packet);
-            if first_payload || is_dns {
-                owner = slot.owner;
-            }
-        }
-        Err(reason) => {
-            // Not counted in a flow, but a listed address is still told.
-            counters.add_any(reason, segments, bytes);
-            matches::judge_once(passage, counters, &key);
-            refused = block::refuses_once(passage, counters, &key, segments, bytes);
-        }
+    if first_payload || is_dns {
+        owner = slot.owner;
     }
     // What was found out so far, of which the verifier need not know: it would follow each
     // combination to the end.
-    let found = u64::from(refused) | u64::from(first_payload || is_dns) << 1;
+    let found = refused & 1 | u64::from(first_payload || is_dns) << 1;
     let found = counters.detour().forget(found);
     let refused = found & 1 != 0;
     if found & 2 != 0 {

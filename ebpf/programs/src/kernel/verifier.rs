@@ -6,6 +6,8 @@
 
 use core::arch::asm;
 
+use aya_ebpf::maps::lpm_trie::Key;
+
 /// `value & MASK`, kept as an instruction of its own.
 #[inline(always)]
 pub(super) fn mask<const MASK: i32>(mut value: u64) -> u64 {
@@ -46,15 +48,25 @@ impl Detour {
         }
     }
 
-    /// The same offset, of which nothing but `MASK` is known afterwards.
-    #[inline(always)]
-    pub(super) fn forget_offset<const MASK: i32>(self, offset: u64) -> usize {
-        mask::<MASK>(self.forget(offset)) as usize
-    }
-
     /// The same value, of which nothing but `MASK` is known afterwards.
     #[inline(always)]
     pub(super) fn forget_but<const MASK: i32>(self, value: u32) -> u32 {
         mask::<MASK>(self.forget(u64::from(value))) as u32
+    }
+
+    /// The key of an address in a trie of networks. It is put together in the map as well: on the
+    /// stack, which the verifier knows byte by byte, no two ways past it would look the same.
+    #[inline(always)]
+    pub(super) fn trie_key(self, address: [u64; 2]) -> &'static Key<[u8; 16]> {
+        // SAFETY: the second to fourth of this CPU's eight words, used by no one else while we run:
+        // the length in the upper half of the second, and behind it the address. A packed key has no
+        // alignment to keep.
+        unsafe {
+            let length = self.0.cast::<u32>().add(3);
+            length.write_volatile(128);
+            self.0.add(2).write_volatile(address[0]);
+            self.0.add(3).write_volatile(address[1]);
+            &*length.cast::<Key<[u8; 16]>>()
+        }
     }
 }
