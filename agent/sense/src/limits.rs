@@ -35,8 +35,8 @@ pub const FRAGMENT_WAIT_NS: u64 = 30_000_000_000;
 /// idle all the while are forgotten.
 pub const STREAMS_MAX: usize = 65_536;
 
-/// As [`STREAMS_MAX`], of a live host: 256 bytes each, 8 MB when the tables are full, which is what
-/// a flood of connections that say something may take.
+/// As [`STREAMS_MAX`], of a live host: 160 bytes each, 5 MB when the tables are full, which is what a
+/// flood of connections that say something may take.
 pub const HOST_STREAMS_MAX: usize = 28_672;
 
 /// Bytes held for TCP reassembly, all conversations together.

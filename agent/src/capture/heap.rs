@@ -42,8 +42,37 @@ pub fn give_back() {
     }
 }
 
+/// Lets go of the memory that something which came with the program takes since it was read. Those
+/// pages are the file's; whoever looks at it once more has them read again.
+pub(super) fn let_go(read: &'static [u8]) {
+    let page = page_bytes();
+    let skipped = read.as_ptr().align_offset(page);
+    let whole = read.len().saturating_sub(skipped) / page * page;
+    let Some(pages) = read.get(skipped..).and_then(|rest| rest.get(..whole)) else {
+        return;
+    };
+    // SAFETY: whole pages within a constant. Nobody writes to them, so they are as they are in the
+    // file, and that is what whoever reads them next is given. A refusal changes nothing.
+    unsafe {
+        libc::madvise(
+            pages.as_ptr().cast_mut().cast(),
+            pages.len(),
+            libc::MADV_DONTNEED,
+        )
+    };
+}
+
+fn page_bytes() -> usize {
+    // SAFETY: asks for a number.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // There is always one; pages of this size would only mean that less is let go of.
+    usize::try_from(bytes).unwrap_or(1 << 16)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     /// Bytes of anonymous memory of this process that are resident.
@@ -52,6 +81,31 @@ mod tests {
         let line = status.lines().find(|line| line.starts_with("RssAnon"));
         let field = line.and_then(|line| line.split_whitespace().nth(1));
         field.and_then(|kib| kib.parse().ok()).unwrap()
+    }
+
+    /// Pages wholly within these bytes that are mapped for us, by proc_pid_pagemap(5): bit 63.
+    fn mapped_pages(bytes: &[u8]) -> usize {
+        let page = page_bytes();
+        let first = (bytes.as_ptr() as usize).div_ceil(page);
+        let end = (bytes.as_ptr() as usize + bytes.len()) / page;
+        let map = std::fs::File::open("/proc/self/pagemap").unwrap();
+        let mut entries = vec![0; (end - first) * 8];
+        map.read_exact_at(&mut entries, first as u64 * 8).unwrap();
+        entries
+            .chunks(8)
+            .filter(|entry| entry[7] & 0x80 != 0)
+            .count()
+    }
+
+    #[test]
+    fn what_was_read_is_let_go_and_comes_back() {
+        static READ: [u8; 1 << 20] = [7; 1 << 20];
+        let sum = || READ.iter().fold(0_u64, |sum, byte| sum + u64::from(*byte));
+        assert_eq!(sum(), 7 << 20);
+        assert!(mapped_pages(&READ) > 200);
+        let_go(&READ);
+        assert_eq!(mapped_pages(&READ), 0);
+        assert_eq!(sum(), 7 << 20);
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Conversation {
     }
 
     fn waiting(&self) -> usize {
-        self.halves.iter().map(|half| half.pending.len()).sum()
+        let held = self.halves.iter().filter_map(|half| half.held.as_ref());
+        held.map(|held| held.pending.len()).sum()
     }
 }
 
@@ -136,12 +137,8 @@ struct Half {
     opened_at: Option<u32>,
     /// The next byte wanted.
     next: Option<u32>,
-    /// In order, not yet taken.
-    buffer: Vec<u8>,
-    /// Came too early.
-    pending: Vec<Segment>,
-    /// When the first of them came.
-    waits_since_ns: u64,
+    /// In a box, since most directions hold nothing most of the time.
+    held: Option<Box<Held>>,
     /// Bytes to come that nobody wants.
     pass_over: usize,
     /// Bytes that nobody claimed.
@@ -153,6 +150,38 @@ struct Half {
     messages: u32,
     /// Messages told of bytes that are still in the buffer.
     told: u32,
+}
+
+/// Bytes of a direction that wait for others.
+#[derive(Debug, Default)]
+struct Held {
+    /// In order, not yet taken.
+    buffer: Vec<u8>,
+    /// Came too early.
+    pending: Vec<Segment>,
+    /// When the first of them came.
+    waits_since_ns: u64,
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        let pending = self.pending.iter().map(|segment| segment.bytes.len());
+        self.buffer.capacity() + pending.sum::<usize>()
+    }
+
+    fn keep(&mut self, sequence: u32, bytes: &[u8], missing: u32) {
+        let known = self
+            .pending
+            .iter()
+            .any(|segment| segment.sequence == sequence && segment.bytes.len() >= bytes.len());
+        if !known {
+            self.pending.push(Segment {
+                sequence,
+                missing,
+                bytes: bytes.into(),
+            });
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -295,26 +324,22 @@ impl Work<'_> {
 
 impl Half {
     fn held_bytes(&self) -> usize {
-        self.buffer.capacity()
-            + self
-                .pending
-                .iter()
-                .map(|segment| segment.bytes.len())
-                .sum::<usize>()
+        self.held.as_ref().map_or(0, |held| held.bytes())
     }
 
     /// Puts a segment in its place and feeds what is in order.
     fn place(&mut self, sequence: u32, bytes: &[u8], missing: u32, work: &mut Work<'_>) {
         let next = *self.next.get_or_insert(sequence);
         if distance(next, sequence) > 0 {
-            if self.pending.is_empty() {
-                self.waits_since_ns = work.ts_ns;
+            let held = self.held.get_or_insert_default();
+            if held.pending.is_empty() {
+                held.waits_since_ns = work.ts_ns;
             }
-            self.keep(sequence, bytes, missing);
-            let overdue = work.ts_ns.saturating_sub(self.waits_since_ns) > STREAM_WAIT_NS;
+            held.keep(sequence, bytes, missing);
+            let overdue = work.ts_ns.saturating_sub(held.waits_since_ns) > STREAM_WAIT_NS;
             if overdue
-                || self.pending.len() > STREAM_PENDING_SEGMENTS_MAX
-                || self.held_bytes() > STREAM_PENDING_BYTES_MAX
+                || held.pending.len() > STREAM_PENDING_SEGMENTS_MAX
+                || held.bytes() > STREAM_PENDING_BYTES_MAX
             {
                 self.jump(work);
             }
@@ -327,7 +352,11 @@ impl Half {
     /// The other side has everything before `number`: what we still wait for there, we missed.
     fn acknowledged(&mut self, number: u32, work: &mut Work<'_>) {
         let Some(next) = self.next else { return };
-        if !self.pending.is_empty() && distance(next, number) > 0 {
+        let waits = self
+            .held
+            .as_ref()
+            .is_some_and(|held| !held.pending.is_empty());
+        if waits && distance(next, number) > 0 {
             self.jump(work);
             self.catch_up(work);
         }
@@ -335,14 +364,16 @@ impl Half {
 
     /// Gives up what is missing, and goes on with the earliest segment that came.
     fn jump(&mut self, work: &mut Work<'_>) {
-        let Some(next) = self.next else { return };
-        let waiting = self.pending.iter().map(|segment| segment.sequence);
+        let (Some(next), Some(held)) = (self.next, &mut self.held) else {
+            return;
+        };
+        let waiting = held.pending.iter().map(|segment| segment.sequence);
         let Some(earliest) = waiting.min_by_key(|sequence| distance(next, *sequence)) else {
             return;
         };
         let missing = distance(next, earliest).max(0) as usize;
         self.next = Some(earliest);
-        self.waits_since_ns = work.ts_ns;
+        held.waits_since_ns = work.ts_ns;
         self.miss(missing, work);
     }
 
@@ -351,33 +382,20 @@ impl Half {
         while let Some(segment) = self.due() {
             self.accept(segment.sequence, &segment.bytes, segment.missing, work);
         }
-        if self.state == State::Over {
-            (self.buffer, self.pending) = Default::default();
-        }
-    }
-
-    fn keep(&mut self, sequence: u32, bytes: &[u8], missing: u32) {
-        let known = self
-            .pending
-            .iter()
-            .any(|segment| segment.sequence == sequence && segment.bytes.len() >= bytes.len());
-        if !known {
-            self.pending.push(Segment {
-                sequence,
-                missing,
-                bytes: bytes.into(),
-            });
+        let idle = |held: &Box<Held>| held.buffer.is_empty() && held.pending.is_empty();
+        if self.state == State::Over || self.held.as_ref().is_some_and(idle) {
+            self.held = None;
         }
     }
 
     /// Takes out a pending segment whose turn has come.
     fn due(&mut self) -> Option<Segment> {
-        let next = self.next?;
-        let at = self
+        let (next, held) = (self.next?, self.held.as_mut()?);
+        let at = held
             .pending
             .iter()
             .position(|segment| distance(next, segment.sequence) <= 0)?;
-        Some(self.pending.swap_remove(at))
+        Some(held.pending.swap_remove(at))
     }
 
     /// Takes the part of a segment that is new.
@@ -406,7 +424,7 @@ impl Half {
         }
         self.pass_over = 0;
         work.losses.gaps += 1;
-        let left = std::mem::take(&mut self.buffer);
+        let left = self.take_buffer();
         if let State::Owned(at) = self.state {
             if let Some(protocol) = STREAM_PROTOCOLS
                 .get(usize::from(at))
@@ -441,7 +459,7 @@ impl Half {
         if bytes.is_empty() || self.state == State::Over {
             return;
         }
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = self.take_buffer();
         let whole = if buffer.is_empty() {
             bytes
         } else {
@@ -450,14 +468,21 @@ impl Half {
         };
         let left = self.advance(whole, work);
         // What is left is the tail of what was shown.
-        self.buffer = if left == 0 {
-            Vec::new()
-        } else if buffer.is_empty() {
-            bytes.get(bytes.len() - left..).unwrap_or_default().to_vec()
-        } else {
-            buffer.drain(..buffer.len() - left);
-            buffer
-        };
+        if left > 0 {
+            if buffer.is_empty() {
+                buffer.extend_from_slice(bytes.get(bytes.len() - left..).unwrap_or_default());
+            } else {
+                buffer.drain(..buffer.len() - left);
+            }
+            self.held.get_or_insert_default().buffer = buffer;
+        }
+    }
+
+    /// Takes out what is in order and not yet taken.
+    fn take_buffer(&mut self) -> Vec<u8> {
+        let held = self.held.as_mut();
+        held.map(|held| std::mem::take(&mut held.buffer))
+            .unwrap_or_default()
     }
 
     /// Returns how many bytes at the end have to be kept.

@@ -71,6 +71,7 @@ use slots::Slots;
 use stages::Installed;
 
 use super::choice::{Choice, Skipped, Stacked, watch};
+use super::heap;
 use super::live::{Event, OwnerState, StageReport};
 
 /// The kernel object, built by `make kernel`; see `build.rs`.
@@ -154,7 +155,9 @@ impl EbpfCapture {
     ///
     /// [`CaptureError`], naming what was refused. Nothing stays behind.
     pub fn open(options: Options) -> Result<Self, CaptureError> {
-        Self::open_object(options, OBJECT)
+        let opened = Self::open_object(options, OBJECT);
+        heap::let_go(OBJECT);
+        opened
     }
 
     /// As [`Self::open`], with another object of ours than the one embedded: the benches have
