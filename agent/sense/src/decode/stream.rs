@@ -382,8 +382,9 @@ impl Half {
         while let Some(segment) = self.due() {
             self.accept(segment.sequence, &segment.bytes, segment.missing, work);
         }
-        let idle = |held: &Box<Held>| held.buffer.is_empty() && held.pending.is_empty();
-        if self.state == State::Over || self.held.as_ref().is_some_and(idle) {
+        let held = self.held.as_ref();
+        let nothing = held.is_none_or(|held| held.buffer.is_empty() && held.pending.is_empty());
+        if nothing || self.state == State::Over {
             self.held = None;
         }
     }
