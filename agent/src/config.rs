@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde::Deserialize;
 
 use crate::block::BlockConfig;
-use crate::capture::ebpf::Options;
+use crate::capture::ebpf::{Handover, Options};
 use crate::capture::ladder::CaptureConfig;
 use crate::command::BadConfig;
 use crate::filter::FilterConfig;
@@ -189,6 +189,18 @@ impl Config {
             mirror: self.capture.mirror(),
             ..Options::default()
         }
+    }
+
+    /// What outlives the service's process, whose last window in the spool ended at `kept_ns`; nothing
+    /// where that is not wanted.
+    pub fn handover(&self, kept_ns: u64) -> Option<Handover> {
+        let pins = &self.capture.pins;
+        (!pins.as_os_str().is_empty()).then(|| Handover {
+            pins: pins.clone(),
+            // Beside the socket, which a reboot removes as well.
+            checkpoints: self.socket.with_extension("told"),
+            kept_ns,
+        })
     }
 
     /// Where the key is.

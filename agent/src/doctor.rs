@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::capture::choice::choose;
-use crate::capture::ebpf::{CaptureError, Check, examine_stages};
+use crate::capture::ebpf::{CaptureError, Check, examine_pins, examine_stages};
 use crate::capture::ladder::{foresee, probe};
 use crate::capture::packet;
 use crate::config::Config;
@@ -76,6 +76,7 @@ pub fn examine(file: Option<&Path>, config: &anyhow::Result<Config>) -> Vec<Answ
     });
     let stages = examine_stages(config.capture.stages());
     answers.extend(stages.iter().map(lesser));
+    answers.push(lesser(&examine_pins(&config.capture.pins)));
     answers.push(interfaces(config));
     if config.block.enabled {
         answers.push(blocking(&rung));

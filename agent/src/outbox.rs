@@ -23,9 +23,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Shares `spool`.
-    pub fn new(spool: Spool) -> Arc<Self> {
-        let tallies = Arc::new(Tallies::default());
+    /// Shares `spool`, in which the last window ended at `kept_ns`.
+    pub fn new(spool: Spool, kept_ns: u64) -> Arc<Self> {
+        let tallies = Arc::new(Tallies {
+            finished_ns: AtomicU64::new(kept_ns),
+            ..Tallies::default()
+        });
         tallies.note(spool.dropped());
         Arc::new(Self {
             spool: Mutex::new(spool),
@@ -51,6 +54,7 @@ pub struct Tallies {
     unwritten: AtomicU64,
     refused: AtomicU64,
     spooled: AtomicU64,
+    finished_ns: AtomicU64,
 }
 
 impl Tallies {
@@ -85,6 +89,11 @@ impl Tallies {
     /// Envelopes that the spool was given.
     pub fn spooled(&self) -> u64 {
         self.spooled.load(Ordering::Relaxed)
+    }
+
+    /// End of the last window that is in the spool, nanoseconds since the epoch; 0 for none.
+    pub fn finished_ns(&self) -> u64 {
+        self.finished_ns.load(Ordering::Acquire)
     }
 
     /// Each with its name in counters.
@@ -132,20 +141,27 @@ impl Outbox {
         let signed_at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let envelope = self.sealer.seal(summary, signed_at_ms);
         let kind = if immediate { Kind::Hit } else { Kind::Window };
-        let kept = {
+        let tallies = &self.shared.tallies;
+        let (kept, noted) = {
             let mut spool = self.shared.spool();
             let kept = spool.push(&envelope, kind, now);
-            self.shared.tallies.note(spool.dropped());
-            kept
+            tallies.note(spool.dropped());
+            // Before anybody can ship it: after a kill either this says that the window was kept, or
+            // the window itself does.
+            let is_window = !immediate && kept.is_ok();
+            let noted = is_window.then(|| self.state.finished(end_ns));
+            (kept, noted)
         };
         trouble.tell("envelope not written to the spool", &kept);
         if kept.is_ok() {
-            self.shared.tallies.count_spooled();
+            tallies.count_spooled();
         }
         if immediate {
             self.shared.hits.store(true, Ordering::Release);
-        } else if kept.is_ok() {
-            trouble.tell("state not written", &self.state.finished(end_ns));
+        }
+        if let Some(noted) = noted {
+            trouble.tell("state not written", &noted);
+            tallies.finished_ns.store(end_ns, Ordering::Release);
         }
         self.shared.wake.notify_one();
     }

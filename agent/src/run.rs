@@ -86,8 +86,10 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let collector = Collector::new(&url, &config.ca_files)?;
     let feeds = load_feeds(config)?;
     let orders = OrderDesk::open(&config.block, &config.state_dir, collector.address())?;
-    let (state, before) = StateFile::begin(&config.state_dir, boot);
-    let shared = Shared::new(Spool::open(&config.spool_dir(), config.spool)?);
+    let spool = Spool::open(&config.spool_dir(), config.spool)?;
+    let (state, before) = StateFile::begin(&config.state_dir, boot, spool.newest_window());
+    let kept_ns = before.as_ref().map_or(0, |(finished_ns, _)| *finished_ns);
+    let shared = Shared::new(spool, kept_ns);
     let runtime = runtime()?;
     let (socket, signals) = {
         let _in_runtime = runtime.enter();
@@ -102,7 +104,8 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
             None
         });
     let public_key = identity.public_key_hex();
-    let plan = plan(config, before, &feeds)?;
+    let mut plan = plan(config, before, &feeds)?;
+    plan.options.handover = config.handover(kept_ns);
     let (summaries, kept) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan, summaries, Arc::clone(&shared.tallies))?;
     // Threads that start from here on begin with none either.

@@ -267,6 +267,16 @@ impl Spool {
         Ok((claims.boot, Envelope { sequence, bytes }))
     }
 
+    /// End of the newest window that waits, as its summary says it: nanoseconds since the epoch, with
+    /// the run it is of.
+    pub fn newest_window(&self) -> Option<(BootId, u64)> {
+        let (place, entry) = self.of_kind(Kind::Window).next_back()?;
+        let (boot, envelope) = self.read(place, entry).ok()?;
+        let summary = Sealed::parse(&envelope.bytes).ok()?;
+        let summary = summary.verify_as_claimed().ok()?.open().ok()?;
+        Some((boot, summary.window.end_ns))
+    }
+
     /// Lets the others go first: the collector does not take this envelope now but may later.
     pub fn set_aside(&mut self, place: Place) {
         if self.entries.contains_key(&place) {
@@ -311,7 +321,7 @@ impl Spool {
     }
 
     /// Envelopes of a kind, oldest first.
-    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (Place, &Entry)> {
+    fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = (Place, &Entry)> {
         let first = Place { kind, ordinal: 0 };
         let last = Place {
             kind,

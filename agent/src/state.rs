@@ -30,12 +30,17 @@ struct State {
 
 impl StateFile {
     /// Looks at what the run before left in `folder`: where it left off and, in the words of the
-    /// wire, why it ended. `None` at the very first start. Then begins a state of our own, which
-    /// becomes a file with the first window.
-    pub fn begin(folder: &Path, boot: BootId) -> (Self, Option<(u64, String)>) {
+    /// wire, why it ended. `None` at the very first start. `spooled` is the newest window in the spool
+    /// and its run: one that was killed may have had no time to write it down. Then begins a state of
+    /// our own, which becomes a file with the first window.
+    pub fn begin(
+        folder: &Path,
+        boot: BootId,
+        spooled: Option<(BootId, u64)>,
+    ) -> (Self, Option<(u64, String)>) {
         let path = folder.join("state.json");
         let before = match fs::read(&path) {
-            Ok(bytes) => Some(left_by(&bytes)),
+            Ok(bytes) => Some(left_by(&bytes, spooled)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(_) => Some((0, KILLED.to_owned())),
         };
@@ -88,10 +93,14 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 const KILLED: &str = "killed";
 const STOPPED: &str = "stopped";
 
-fn left_by(bytes: &[u8]) -> (u64, String) {
+fn left_by(bytes: &[u8], spooled: Option<(BootId, u64)>) -> (u64, String) {
     match serde_json::from_slice::<State>(bytes) {
         Ok(state) if state.ended => (state.finished_ns, STOPPED.to_owned()),
-        Ok(state) => (state.finished_ns, KILLED.to_owned()),
+        Ok(state) => {
+            let own = spooled.filter(|(boot, _)| boot.to_string() == state.boot);
+            let spooled_ns = own.map_or(0, |(_, end_ns)| end_ns);
+            (state.finished_ns.max(spooled_ns), KILLED.to_owned())
+        }
         Err(_) => (0, KILLED.to_owned()),
     }
 }
@@ -103,7 +112,8 @@ mod tests {
     #[test]
     fn a_run_knows_how_the_one_before_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let begin = || StateFile::begin(folder.path(), BootId([1; 16]));
+        let begin_after = |spooled| StateFile::begin(folder.path(), BootId([1; 16]), spooled);
+        let begin = || begin_after(None);
         let (state, before) = begin();
         assert_eq!(before, None, "the very first start");
         state.write().unwrap();
@@ -116,6 +126,22 @@ mod tests {
         state.finished(77).unwrap();
         let (mut state, before) = begin();
         assert_eq!(before, Some((77, "killed".into())));
+        let spooled = |boot, end_ns| begin_after(Some((BootId([boot; 16]), end_ns))).1;
+        assert_eq!(
+            spooled(1, 88),
+            Some((88, "killed".into())),
+            "not written down"
+        );
+        assert_eq!(
+            spooled(1, 66),
+            Some((77, "killed".into())),
+            "the rest was shipped"
+        );
+        assert_eq!(
+            spooled(2, 88),
+            Some((77, "killed".into())),
+            "of another run"
+        );
         state.ended().unwrap();
         let (state, before) = begin();
         assert_eq!(before, Some((77, "stopped".into())));

@@ -21,7 +21,7 @@ use crate::block::{InForce, Posted};
 use crate::capture::addresses;
 use crate::capture::changes::Changes;
 use crate::capture::choice::Choice;
-use crate::capture::ebpf::{Options, cgroup_root};
+use crate::capture::ebpf::{CaptureError, Options, cgroup_root};
 use crate::capture::heap;
 use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
@@ -41,6 +41,11 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 /// Summaries that may wait for the thread that keeps them: windows for ten minutes, if it does not
 /// move.
 pub const SUMMARIES_WAITING_MAX: usize = 64;
+
+/// Longest time between two runs that is a restart, nanoseconds: what passed meanwhile waits in the
+/// kernel's rings and is told, so there is no gap. After a longer one the rings may have been full of
+/// hits, and nobody was told of any. Chosen by hand: time for a package to be replaced.
+const RESTART_NS_MAX: u64 = 120_000_000_000;
 
 /// Commands that may wait.
 pub const COMMANDS_WAITING_MAX: usize = 8;
@@ -111,6 +116,9 @@ pub struct Report {
     /// What is hidden of names and paths, in words.
     #[serde(default)]
     pub privacy: Option<String>,
+    /// Whether and where things are pinned that stay over a restart, in words.
+    #[serde(default)]
+    pub pinned: Option<String>,
     /// Capabilities that the watching thread has kept; no other thread has any.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -209,7 +217,7 @@ pub fn run(
         watch.tend_blocks(now);
         let deadline = watch.sensor.next_deadline();
         let Some(wait) = wait_until(deadline, now, watch.window_ns) else {
-            watch.close_window(now)?;
+            watch.close_window(now, deadline.unwrap_or(now))?;
             continue;
         };
         watch.take_events(wait.min(WAIT_MAX))?;
@@ -236,7 +244,8 @@ impl Watch {
         let changes = Changes::listen()
             .inspect_err(|error| tracing::warn!(%error, "changes of interfaces not heard"))
             .ok();
-        let capture = ladder::open(&plan.capture, &plan.options).context("capture")?;
+        let opened = ladder::open(&plan.capture, &plan.options, &plan.set).context("capture")?;
+        let capture = opened.capture;
         let to_ns = now_ns();
         let local = addresses::of_host().context("read the host's addresses")?;
         let capture_rung = capture.rung().to_owned();
@@ -248,10 +257,14 @@ impl Watch {
         let mut config = SensorConfig::new(host, Clock::Caller);
         config.inside = inside;
         config.window_ns = u64::try_from(plan.window.as_nanos()).unwrap_or(u64::MAX);
-        config.gap = plan.before.map(|(from_ns, why)| Gap {
-            from_ns,
-            to_ns,
-            why,
+        let resumes = capture.resumes();
+        config.gap = plan.before.and_then(|(from_ns, why)| {
+            let no_gap = resumes && to_ns.saturating_sub(from_ns) <= RESTART_NS_MAX;
+            (!no_gap).then_some(Gap {
+                from_ns,
+                to_ns,
+                why,
+            })
         });
         let mut watch = Self {
             capture,
@@ -269,7 +282,7 @@ impl Watch {
             health: Health::default(),
         };
         watch.sensor.on_tick(to_ns);
-        watch.match_against(plan.set);
+        watch.note_matching(plan.set, opened.matching);
         heap::give_back();
         watch.capabilities = privilege::keep_for(watch.capture.rung())?;
         Ok(watch)
@@ -278,7 +291,12 @@ impl Watch {
     /// Puts a set in force. If the kernel does not take its addresses, names are matched all the
     /// same and the kernel goes on with the addresses it has.
     fn match_against(&mut self, set: Arc<IndicatorSet>) {
-        let kernel = match self.capture.load_set(&set) {
+        let matching = self.capture.load_set(&set);
+        self.note_matching(set, matching);
+    }
+
+    fn note_matching(&mut self, set: Arc<IndicatorSet>, matching: Result<Matching, CaptureError>) {
+        let kernel = match matching {
             Ok(Matching::Kernel) => "yes".to_owned(),
             Ok(Matching::KernelButNames(why)) => {
                 tracing::warn!(why, "listed names not loaded into the kernel");
@@ -407,8 +425,9 @@ impl Watch {
         Ok(())
     }
 
-    fn close_window(&mut self, now_ns: u64) -> anyhow::Result<()> {
+    fn close_window(&mut self, now_ns: u64, end_ns: u64) -> anyhow::Result<()> {
         self.gather_last()?;
+        self.capture.checkpoint(end_ns, self.tallies.finished_ns());
         self.sensor.on_tick(now_ns);
         self.pass_on();
         heap::give_back();
@@ -442,12 +461,19 @@ impl Watch {
     fn end(mut self) -> anyhow::Result<()> {
         self.gather_last()?;
         self.sensor.finish(Some(now_ns()));
+        let mut end_ns = None;
         while let Some(summary) = self.sensor.poll_output() {
+            if !summary.immediate {
+                end_ns = Some(summary.window.end_ns);
+            }
             // Fails when nobody keeps summaries any more.
             let summary = self.telling.tell(summary);
             if self.summaries.blocking_send(summary).is_err() {
                 break;
             }
+        }
+        if let Some(end_ns) = end_ns {
+            self.capture.checkpoint(end_ns, self.tallies.finished_ns());
         }
         Ok(())
     }
@@ -472,6 +498,7 @@ impl Watch {
             passed: self.telling.passed(),
             left_out: self.telling.left_out(),
             privacy: self.telling.privacy(),
+            pinned: self.capture.pinned().map(str::to_owned),
             capabilities: self.capabilities.clone(),
             indicators: self.indicators.clone(),
             stages: self.capture.stages(),

@@ -11,12 +11,18 @@ mod kernel;
 #[path = "kernel/link.rs"]
 #[allow(dead_code, reason = "each test uses its part")]
 mod link;
+#[path = "kernel/pinned.rs"]
+mod pinned;
 #[allow(dead_code, reason = "each test uses its part")]
 mod running;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::UdpSocket;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use collector::{Arrived, Authority, Collector};
@@ -24,6 +30,7 @@ use foreign::{Tcx, blind, detach_links};
 use kernel::in_namespace;
 use link::{OURS, Peer, THEIRS, send, socket};
 use picket_wire::Signer;
+use pinned::bpf_fs;
 use running::{Running, SEED, Service, confined, counted, hits, windows};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -151,6 +158,83 @@ fn a_service_from_its_first_start_to_a_kill() {
         assert!(after_kill.summary.gap.unwrap().from_ns > told.to_ns);
         assert_eq!(running.stop(), Some(0));
         drop(peer);
+    });
+}
+
+/// Killed in the midst of windows, and stopped in order, while datagrams go on: each is told once.
+#[test]
+fn a_service_that_is_killed_and_started_tells_of_every_packet() {
+    in_namespace(|| {
+        let folder = bpf_fs();
+        let authority = Authority::new();
+        let key = Signer::from_seed(&SEED).public_key();
+        let collector = Collector::start(&authority, "127.0.0.1:0", Some(key));
+        let peer = Peer::connect("pk-k0", "pk-k1");
+        let service = Service::new("pk-k0", &collector, &authority);
+        let pins = folder.path().join("bpf/picket");
+        service.replace("pins = ''", &format!("pins = '{}'", pins.display()));
+        // The other end answers each, which sets the pace. Its port is a server's.
+        let theirs = peer.run(|| UdpSocket::bind((THEIRS, 5_000)).unwrap());
+        let to = theirs.local_addr().unwrap();
+        let answering = thread::spawn(move || {
+            let mut bytes = [0; 256];
+            while let Ok((len, from)) = theirs.recv_from(&mut bytes)
+                && len > 0
+            {
+                theirs.send_to(&bytes[..len], from).unwrap();
+            }
+        });
+        let first = service.start();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let sender = thread::spawn(move || {
+            let mut sent = 0u64;
+            while !stopped.load(Ordering::Relaxed) {
+                let ours = socket(OURS);
+                for _ in 0..2_000 {
+                    ours.send_to(&[7; 100], to).unwrap();
+                    ours.recv(&mut [0; 256]).unwrap();
+                    sent += 1;
+                }
+            }
+            socket(OURS).send_to(&[], to).unwrap();
+            sent + 1
+        });
+        let told = |all: &[Arrived]| -> u64 {
+            let conversations = windows(all).flat_map(|one| &one.summary.conversations);
+            let ours = conversations.filter(|one| one.server_port == to.port());
+            ours.map(|one| one.packets_out).sum()
+        };
+        let mut first = Some(first);
+        for round in 0..4 {
+            let mut running = first.take().unwrap_or_else(|| service.start());
+            let before = windows(&collector.accepted()).count();
+            collector.wait_for("windows", |all| windows(all).count() > before + 1);
+            if round % 2 == 0 {
+                running.0.kill().unwrap();
+                running.0.wait().unwrap();
+            } else {
+                assert_eq!(running.stop(), Some(0));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        let sent = sender.join().unwrap();
+        answering.join().unwrap();
+        let running = service.start();
+        collector.wait_for("every datagram", |all| told(all) >= sent);
+        assert_eq!(running.stop(), Some(0));
+        let all = collector.accepted();
+        let lost = counted(&all, &["lost_with_process"]);
+        println!("{sent} datagrams, four ends of the agent, {lost} lost with a process");
+        assert_eq!((told(&all), lost), (sent, 0));
+        assert!(all.iter().all(|one| one.summary.gap.is_none()));
+        for window in windows(&all) {
+            let one = std::slice::from_ref(window);
+            let seen = counted(one, &["seen"]);
+            assert_eq!(seen, counted(one, &["flow", "not_flow_", "lost_"]));
+        }
+        let detach = service.command("detach").status().unwrap();
+        assert!(detach.success() && !pins.exists());
     });
 }
 
@@ -402,14 +486,10 @@ fn a_refusal_names_what_each_rung_lacks() {
         let peer = Peer::connect("pk-r0", "pk-r1");
         let service = Service::new("pk-r0", &collector, &authority);
         let check = |rung: &str, code: i32, says: &[&str], not: &[&str]| {
-            let mut file = fs::File::options()
-                .append(true)
-                .open(service.path("agent.toml"))
-                .unwrap();
-            let before = file.metadata().unwrap().len();
-            writeln!(file, "[capture]\nrung = '{rung}'").unwrap();
+            let before = fs::read(service.path("agent.toml")).unwrap();
+            service.add("[capture]", &format!("rung = '{rung}'"));
             let output = confined(&service, "-all,+dac_override").output().unwrap();
-            file.set_len(before).unwrap();
+            fs::write(service.path("agent.toml"), before).unwrap();
             let told = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(code), "{told}");
             assert!(says.iter().all(|word| told.contains(word)), "{told}");

@@ -30,13 +30,13 @@ struct Bench {
 impl Bench {
     fn new(folder: &Path, url: &str, authority: &Authority, boot: u8) -> Self {
         let spool = Spool::open(&folder.join("spool"), SpoolConfig::default()).unwrap();
-        let shared = Shared::new(spool);
+        let shared = Shared::new(spool, 0);
         let report = Arc::new(Mutex::new(Report::default()));
         let boot = BootId([boot; 16]);
         let outbox = Outbox {
             sealer: Sealer::new(AgentId([1; 16]), boot, Identity::development()),
             shared: Arc::clone(&shared),
-            state: StateFile::begin(folder, boot).0,
+            state: StateFile::begin(folder, boot, None).0,
         };
         let (summaries, kept) = mpsc::channel(64);
         let (stop, stopped) = tokio::sync::watch::channel(false);

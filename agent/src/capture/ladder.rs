@@ -5,13 +5,16 @@
 //! tcx ─→ clsact ─→ afpacket ─→ refusal, with what each rung lacks
 //! ```
 
+use std::path::PathBuf;
+
+use picket_intel::IndicatorSet;
 use serde::Deserialize;
 
 use super::choice::Stacked;
 use super::ebpf::{
     self, CaptureError, Check, EbpfCapture, Mirror, Options, Rung, Stage, Stages, VNIS_MAX,
 };
-use super::live::Live;
+use super::live::{Live, Matching};
 use super::packet::{self, PacketCapture};
 use crate::command::BadConfig;
 use crate::config::bad;
@@ -50,6 +53,8 @@ pub struct CaptureConfig {
     pub stacked: Stacked,
     /// Stages of matching that the kernel may run.
     pub kernel_stages: Vec<Stage>,
+    /// Folder on bpffs for what stays in the kernel over a restart; empty for nothing.
+    pub pins: PathBuf,
 }
 
 impl Default for CaptureConfig {
@@ -61,6 +66,7 @@ impl Default for CaptureConfig {
             mirror_vnis: Vec::new(),
             stacked: Stacked::default(),
             kernel_stages: Stage::ALL.into(),
+            pins: PathBuf::from("/sys/fs/bpf/picket"),
         }
     }
 }
@@ -97,8 +103,16 @@ impl CaptureConfig {
     }
 }
 
+/// A capture, and what became of the indicators that it began with.
+pub struct Opened {
+    /// The capture.
+    pub capture: Box<dyn Live>,
+    /// As [`Live::load_set`] told it.
+    pub matching: Result<Matching, CaptureError>,
+}
+
 /// Opens a rung.
-type Open = fn(&CaptureConfig, &Options) -> Result<Box<dyn Live>, CaptureError>;
+type Open = fn(&CaptureConfig, &Options, &IndicatorSet) -> Result<Opened, CaptureError>;
 
 /// What the ladder steps on.
 struct Step {
@@ -135,22 +149,27 @@ pub struct Refusal {
     pub lacks: Vec<String>,
 }
 
-/// Opens the best rung that is wanted and opens.
+/// Opens the best rung that is wanted and opens, with `set` in force from the first packet.
 ///
 /// # Errors
 /// None does; the refusal says for each what it lacks.
-pub fn open(config: &CaptureConfig, options: &Options) -> Result<Box<dyn Live>, Refusal> {
+pub fn open(
+    config: &CaptureConfig,
+    options: &Options,
+    set: &IndicatorSet,
+) -> Result<Opened, Refusal> {
     let mut lacks = Vec::new();
     for step in STEPS
         .iter()
         .filter(|step| step.answers.contains(&config.rung))
     {
-        match (step.open)(config, options) {
-            Ok(capture) => {
+        match (step.open)(config, options, set) {
+            Ok(opened) => {
+                let rung = opened.capture.rung();
                 for lack in lacks {
-                    tracing::warn!(rung = capture.rung(), lack, "capture on a lower rung");
+                    tracing::warn!(rung, lack, "capture on a lower rung");
                 }
-                return Ok(capture);
+                return Ok(opened);
             }
             Err(error) => {
                 let lack = (step.lacks)().map_or_else(String::new, |lack| format!(" ({lack})"));
@@ -223,15 +242,28 @@ fn lack(check: Check) -> Option<String> {
     (!check.ok).then_some(check.why)
 }
 
-fn open_packet(config: &CaptureConfig, options: &Options) -> Result<Box<dyn Live>, CaptureError> {
+fn open_packet(
+    config: &CaptureConfig,
+    options: &Options,
+    set: &IndicatorSet,
+) -> Result<Opened, CaptureError> {
     let sizes = packet::Sizes {
         cpu_percent: config.cpu_percent,
         ..packet::Sizes::default()
     };
-    Ok(Box::new(PacketCapture::open(options, sizes)?))
+    let mut capture = PacketCapture::open(options, sizes)?;
+    let matching = capture.load_set(set);
+    Ok(Opened {
+        capture: Box::new(capture),
+        matching,
+    })
 }
 
-fn open_ebpf(config: &CaptureConfig, options: &Options) -> Result<Box<dyn Live>, CaptureError> {
+fn open_ebpf(
+    config: &CaptureConfig,
+    options: &Options,
+    set: &IndicatorSet,
+) -> Result<Opened, CaptureError> {
     let rung = match config.rung {
         Wanted::Tcx => Some(Rung::Tcx),
         Wanted::Clsact => Some(Rung::Clsact),
@@ -242,7 +274,13 @@ fn open_ebpf(config: &CaptureConfig, options: &Options) -> Result<Box<dyn Live>,
         stages: config.stages(),
         ..options.clone()
     };
-    Ok(Box::new(EbpfCapture::open(options)?))
+    let mut capture = EbpfCapture::prepare(options)?;
+    let matching = Live::load_set(&mut capture, set);
+    capture.begin()?;
+    Ok(Opened {
+        capture: Box::new(capture),
+        matching,
+    })
 }
 
 #[cfg(test)]

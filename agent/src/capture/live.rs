@@ -149,6 +149,24 @@ pub trait Live {
     /// What was counted before the sensor since the last call; nothing for what did not move.
     fn counters(&mut self) -> Vec<StageCount>;
 
+    /// Whether every packet that passed since the last window of the process before is told by this
+    /// one.
+    fn resumes(&self) -> bool {
+        false
+    }
+
+    /// Whether and where things are pinned that outlive the process, in words; `None` where nothing
+    /// does.
+    fn pinned(&self) -> Option<&str> {
+        None
+    }
+
+    /// Notes for the next process that everything handed over up to now, counters included, is in
+    /// windows that end by `end_ns`, and that the one that ended at `kept_ns` is on disk.
+    fn checkpoint(&mut self, end_ns: u64, kept_ns: u64) {
+        let _ = (end_ns, kept_ns);
+    }
+
     /// Puts packets of its own through the kernel programs, where there are some, before the
     /// window's last sweep. They are in no count.
     fn run_canary(&mut self) {}

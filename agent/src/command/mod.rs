@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 success, 1 failure, 2 wrong usage (by clap), 78 a bad configuration.
 
+mod detach;
 mod doctor;
 mod inspect;
 mod replay;
@@ -21,6 +22,8 @@ const EXIT_CONFIG: u8 = 78;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Takes out of the kernel what an agent that has ended left there for the next.
+    Detach(detach::Arguments),
     /// Tells what this host can do and why not.
     Doctor(doctor::Arguments),
     /// Decodes captures and prints what is in them.
@@ -43,6 +46,7 @@ impl Command {
     /// It failed for the reason given; [`exit_code`] says how the process ends.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Detach(arguments) => detach::run(&arguments),
             Self::Doctor(arguments) => doctor::run(&arguments),
             Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Replay(arguments) => replay::run(&arguments),

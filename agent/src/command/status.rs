@@ -59,6 +59,9 @@ fn shown(status: &Status) -> String {
     for choice in &watch.skipped {
         lines.push(("", format!("not {}: {}", choice.name, choice.why)));
     }
+    if let Some(pinned) = &watch.pinned {
+        lines.push(("restart", pinned.clone()));
+    }
     lines.push(("packets", watch.packets.verdict()));
     for count in &watch.counters {
         let apart = ["not_flow_", "lost_", "dropped_"];

@@ -35,7 +35,8 @@ impl Service {
              metrics = '127.0.0.1:0'\n\
              intel_dir = '{place}/intel'\nstate_dir = '{place}/state'\nkey_file = '{place}/agent.key'\n\
              socket = '{place}/agent.sock'\n\
-             [identity]\ninstance = 'i-1'\naccount = '123456789012'\nregion = 'eu-west-1'\n",
+             [identity]\ninstance = 'i-1'\naccount = '123456789012'\nregion = 'eu-west-1'\n\
+             [capture]\npins = ''\n",
             collector.url(),
             authority.file().display(),
         );
@@ -51,10 +52,14 @@ impl Service {
         fs::write(self.path("intel").join(name), text).unwrap();
     }
 
-    /// Adds keys to a table of the configuration that is not there yet.
+    /// Adds keys to a table of the configuration.
     pub(crate) fn add(&self, table: &str, keys: &str) {
         let config = fs::read_to_string(self.path("agent.toml")).unwrap();
-        fs::write(self.path("agent.toml"), format!("{config}{table}\n{keys}")).unwrap();
+        let config = match config.split_once(&format!("{table}\n")) {
+            Some((before, after)) => format!("{before}{table}\n{keys}\n{after}"),
+            None => format!("{config}{table}\n{keys}\n"),
+        };
+        fs::write(self.path("agent.toml"), config).unwrap();
     }
 
     /// Replaces a line of the configuration.

@@ -104,6 +104,11 @@ impl Agent {
             ("intel_dir".into(), text(self.intel()).into()),
             ("interfaces".into(), vec![SCENE_INTERFACE].into()),
             ("identity".into(), identity.into()),
+            // Nothing of a test stays in the kernel, and agents side by side do not meet.
+            (
+                "capture".into(),
+                Table::from_iter([("pins".into(), "".into())]).into(),
+            ),
             ("collector".into(), format!("https://{collector}").into()),
             (
                 "ca_files".into(),
@@ -137,9 +142,7 @@ impl Agent {
     /// # Errors
     /// When the file cannot be written.
     pub fn capture_on(&self, rung: &str) -> Result<()> {
-        let file = fs::File::options().append(true).open(self.config());
-        file.and_then(|mut file| write!(file, "[capture]\nrung = '{rung}'\n"))
-            .context("add to agent.toml")
+        self.set("capture", "rung", rung.into())
     }
 
     /// Starts it and waits until it captures.

@@ -1,15 +1,20 @@
 //! Attaching to interfaces: by tcx link where the kernel has it, else by a filter on clsact.
 //!
 //! Neither touches what others attached. A tcx link goes to the head, so that we see packets
-//! before a program that takes them away; it ends with the process that holds it. The clsact
-//! filter has a priority and handle of its own, by which one that an earlier process left is
-//! replaced; the qdisc is added where it is missing and never deleted.
+//! before a program that takes them away. The clsact filter has a priority and handle of its own, by
+//! which one that an earlier process left is found; the qdisc is added where it is missing and never
+//! deleted.
+//!
+//! Where there are pins, links and filters stay when the process ends, and the next one puts its
+//! program in the place of ours: no packet passes between the two.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use aya::programs::links::LinkOrder;
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
 };
@@ -18,6 +23,9 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use super::CaptureError;
 use super::held;
 use super::interfaces::{LinkHeader, index, link_header};
+use super::pins::{Pins, pin};
+use super::{loopback, mirror};
+use crate::capture::links;
 
 /// How the programs hang on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,27 +53,91 @@ pub const PRIORITY: u16 = 49;
 /// Our filter's handle on clsact; any number that nobody else is likely to choose.
 pub const HANDLE: TcHandle = TcHandle::new(0x7069, 0x636b);
 
-/// Where one of our filters hangs on clsact; a tcx link goes to the head.
+/// Where one of our programs hangs on an interface.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
+    /// What its link is called among the pins; a tcx link goes to the head.
+    pub(super) name: &'static str,
+    /// Of its filter on clsact.
     pub(super) priority: u16,
+    /// Of its filter on clsact.
     pub(super) handle: TcHandle,
 }
 
-/// Where the programs that count hang.
-const COUNTING: Place = Place {
-    priority: PRIORITY,
-    handle: HANDLE,
-};
+/// Where the programs that count hang, by direction.
+const COUNTING: [Place; 2] = [counting("in"), counting("out")];
 
-/// An interface with our programs on it; they leave with this value.
+const fn counting(name: &'static str) -> Place {
+    Place {
+        name,
+        priority: PRIORITY,
+        handle: HANDLE,
+    }
+}
+
+/// How programs are hung, and whether they stay when the process ends.
+#[derive(Debug)]
+pub(super) struct Hanger {
+    pub(super) rung: Rung,
+    pub(super) pins: Option<Pins>,
+}
+
+impl Hanger {
+    /// Takes off what earlier processes left by a rung.
+    pub(super) fn drop_all(&self, rung: Rung) {
+        self.drop_but(rung, &[]);
+    }
+
+    /// Takes off what earlier processes left by our rung where none of `held` is.
+    pub(super) fn drop_others(&self, held: &[(u32, &'static str)]) {
+        self.drop_but(self.rung, held);
+    }
+
+    fn drop_but(&self, rung: Rung, held: &[(u32, &'static str)]) {
+        match (rung, &self.pins) {
+            (Rung::Tcx, Some(pins)) => pins.drop_links_but(held),
+            (Rung::Tcx, None) => {}
+            (Rung::Clsact, _) => drop_filters_but(held),
+        }
+    }
+
+    /// Where the link at a place on an interface is pinned, if it is.
+    fn pin(&self, interface: u32, place: Place) -> Option<PathBuf> {
+        let pins = self.pins.as_ref().filter(|_| self.rung == Rung::Tcx)?;
+        Some(pins.link(interface, place.name))
+    }
+}
+
+/// What holds a program on an interface.
+#[derive(Debug)]
+pub(super) enum Hanging {
+    /// Ends with this value.
+    Ours { _link: SchedClassifierLink },
+    /// A tcx link that ends when its pin is removed.
+    Pinned(PinnedLink),
+    /// A filter that ends when it is taken off.
+    Staying(ManuallyDrop<SchedClassifierLink>),
+}
+
+impl Hanging {
+    /// Takes the program off. What cannot be taken off is gone with its interface.
+    pub(super) fn let_go(self) {
+        match self {
+            Self::Ours { .. } => {}
+            Self::Pinned(link) => drop(link.unpin()),
+            Self::Staying(link) => drop(ManuallyDrop::into_inner(link)),
+        }
+    }
+}
+
+/// An interface with our programs on it.
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) name: String,
     pub(super) index: u32,
     /// Programs by direction: in, out.
     pub(super) programs: [&'static str; 2],
-    links: [Option<SchedClassifierLink>; 2],
+    hanging: [Option<Hanging>; 2],
     ids: [u32; 2],
 }
 
@@ -77,7 +149,8 @@ impl Attached {
     /// Whether our program is still on a direction. If the kernel does not say, it is.
     pub(super) fn is_held(&self, rung: Rung, direction: usize) -> bool {
         let kind = DIRECTIONS[direction].1;
-        held::holds(rung, self.index, kind, self.ids[direction]).unwrap_or_else(|error| {
+        let (place, id) = (COUNTING[direction], self.ids[direction]);
+        held::holds(rung, self.index, kind, place, id).unwrap_or_else(|error| {
             tracing::debug!(interface = self.name, %error, "attachment not known");
             true
         })
@@ -87,28 +160,38 @@ impl Attached {
     pub(super) fn attach_again(
         &mut self,
         ebpf: &mut Ebpf,
-        rung: Rung,
+        hanger: &Hanger,
         direction: usize,
     ) -> Result<(), CaptureError> {
         // The old one first: on clsact it would take the new one's place with it.
-        self.links[direction] = None;
+        if let Some(hanging) = self.hanging[direction].take() {
+            hanging.let_go();
+        }
         let program = self.programs[direction];
-        let (link, id) = hook(
-            ebpf,
-            rung,
-            &self.name,
-            program,
-            DIRECTIONS[direction].1,
-            COUNTING,
-        )?;
-        self.links[direction] = Some(link);
+        let (way, place) = (DIRECTIONS[direction].1, COUNTING[direction]);
+        let (hanging, id) = hook(ebpf, hanger, &self.name, program, way, place)?;
+        self.hanging[direction] = Some(hanging);
         self.ids[direction] = id;
         Ok(())
+    }
+
+    /// Takes our programs off.
+    pub(super) fn let_go(self) {
+        self.hanging.into_iter().flatten().for_each(Hanging::let_go);
+    }
+
+    /// Its hooks, as pins name them.
+    pub(super) fn hooks(&self) -> [(u32, &'static str); 2] {
+        COUNTING.map(|place| (self.index, place.name))
     }
 }
 
 /// Attaches both directions of an interface.
-pub(super) fn attach(ebpf: &mut Ebpf, rung: Rung, name: &str) -> Result<Attached, CaptureError> {
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    hanger: &Hanger,
+    name: &str,
+) -> Result<Attached, CaptureError> {
     let refused = |reason: String| CaptureError::Interface {
         name: name.to_owned(),
         reason,
@@ -122,80 +205,164 @@ pub(super) fn attach(ebpf: &mut Ebpf, rung: Rung, name: &str) -> Result<Attached
         LinkHeader::None => ["ip_in", "ip_out"],
     };
     let [ingress, egress] = [0, 1].map(|direction| {
-        let (program, kind) = (programs[direction], DIRECTIONS[direction].1);
-        hook(ebpf, rung, name, program, kind, COUNTING)
+        let (program, way) = (programs[direction], DIRECTIONS[direction].1);
+        hook(ebpf, hanger, name, program, way, COUNTING[direction])
     });
     let (ingress, egress) = (ingress?, egress?);
     Ok(Attached {
         name: name.to_owned(),
         index,
         programs,
-        links: [Some(ingress.0), Some(egress.0)],
+        hanging: [Some(ingress.0), Some(egress.0)],
         ids: [ingress.1, egress.1],
     })
 }
 
-/// Puts a program on one direction of an interface; gives its link and its id.
+/// Puts a program on one direction of an interface; gives what holds it and its id.
 pub(super) fn hook(
     ebpf: &mut Ebpf,
-    rung: Rung,
+    hanger: &Hanger,
     name: &str,
     program: &str,
     direction: TcAttachType,
     place: Place,
-) -> Result<(SchedClassifierLink, u32), CaptureError> {
+) -> Result<(Hanging, u32), CaptureError> {
     let refused = |reason: String| CaptureError::Interface {
         name: name.to_owned(),
         reason,
     };
-    if rung == Rung::Clsact
-        && let Err(error) = qdisc_add_clsact(name)
-        && !already_there(&error)
-    {
-        return Err(refused(format!(
-            "its clsact qdisc cannot be added: {error}"
-        )));
-    }
+    let by = hanger.rung.name();
+    let not_attached = |error| refused(format!("the kernel refuses to attach by {by}: {error}"));
     let program = loaded(ebpf, program)?;
-    let link = attach_to(program, rung, name, direction, place).map_err(|error| {
-        refused(format!(
-            "the kernel refuses to attach by {}: {error}",
-            rung.name()
-        ))
-    })?;
+    let hanging = match hanger.rung {
+        Rung::Tcx => {
+            let pin = hanger.pin(index(name), place);
+            by_link(program, name, direction, pin.as_deref()).map_err(not_attached)?
+        }
+        Rung::Clsact => {
+            if let Err(error) = qdisc_add_clsact(name)
+                && !already_there(&error)
+            {
+                let why = format!("its clsact qdisc cannot be added: {error}");
+                return Err(refused(why));
+            }
+            let link = by_filter(program, name, direction, place).map_err(not_attached)?;
+            match hanger.pins {
+                Some(_) => Hanging::Staying(ManuallyDrop::new(link)),
+                None => Hanging::Ours { _link: link },
+            }
+        }
+    };
     let id = program
         .info()
         .map_err(|error| refused(format!("its program has no id: {error}")))?
         .id();
-    Ok((link, id))
+    Ok((hanging, id))
 }
 
-fn attach_to(
+/// Hangs a program on a tcx link: one that an earlier process left in `place`, if it is there and on
+/// this interface, else a new one.
+fn by_link(
     program: &mut SchedClassifier,
-    rung: Rung,
+    name: &str,
+    direction: TcAttachType,
+    place: Option<&Path>,
+) -> Result<Hanging, ProgramError> {
+    if let Some(place) = place
+        && place.exists()
+    {
+        match take_over(program, name, direction, place) {
+            Ok(link) => return Ok(Hanging::Pinned(link)),
+            Err(why) => {
+                tracing::info!(pin = %place.display(), why, "link not taken over");
+                drop(std::fs::remove_file(place));
+            }
+        }
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let link = program.attach_with_options(name, direction, options)?;
+    let link = program.take_link(link)?;
+    let Some(place) = place else {
+        return Ok(Hanging::Ours { _link: link });
+    };
+    let link = FdLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
+    Ok(Hanging::Pinned(pin(link, place)?))
+}
+
+/// Puts a program in the place of the one that a pinned link holds on this interface.
+fn take_over(
+    program: &mut SchedClassifier,
+    name: &str,
+    direction: TcAttachType,
+    pin: &Path,
+) -> Result<PinnedLink, String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let link = FdLink::from(PinnedLink::from_pin(pin).map_err(|error| text(&error))?);
+    let before = link.info().map_err(|error| text(&error))?.program_id();
+    // A link of another namespace's interface, or of one that is gone, may have this name.
+    let there = held::by_link(index(name), direction).map_err(|error| text(&error))?;
+    if !there.contains(&before) {
+        return Err("it is on another interface".to_owned());
+    }
+    let link = SchedClassifierLink::try_from(link).map_err(|error| text(&error))?;
+    let link = program.attach_to_link(link).map_err(|error| text(&error))?;
+    // The pin holds it from here on.
+    drop(program.take_link(link));
+    PinnedLink::from_pin(pin).map_err(|error| text(&error))
+}
+
+/// Hangs a program on a filter, in the place of one that an earlier process left there.
+fn by_filter(
+    program: &mut SchedClassifier,
     name: &str,
     direction: TcAttachType,
     place: Place,
 ) -> Result<SchedClassifierLink, ProgramError> {
-    let Place { priority, handle } = place;
-    let options = match rung {
-        Rung::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
-        Rung::Clsact => {
-            // What an earlier process of ours left; when there is nothing, detaching fails.
-            if let Ok(left) = SchedClassifierLink::attached(name, direction, priority, handle, None)
-            {
-                use aya::programs::links::Link as _;
-                drop(left.detach());
-            }
-            TcAttachOptions::Netlink(NlOptions {
+    let Place {
+        priority, handle, ..
+    } = place;
+    let is_there = held::filter(index(name), direction, place).is_ok_and(|left| left.is_some());
+    let link = if is_there
+        && let Ok(left) = SchedClassifierLink::attached(name, direction, priority, handle, None)
+    {
+        program.attach_to_link(left)?
+    } else {
+        let options = NlOptions {
+            priority,
+            handle,
+            classid: None,
+        };
+        program.attach_with_options(name, direction, TcAttachOptions::Netlink(options))?
+    };
+    program.take_link(link)
+}
+
+/// Takes off filters that earlier processes left where none of `held` is, which are named like pins.
+pub(super) fn drop_filters_but(held: &[(u32, &'static str)]) {
+    let ours = [
+        (COUNTING[0], DIRECTIONS[0].1),
+        (COUNTING[1], DIRECTIONS[1].1),
+        (loopback::PLACE, loopback::WAY),
+        (mirror::PLACE, TcAttachType::Ingress),
+    ];
+    let there = links::all().unwrap_or_default();
+    for (index, link) in &there {
+        for (place, way) in ours {
+            let Place {
+                name,
                 priority,
                 handle,
-                classid: None,
-            })
+            } = place;
+            if !held.contains(&(*index, name))
+                && held::filter(*index, way, place).is_ok_and(|left| left.is_some())
+            {
+                // Takes it off when it is dropped.
+                drop(SchedClassifierLink::attached(
+                    &link.name, way, priority, handle, None,
+                ));
+            }
         }
-    };
-    let link = program.attach_with_options(name, direction, options)?;
-    program.take_link(link)
+    }
 }
 
 /// A program, loaded into the kernel the first time it is asked for.

@@ -24,6 +24,8 @@ use picket_abi::Reason;
 use picket_sense::input::{FlowDelta, KernelHit, KernelNotice, PacketCopy, Recognised, Way};
 use picket_wire::Canary as Told;
 
+use super::Event;
+
 /// Our end of a canary's flow.
 const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 253);
 
@@ -108,6 +110,11 @@ impl Canary {
         let port = self.next_port;
         self.next_port = self.next_port.checked_add(1).unwrap_or(1_024);
         question(way, port)
+    }
+
+    /// Port of the next packet.
+    pub(super) const fn next_port(&self) -> u16 {
+        self.next_port
     }
 
     /// Notes that a packet was run.
@@ -258,6 +265,45 @@ impl Canary {
         }
         told.last_ns = self.last_ns;
         told
+    }
+}
+
+/// Canaries that a process before ran and did not live to take back: at most those of one window, as
+/// it wrote down the next port at the end of each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    port: u16,
+}
+
+impl Left {
+    /// Those from `port` on.
+    pub(super) const fn new(port: u16) -> Self {
+        Self { port }
+    }
+
+    /// Whether such a canary is behind an event.
+    pub(super) fn is_behind(self, event: &Event<'_>) -> bool {
+        let (local, remote) = match event {
+            Event::Flow(flow) if flow.tunnel.is_none() => (flow.local, flow.remote),
+            Event::Hit(hit) if hit.tunnel.is_none() => (hit.local, hit.remote),
+            Event::Notice(notice) if notice.tunnel.is_none() => (notice.local, notice.remote),
+            Event::Copy(copy) => return self.is_copied(copy),
+            _ => return false,
+        };
+        self.is_port(local.1) && local.0 == IpAddr::V4(LOCAL) && remote == (IpAddr::V4(LISTED), DNS)
+    }
+
+    fn is_port(self, port: u16) -> bool {
+        const ONE_WINDOW: u16 = 4;
+        port.wrapping_sub(self.port) < ONE_WINDOW
+    }
+
+    fn is_copied(self, copy: &PacketCopy<'_>) -> bool {
+        let port = match copy.way {
+            Way::Out => word(copy.data, 20),
+            Way::In => word(copy.data, 22),
+        };
+        self.is_port(port) && copy.data == question(copy.way, port)
     }
 }
 

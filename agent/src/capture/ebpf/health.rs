@@ -46,10 +46,10 @@ impl EbpfCapture {
                 continue;
             }
             for (at, (direction, _)) in DIRECTIONS.into_iter().enumerate() {
-                if one.is_held(self.rung, at) {
+                if one.is_held(self.hanger.rung, at) {
                     continue;
                 }
-                let again = one.attach_again(&mut self.ebpf, self.rung, at);
+                let again = one.attach_again(&mut self.ebpf, &self.hanger, at);
                 if let Err(error) = &again {
                     tracing::error!(
                         interface = one.name, direction, %error, "program not attached again"
@@ -71,7 +71,7 @@ impl EbpfCapture {
         }
         detached.truncate(DETACHED_MAX);
         Health {
-            interfaces: watched(self.interfaces(), self.rung.name()),
+            interfaces: watched(self.interfaces(), self.hanger.rung.name()),
             canary: Some(self.canary.judge(now_ns)),
             detached,
         }

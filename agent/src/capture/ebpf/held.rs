@@ -8,7 +8,7 @@ use std::io;
 
 use aya::programs::TcAttachType;
 
-use super::attach::{HANDLE, PRIORITY, Rung};
+use super::attach::{Place, Rung};
 use crate::capture::netlink::{ERROR, Route, attribute, bytes};
 
 /// Whether the program of id `program` is where we attached it.
@@ -19,16 +19,17 @@ pub(super) fn holds(
     rung: Rung,
     interface: u32,
     direction: TcAttachType,
+    place: Place,
     program: u32,
 ) -> io::Result<bool> {
     match rung {
-        Rung::Tcx => Ok(tcx_programs(interface, direction)?.contains(&program)),
-        Rung::Clsact => Ok(clsact_program(interface, direction)? == Some(program)),
+        Rung::Tcx => Ok(by_link(interface, direction)?.contains(&program)),
+        Rung::Clsact => Ok(filter(interface, direction, place)? == Some(program)),
     }
 }
 
 /// Ids of the programs on one direction of an interface by tcx, in the order they run.
-fn tcx_programs(interface: u32, direction: TcAttachType) -> io::Result<Vec<u32>> {
+pub(super) fn by_link(interface: u32, direction: TcAttachType) -> io::Result<Vec<u32>> {
     /// `BPF_PROG_QUERY` of `enum bpf_cmd`; `BPF_TCX_INGRESS`, `BPF_TCX_EGRESS` of `enum
     /// bpf_attach_type`; `BPF_MPROG_MAX` of kernel/bpf/mprog.c, the most there can be.
     const PROG_QUERY: libc::c_long = 16;
@@ -90,8 +91,15 @@ fn tcx_programs(interface: u32, direction: TcAttachType) -> io::Result<Vec<u32>>
     Ok(ids.into_iter().take(count).collect())
 }
 
-/// The id of the program in the filter at our place on clsact, if there is one.
-fn clsact_program(interface: u32, direction: TcAttachType) -> io::Result<Option<u32>> {
+/// The id of the program in the filter at a place of ours on clsact, if there is one.
+///
+/// # Errors
+/// The kernel does not answer: the interface may be gone.
+pub(super) fn filter(
+    interface: u32,
+    direction: TcAttachType,
+    place: Place,
+) -> io::Result<Option<u32>> {
     /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` and `…EGRESS` of include/uapi/linux/pkt_sched.h.
     const INGRESS: u32 = 0xffff_fff2;
     const EGRESS: u32 = 0xffff_fff3;
@@ -100,14 +108,14 @@ fn clsact_program(interface: u32, direction: TcAttachType) -> io::Result<Option<
         _ => INGRESS,
     };
     let socket = Route::open()?;
-    let message = request(interface, parent);
+    let message = request(interface, parent, place);
     let mut answer = [0u8; 8192];
     let bytes = socket.ask(&message, &mut answer)?;
     program_of(answer.get(..bytes).unwrap_or_default())
 }
 
 /// Asks for one filter: a netlink header and a `struct tcmsg` (include/uapi/linux/rtnetlink.h).
-fn request(interface: u32, parent: u32) -> Vec<u8> {
+fn request(interface: u32, parent: u32, place: Place) -> Vec<u8> {
     const BYTES: u32 = 16 + 20;
     const REQUEST: u16 = 1;
     /// `ETH_P_ALL` as it stands in a frame, what our filter was added for.
@@ -121,10 +129,10 @@ fn request(interface: u32, parent: u32) -> Vec<u8> {
     // Any family, padding.
     message.extend([0; 4]);
     message.extend(interface.to_ne_bytes());
-    message.extend(u32::from(HANDLE).to_ne_bytes());
+    message.extend(u32::from(place.handle).to_ne_bytes());
     message.extend(parent.to_ne_bytes());
-    let place = u32::from(PRIORITY) << 16 | u32::from(EVERY_PROTOCOL);
-    message.extend(place.to_ne_bytes());
+    let info = u32::from(place.priority) << 16 | u32::from(EVERY_PROTOCOL);
+    message.extend(info.to_ne_bytes());
     message
 }
 

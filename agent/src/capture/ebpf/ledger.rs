@@ -16,16 +16,16 @@ use super::mirror::Tunnels;
 use super::owners;
 
 /// What has been reported of one occupancy of a slot. Generation 0 is none.
-#[derive(Debug, Clone, Copy, Default)]
-struct Reported {
-    generation: u64,
-    packets_out: u64,
-    bytes_out: u64,
-    packets_in: u64,
-    bytes_in: u64,
-    flags_out: u8,
-    flags_in: u8,
-    opener: u8,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Reported {
+    pub(super) generation: u64,
+    pub(super) packets_out: u64,
+    pub(super) bytes_out: u64,
+    pub(super) packets_in: u64,
+    pub(super) bytes_in: u64,
+    pub(super) flags_out: u8,
+    pub(super) flags_in: u8,
+    pub(super) opener: u8,
 }
 
 /// Slots whose reports are kept together: a page. Most slots of a quiet host are never used, and
@@ -43,6 +43,29 @@ pub(super) struct Ledger {
     /// When the last scan began: what is new in a known flow came after that.
     scanned_ns: u64,
     tunnels: Tunnels,
+    told: Sum,
+    told_inside: Sum,
+}
+
+/// Packets and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Sum {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+impl Sum {
+    pub(super) fn add(&mut self, packets: u64, bytes: u64) {
+        self.packets = self.packets.wrapping_add(packets);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+
+    pub(super) fn less(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(other.packets),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
 }
 
 impl Ledger {
@@ -54,7 +77,78 @@ impl Ledger {
             waiting: HashMap::new(),
             scanned_ns: 0,
             tunnels,
+            told: Sum::default(),
+            told_inside: Sum::default(),
         }
+    }
+
+    /// The ledger of a process before: what it reported, each with its place. Of several occupancies
+    /// of a slot the first is the one that is still in it.
+    pub(super) fn resumed(
+        slots: usize,
+        tunnels: Tunnels,
+        scanned_ns: u64,
+        reported: impl Iterator<Item = (usize, Reported)>,
+    ) -> Self {
+        let mut ledger = Self::new(slots, tunnels);
+        ledger.scanned_ns = scanned_ns;
+        for (place, reported) in reported {
+            match ledger.at(place) {
+                Some(at) if at.generation == 0 => *at = reported,
+                _ => drop(
+                    ledger
+                        .waiting
+                        .insert((place, reported.generation), reported),
+                ),
+            }
+        }
+        ledger
+    }
+
+    /// What has been reported, each with its place: of occupancies that are in their slots, then of
+    /// those whose records wait.
+    pub(super) fn reported(&self) -> impl Iterator<Item = (usize, &Reported)> {
+        let pages = self.slots.iter().enumerate();
+        let in_slots = pages.flat_map(|(nth, page)| {
+            let page = page.as_deref().into_iter().flatten().enumerate();
+            page.map(move |(at, one)| (nth * TOGETHER + at, one))
+        });
+        let in_use = in_slots.filter(|(_, one)| one.generation != 0);
+        let waiting = self.waiting.iter().map(|((place, _), one)| (*place, one));
+        in_use.chain(waiting)
+    }
+
+    /// What was told since the beginning: of flows, and of flows inside tunnels.
+    pub(super) const fn told(&self) -> (Sum, Sum) {
+        (self.told, self.told_inside)
+    }
+
+    fn note(&mut self, delta: Option<&FlowDelta>) {
+        if let Some(delta) = delta {
+            let sum = match delta.tunnel {
+                None => &mut self.told,
+                Some(_) => &mut self.told_inside,
+            };
+            sum.add(
+                delta.packets_out + delta.packets_in,
+                delta.bytes_out + delta.bytes_in,
+            );
+        }
+    }
+
+    /// Start of the last scan, nanoseconds of the monotonic clock.
+    pub(super) const fn scanned_ns(&self) -> u64 {
+        self.scanned_ns
+    }
+
+    /// What has been reported of the occupancy of a slot that was met last.
+    fn at(&mut self, place: usize) -> Option<&mut Reported> {
+        if place >= self.count {
+            return None;
+        }
+        let page = self.slots.get_mut(place / TOGETHER)?;
+        let page = page.get_or_insert_with(|| Box::new([Reported::default(); TOGETHER]));
+        page.get_mut(place % TOGETHER)
     }
 
     /// What is new in a slot that was read whole.
@@ -64,25 +158,22 @@ impl Ledger {
         slot: &FlowSlot,
         clock: Clock,
     ) -> Option<FlowDelta> {
-        if place >= self.count {
-            return None;
-        }
-        let page = self.slots.get_mut(place / TOGETHER)?;
-        let page = page.get_or_insert_with(|| Box::new([Reported::default(); TOGETHER]));
-        let reported = &mut page[place % TOGETHER];
+        let mut reported = *self.at(place)?;
         if reported.generation != slot.generation {
             if reported.generation != 0 {
-                self.waiting.insert((place, reported.generation), *reported);
+                self.waiting.insert((place, reported.generation), reported);
             }
-            *reported = Reported {
+            reported = Reported {
                 generation: slot.generation,
                 ..Reported::default()
             };
         }
-        let delta = difference(slot, reported, self.scanned_ns, clock, &self.tunnels);
+        let delta = difference(slot, &reported, self.scanned_ns, clock, &self.tunnels);
         if delta.is_some() {
-            *reported = Reported::of(slot);
+            reported = Reported::of(slot);
         }
+        *self.at(place)? = reported;
+        self.note(delta.as_ref());
         delta
     }
 
@@ -99,13 +190,10 @@ impl Ledger {
                 .remove(&(place, generation))
                 .unwrap_or_default(),
         };
-        difference(
-            &record.flow,
-            &reported,
-            self.scanned_ns,
-            clock,
-            &self.tunnels,
-        )
+        let (flow, scanned_ns) = (&record.flow, self.scanned_ns);
+        let delta = difference(flow, &reported, scanned_ns, clock, &self.tunnels);
+        self.note(delta.as_ref());
+        delta
     }
 
     /// Notes that a scan is over that began at `started_ns`.

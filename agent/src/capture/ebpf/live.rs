@@ -12,7 +12,7 @@ use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
 
 impl Live for EbpfCapture {
     fn rung(&self) -> &'static str {
-        self.rung.name()
+        self.hanger.rung.name()
     }
 
     fn set_blocks(
@@ -55,6 +55,18 @@ impl Live for EbpfCapture {
 
     fn counters(&mut self) -> Vec<StageCount> {
         self.counters()
+    }
+
+    fn resumes(&self) -> bool {
+        self.resumes()
+    }
+
+    fn pinned(&self) -> Option<&str> {
+        self.pinned()
+    }
+
+    fn checkpoint(&mut self, end_ns: u64, kept_ns: u64) {
+        self.checkpoint(end_ns, kept_ns);
     }
 
     fn run_canary(&mut self) {

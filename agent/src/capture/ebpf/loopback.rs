@@ -6,9 +6,9 @@
 
 use aya::Ebpf;
 use aya::programs::TcAttachType;
-use aya::programs::tc::{SchedClassifierLink, TcHandle};
+use aya::programs::tc::TcHandle;
 
-use super::attach::{PRIORITY, Place, Rung, hook};
+use super::attach::{Hanger, Hanging, PRIORITY, Place, hook};
 use super::held;
 use super::interfaces::index;
 use crate::capture::live::OwnerState;
@@ -18,10 +18,11 @@ const NAME: &str = "lo";
 
 /// The program, and its direction: there the packet still knows its sender.
 const PROGRAM: &str = "lo_out";
-const WAY: TcAttachType = TcAttachType::Egress;
+pub(super) const WAY: TcAttachType = TcAttachType::Egress;
 
-/// Our filter's place on clsact: behind the one that counts, where `lo` is watched as well.
-const PLACE: Place = Place {
+/// Where it hangs. On clsact behind the one that counts, where `lo` is watched as well.
+pub(super) const PLACE: Place = Place {
+    name: "lo",
     priority: PRIORITY + 2,
     handle: TcHandle::new(0x7069, 0x6c6f),
 };
@@ -30,18 +31,18 @@ const PLACE: Place = Place {
 /// used.
 pub(super) const ASKED_RING_BYTES: u32 = 128 << 10;
 
-/// The program on `lo`; it leaves with this value.
+/// The program on `lo`.
 #[derive(Debug, Default)]
 pub(super) struct Loopback {
-    link: Option<(SchedClassifierLink, u32)>,
+    hanging: Option<(Hanging, u32)>,
     warned: bool,
 }
 
 impl Loopback {
     /// Puts the program on `lo`, and tells how that went.
-    pub(super) fn attach(ebpf: &mut Ebpf, rung: Rung, state: &mut OwnerState) -> Self {
+    pub(super) fn attach(ebpf: &mut Ebpf, hanger: &Hanger, state: &mut OwnerState) -> Self {
         let mut loopback = Self::default();
-        match loopback.put(ebpf, rung) {
+        match loopback.put(ebpf, hanger) {
             Ok(()) => state
                 .works
                 .push("who asks resolvers of this host, on lo".to_owned()),
@@ -56,15 +57,17 @@ impl Loopback {
     }
 
     /// Puts the program back if somebody took it off.
-    pub(super) fn follow(&mut self, ebpf: &mut Ebpf, rung: Rung) {
-        let Some((_, id)) = self.link else { return };
+    pub(super) fn follow(&mut self, ebpf: &mut Ebpf, hanger: &Hanger) {
+        let Some((_, id)) = &self.hanging else { return };
         // If the kernel does not say, it is there.
-        if held::holds(rung, index(NAME), WAY, id).unwrap_or(true) {
+        if held::holds(hanger.rung, index(NAME), WAY, PLACE, *id).unwrap_or(true) {
             return;
         }
         // The old one first: on clsact it would take the new one's place with it.
-        self.link = None;
-        let again = self.put(ebpf, rung);
+        if let Some((hanging, _)) = self.hanging.take() {
+            hanging.let_go();
+        }
+        let again = self.put(ebpf, hanger);
         if !std::mem::replace(&mut self.warned, true) {
             let error = again.err().unwrap_or_default();
             tracing::warn!(
@@ -76,13 +79,19 @@ impl Loopback {
         }
     }
 
-    fn put(&mut self, ebpf: &mut Ebpf, rung: Rung) -> Result<(), String> {
+    /// Its hook, as pins name it, if it is there.
+    pub(super) fn hook(&self) -> Option<(u32, &'static str)> {
+        let held = self.hanging.as_ref();
+        held.map(|_| (index(NAME), PLACE.name))
+    }
+
+    fn put(&mut self, ebpf: &mut Ebpf, hanger: &Hanger) -> Result<(), String> {
         if index(NAME) == 0 {
             return Err("there is no interface lo".to_owned());
         }
-        let link =
-            hook(ebpf, rung, NAME, PROGRAM, WAY, PLACE).map_err(|error| error.to_string())?;
-        self.link = Some(link);
+        let hanging =
+            hook(ebpf, hanger, NAME, PROGRAM, WAY, PLACE).map_err(|error| error.to_string())?;
+        self.hanging = Some(hanging);
         Ok(())
     }
 }

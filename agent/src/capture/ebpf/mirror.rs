@@ -20,17 +20,18 @@ use std::sync::atomic::Ordering;
 use aya::Ebpf;
 use aya::maps::MapData;
 use aya::programs::TcAttachType;
-use aya::programs::tc::{SchedClassifierLink, TcHandle};
+use aya::programs::tc::TcHandle;
 use picket_abi::tunnel::{PROBES, TUNNELS, entry, kind, of_entry, place};
 use picket_sense::decode::{Tunnel, TunnelKind};
 
 use super::CaptureError;
-use super::attach::{Attached, PRIORITY, Place, Rung, hook};
+use super::attach::{Attached, Hanger, Hanging, PRIORITY, Place, hook};
 use super::interfaces::{LinkHeader, link_header};
 use super::mapped::{Access, Mapped};
 
 /// Our filter's place on clsact, behind the one that counts the wire.
-const PLACE: Place = Place {
+pub(super) const PLACE: Place = Place {
+    name: "mirror",
     priority: PRIORITY + 1,
     handle: TcHandle::new(0x7069, 0x6d69),
 };
@@ -87,6 +88,22 @@ impl Tunnels {
         Ok(Self(Some(Arc::new(mapped))))
     }
 
+    /// The table that a process before left, if it was a mirror's target.
+    pub(super) fn left(table: &MapData) -> Result<Self, CaptureError> {
+        let name = "TUNNELS";
+        let info = table.info().map_err(|source| CaptureError::Map {
+            name,
+            source: Box::new(source),
+        })?;
+        if info.max_entries() < TUNNELS {
+            return Ok(Self(None));
+        }
+        let bytes = TUNNELS as usize * size_of::<u64>();
+        let mapped = Mapped::new(table.fd().as_fd(), 0, bytes, Access::Read)
+            .map_err(|source| CaptureError::Memory { name, source })?;
+        Ok(Self(Some(Arc::new(mapped))))
+    }
+
     /// The tunnel that a mark stands for.
     pub(super) fn of(&self, mark: u32) -> Option<Tunnel> {
         let at = mark.checked_sub(1)? as usize;
@@ -103,22 +120,32 @@ impl Tunnels {
     }
 }
 
-/// The second program on one interface; it leaves with this value.
+/// The second program on one interface.
 #[derive(Debug)]
 pub(super) struct Looking {
     index: u32,
-    _link: SchedClassifierLink,
+    hanging: Hanging,
+}
+
+impl Looking {
+    /// Its hook, as pins name it.
+    pub(super) const fn hook(&self) -> (u32, &'static str) {
+        (self.index, PLACE.name)
+    }
 }
 
 /// Hangs the second program on each interface that is watched and has Ethernet headers, and lets go
 /// of those that have gone.
 pub(super) fn follow(
     ebpf: &mut Ebpf,
-    rung: Rung,
+    hanger: &Hanger,
     attached: &[Attached],
     looking: &mut Vec<Looking>,
 ) -> Result<(), CaptureError> {
-    looking.retain(|one| attached.iter().any(|other| other.index == one.index));
+    let gone = |one: &mut Looking| !attached.iter().any(|other| other.index == one.index);
+    for one in looking.extract_if(.., gone) {
+        one.hanging.let_go();
+    }
     for one in attached {
         let has = looking.iter().any(|other| other.index == one.index);
         if has || link_header(&one.name) != Ok(LinkHeader::Ethernet) {
@@ -126,13 +153,20 @@ pub(super) fn follow(
         }
         looking.push(Looking {
             index: one.index,
-            _link: look_into(ebpf, rung, &one.name)?,
+            hanging: look_into(ebpf, hanger, &one.name)?,
         });
     }
     Ok(())
 }
 
-fn look_into(ebpf: &mut Ebpf, rung: Rung, name: &str) -> Result<SchedClassifierLink, CaptureError> {
-    let (link, _) = hook(ebpf, rung, name, "mirror_in", TcAttachType::Ingress, PLACE)?;
-    Ok(link)
+fn look_into(ebpf: &mut Ebpf, hanger: &Hanger, name: &str) -> Result<Hanging, CaptureError> {
+    let (hanging, _) = hook(
+        ebpf,
+        hanger,
+        name,
+        "mirror_in",
+        TcAttachType::Ingress,
+        PLACE,
+    )?;
+    Ok(hanging)
 }

@@ -5,7 +5,8 @@
 //! hits, copies and flows that left their slots, [`EbpfCapture::scan`] at the end of a window for
 //! what is new in the others, and [`EbpfCapture::counters`] for what the kernel counted. When it
 //! is dropped, or its process dies, tcx links and maps go with it and the kernel is clean (on
-//! clsact a filter stays, which the next start replaces).
+//! clsact a filter stays, which the next start replaces); unless they are pinned for the next
+//! process, see [`Handover`].
 //!
 //! It leaves to others what the bytes mean, and asks nobody for the time: stamps are the
 //! kernel's, put into terms of the time of day.
@@ -13,8 +14,10 @@
 mod attach;
 mod blocks;
 mod canary;
+mod checkpoint;
 mod clock;
 mod error;
+mod handover;
 mod health;
 mod held;
 pub(in crate::capture) mod interfaces;
@@ -25,6 +28,8 @@ mod loopback;
 mod mapped;
 mod mirror;
 mod owners;
+mod pins;
+mod predecessor;
 mod probe;
 mod rings;
 mod sets;
@@ -39,16 +44,19 @@ use std::time::Duration;
 
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Map, MapData};
+use aya::programs::links::PinnedLink;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use picket_abi::{CpuCounters, REASONS, Reason};
+use picket_abi::{REASONS, Reason};
 use picket_sense::input::{FlowDelta, StageCount};
 
 pub use attach::{HANDLE, PRIORITY, Rung};
 pub use blocks::{BLOCKED_ENDPOINTS_MAX, BLOCKED_NETS_MAX, BlockRule, PROTECTED_NETS_MAX};
 pub use error::CaptureError;
+pub use handover::Handover;
 pub(super) use health::watched;
 pub use mirror::{Mirror, VNIS_MAX};
 pub(crate) use owners::cgroup_root;
+pub use pins::examine_pins;
 pub(in crate::capture) use probe::capabilities;
 pub use probe::{Check, probe};
 pub use sets::LoadedSet;
@@ -56,11 +64,12 @@ pub use size::Sizes;
 pub use stages::{Stage, Stages, examine as examine_stages};
 pub use tables::{NamesSize, Network, SetError, SetSize};
 
-use attach::Attached;
+use attach::{Attached, Hanger};
 use blocks::{BLOCKED_RING_BYTES, Blocks};
 use canary::Canary;
 use clock::Clock;
-use ledger::Ledger;
+use handover::Succession;
+use ledger::{Ledger, Sum};
 use loopback::{ASKED_RING_BYTES, Loopback};
 use mapped::{Access, Mapped};
 use mirror::{Looking, Tunnels};
@@ -99,6 +108,8 @@ pub struct Options {
     pub spoiled: Stages,
     /// Whether what is inside tunnels is told as well: the host is a mirror's target.
     pub mirror: Option<Mirror>,
+    /// What outlives the process; with none, nothing does.
+    pub handover: Option<Handover>,
 }
 
 impl Default for Options {
@@ -113,6 +124,7 @@ impl Default for Options {
             stages: Stages::ALL,
             spoiled: Stages::NONE,
             mirror: None,
+            handover: None,
         }
     }
 }
@@ -121,7 +133,10 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct EbpfCapture {
     options: Options,
-    rung: Rung,
+    hanger: Hanger,
+    /// Hooks of control groups, where they are pinned.
+    _hooks: Vec<PinnedLink>,
+    succession: Succession,
     // Before the object, so that the links go first.
     attached: Vec<Attached>,
     looking: Vec<Looking>,
@@ -135,7 +150,7 @@ pub struct EbpfCapture {
     rings: Rings,
     ledger: Ledger,
     canary: Canary,
-    counted: Vec<(u64, u64)>,
+    counted: Vec<Sum>,
     clock: Clock,
     owner_state: OwnerState,
     owners: Owners,
@@ -164,6 +179,22 @@ impl EbpfCapture {
     /// programs besides.
     #[doc(hidden)]
     pub fn open_object(options: Options, object: &[u8]) -> Result<Self, CaptureError> {
+        let mut capture = Self::prepare_object(options, object)?;
+        capture.begin()?;
+        Ok(capture)
+    }
+
+    /// Loads the programs, so that indicators can be given to them before the first packet is seen;
+    /// [`Self::begin`] attaches them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn prepare(options: Options) -> Result<Self, CaptureError> {
+        Self::prepare_object(options, OBJECT)
+    }
+
+    fn prepare_object(options: Options, object: &[u8]) -> Result<Self, CaptureError> {
         let sizes = options.sizes.fitted()?;
         let asked = "draw a salt";
         let salt = random().map_err(|source| CaptureError::System { asked, source })?;
@@ -183,11 +214,11 @@ impl EbpfCapture {
             None => attach::rung_of_kernel(&mut ebpf)?,
         };
         let clock = Clock::measure();
+        let (pins, succession) = Succession::begin(options.handover.as_ref(), &ebpf);
         // Hooks first, so that no socket is made unseen after the others were looked for.
-        owners::attach(&mut ebpf, &mut owner_state);
+        let hooks = owners::attach(&mut ebpf, pins.as_ref(), &mut owner_state);
         let owners = owners::seed(&mut ebpf, clock.boot())?;
         owner_state.note_seed(owners.sockets, owners.refused);
-        let loopback = Loopback::attach(&mut ebpf, rung, &mut owner_state);
         let slots = array(&mut ebpf, "SLOTS")?;
         let counters = array(&mut ebpf, "COUNTERS")?;
         let table = array(&mut ebpf, "TUNNELS")?;
@@ -196,12 +227,14 @@ impl EbpfCapture {
             Mapped::new(map.fd().as_fd(), 0, bytes, access)
                 .map_err(|source| CaptureError::Memory { name, source })
         };
-        let mut capture = Self {
-            rung,
+        Ok(Self {
+            hanger: Hanger { rung, pins },
+            _hooks: hooks,
+            succession,
             attached: Vec::new(),
             looking: Vec::new(),
             skipped: Skipped::default(),
-            loopback,
+            loopback: Loopback::default(),
             slots: Slots::new(slots, sizes.slots()),
             counters: map(&counters, "COUNTERS", sizes.counter_bytes(), Access::Read)?,
             tables: Tables::take(&mut ebpf, sizes, salt)?,
@@ -210,19 +243,44 @@ impl EbpfCapture {
             rings: Rings::take(&mut ebpf, tunnels.clone())?,
             ledger: Ledger::new(sizes.slots(), tunnels),
             canary: Canary::new((port & 0xffff) as u16),
-            counted: vec![(0, 0); REASONS],
+            counted: vec![Sum::default(); REASONS],
             clock,
             owner_state,
             owners,
             ebpf,
             _arrays: [counters, table],
             options: Options { sizes, ..options },
+        })
+    }
+
+    /// Attaches the programs, in the place of those that an earlier process left, if it did; what that
+    /// one had not told is handed over by the first [`Self::poll`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn begin(&mut self) -> Result<(), CaptureError> {
+        // By the other rung: what is left there would count everything twice.
+        let other = match self.hanger.rung {
+            Rung::Tcx => Rung::Clsact,
+            Rung::Clsact => Rung::Tcx,
         };
-        capture.rescan()?;
-        if capture.attached.is_empty() {
-            return Err(capture.skipped.none_is_left());
+        self.hanger.drop_all(other);
+        self.loopback = Loopback::attach(&mut self.ebpf, &self.hanger, &mut self.owner_state);
+        let outcome = self.rescan();
+        if outcome.is_err() || self.attached.is_empty() {
+            self.succession.abandon(self.hanger.pins.as_ref());
+            return outcome.and(Err(self.skipped.none_is_left()));
         }
-        Ok(capture)
+        let mut held: Vec<_> = self.attached.iter().flat_map(Attached::hooks).collect();
+        held.extend(self.looking.iter().map(Looking::hook));
+        held.extend(self.loopback.hook());
+        self.hanger.drop_others(&held);
+        sets::wait_for_programs();
+        if let (Some(pins), Some(handover)) = (&self.hanger.pins, &self.options.handover) {
+            self.succession.find(pins, handover.kept_ns);
+        }
+        Ok(())
     }
 
     /// Attaches to wanted interfaces that have appeared and lets go of those that have gone.
@@ -232,22 +290,25 @@ impl EbpfCapture {
     ///
     /// When the routes cannot be read. An interface that cannot be watched is only warned of, once.
     pub fn rescan(&mut self) -> Result<(), CaptureError> {
-        self.attached
-            .retain(|one| interfaces::index(&one.name) == one.index);
+        let is_gone = |one: &mut Attached| interfaces::index(&one.name) != one.index;
+        let gone = self.attached.extract_if(.., is_gone);
+        gone.for_each(Attached::let_go);
         let watched = self.attached.iter().map(|one| one.name.clone()).collect();
         let choices = watch(&self.options, watched, |name| {
-            let attached = attach::attach(&mut self.ebpf, self.rung, name)?;
+            let attached = attach::attach(&mut self.ebpf, &self.hanger, name)?;
             self.attached.push(attached);
             Ok(())
         });
         let asked = "ask which interfaces there are";
         let choices = choices.map_err(|source| CaptureError::System { asked, source })?;
         let leave = |name: &str| choices.iter().any(|one| !one.watch && one.name == name);
-        self.attached.retain(|one| !leave(&one.name));
+        let left = self.attached.extract_if(.., |one| leave(&one.name));
+        left.for_each(Attached::let_go);
         self.skipped.note(choices);
-        self.loopback.follow(&mut self.ebpf, self.rung);
+        self.loopback.follow(&mut self.ebpf, &self.hanger);
         if self.options.mirror.is_some() {
-            mirror::follow(&mut self.ebpf, self.rung, &self.attached, &mut self.looking)?;
+            let (attached, looking) = (&self.attached, &mut self.looking);
+            mirror::follow(&mut self.ebpf, &self.hanger, attached, looking)?;
         }
         Ok(())
     }
@@ -255,7 +316,28 @@ impl EbpfCapture {
     /// How the programs are attached.
     #[must_use]
     pub const fn rung(&self) -> Rung {
-        self.rung
+        self.hanger.rung
+    }
+
+    /// Whether every packet that passed since the last window of the process before is told.
+    #[must_use]
+    pub const fn resumes(&self) -> bool {
+        self.succession.resumes()
+    }
+
+    /// Whether and where programs and maps are pinned, in words; `None` where it was not wanted.
+    #[must_use]
+    pub fn pinned(&self) -> Option<&str> {
+        self.succession.state()
+    }
+
+    /// Notes that everything handed over up to now, counters included, is in windows that end by
+    /// `end_ns`, and that the one that ended at `kept_ns` is in the spool.
+    pub fn checkpoint(&mut self, end_ns: u64, kept_ns: u64) {
+        let port = self.canary.next_port();
+        let settled = predecessor::settled(self.counted.clone(), &self.ledger);
+        self.succession.note(end_ns, port, &settled, &self.ledger);
+        self.succession.kept(kept_ns, self.hanger.pins.as_ref());
     }
 
     /// Interfaces that are watched: name and index.
@@ -291,10 +373,14 @@ impl EbpfCapture {
             clock,
             canary,
             owners,
+            succession,
             ..
         } = self;
         for seen in std::mem::take(&mut owners.processes) {
             each(Event::Process(&seen));
+        }
+        if succession.drain(*clock, each) {
+            return Ok(1);
         }
         rings.poll(timeout, ledger, *clock, &mut |event| match event {
             Event::Flow(delta) => {
@@ -336,23 +422,15 @@ impl EbpfCapture {
 
     /// What the kernel counted since the last call, by reason; nothing for what did not move.
     pub fn counters(&mut self) -> Vec<StageCount> {
-        const WORDS: usize = size_of::<CpuCounters>() / size_of::<u64>();
-        let mut sums = vec![(0u64, 0u64); REASONS];
-        for first in (0..self.counters.words().len()).step_by(WORDS) {
-            let words = self.counters.copy::<WORDS>(first).unwrap_or([0; WORDS]);
-            for (sum, count) in sums.iter_mut().zip(words.chunks_exact(2)) {
-                sum.0 = sum.0.wrapping_add(count[0]);
-                sum.1 = sum.1.wrapping_add(count[1]);
-            }
-        }
-        let mut counts = Vec::new();
+        let sums = predecessor::sums(&self.counters);
+        let mut counts = self.succession.counts();
         for &(why, stage, reason) in Reason::ALL {
             let at = why as usize;
             let (Some(sum), Some(before)) = (sums.get(at), self.counted.get(at)) else {
                 continue;
             };
-            let moved = (sum.0.wrapping_sub(before.0), sum.1.wrapping_sub(before.1));
-            let (packets, bytes) = self.canary.strain_count(why, moved.0, moved.1);
+            let moved = sum.less(*before);
+            let (packets, bytes) = self.canary.strain_count(why, moved.packets, moved.bytes);
             if (packets, bytes) != (0, 0) {
                 counts.push(StageCount {
                     stage,
@@ -459,6 +537,17 @@ impl EbpfCapture {
     ) -> Result<&mut aya::programs::SchedClassifier, CaptureError> {
         attach::loaded(&mut self.ebpf, name)
     }
+}
+
+/// Takes everything of ours out of the kernel that no running process holds: pins below `pins`, and
+/// filters on interfaces of the calling thread's network namespace.
+///
+/// # Errors
+/// An agent runs, or a pin cannot be removed.
+pub fn detach(pins: &std::path::Path) -> io::Result<()> {
+    pins::remove_all(pins)?;
+    attach::drop_filters_but(&[]);
+    Ok(())
 }
 
 /// Loads the object with its maps at the sizes wanted.

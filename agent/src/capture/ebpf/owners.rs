@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::maps::{MapData, SkStorage};
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{
     CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError, RawTracePoint,
 };
@@ -20,6 +21,7 @@ use picket_sense::input::{Owner, ProcessId};
 
 use super::CaptureError;
 use super::clock::BootClock;
+use super::pins::Pins;
 use crate::attribution::proc::{self, Stat, TICK_NS};
 use crate::capture::live::{OwnerState, ProcessSeen, Told};
 
@@ -45,13 +47,20 @@ const SEED_SOCKETS_MAX: usize = 65_536;
 pub(super) const TOLD_MAX: u32 = 8_192;
 
 /// Attaches the hooks at the root of the control groups, so that they see every process.
-pub(super) fn attach(ebpf: &mut Ebpf, state: &mut OwnerState) {
+///
+/// Where there are pins, the hooks stay as long as our maps; they are given back to be held.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    pins: Option<&Pins>,
+    state: &mut OwnerState,
+) -> Vec<PinnedLink> {
+    let mut pinned = Vec::new();
     match cgroup_root().and_then(|place| Ok((File::open(&place)?, place))) {
         Err(error) => state.lacks.push(format!("control group hooks: {error}")),
         Ok((root, place)) => {
             let mut attached = Vec::new();
             for name in HOOKS {
-                match attach_hook(ebpf, name, &root) {
+                match attach_hook(ebpf, name, &root, pins, &mut pinned) {
                     Ok(()) => attached.push(name),
                     Err(error) => state.lacks.push(format!("{name}: {}", chain(&error))),
                 }
@@ -64,10 +73,11 @@ pub(super) fn attach(ebpf: &mut Ebpf, state: &mut OwnerState) {
             }
         }
     }
-    match attach_exec(ebpf) {
+    match attach_exec(ebpf, pins, &mut pinned) {
         Ok(()) => state.works.push(format!("tracepoint {}", EXEC.1)),
         Err(error) => state.lacks.push(format!("{}: {}", EXEC.1, chain(&error))),
     }
+    pinned
 }
 
 /// Where the version 2 hierarchy is mounted: `/sys/fs/cgroup`, or below it where version 1 has
@@ -93,28 +103,48 @@ fn cgroup2_of(line: &str) -> Option<PathBuf> {
         .then(|| PathBuf::from(place.replace("\\040", " ")))
 }
 
-fn attach_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<(), ProgramError> {
+fn attach_hook(
+    ebpf: &mut Ebpf,
+    name: &str,
+    root: &File,
+    pins: Option<&Pins>,
+    pinned: &mut Vec<PinnedLink>,
+) -> Result<(), ProgramError> {
     // By link, many may be at one group; the kernel refuses to be told so besides.
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
     match ebpf.program_mut(name) {
         Some(Program::CgroupSock(_)) => {
             let program: &mut CgroupSock = program(ebpf, name)?;
             program.load()?;
-            program.attach(root, MODE)?;
+            let link = program.attach(root, MODE)?;
+            if let Some(pins) = pins {
+                pinned.push(pins.keep_hook(name, program.take_link(link)?)?);
+            }
         }
         _ => {
             let program: &mut CgroupSockAddr = program(ebpf, name)?;
             program.load()?;
-            program.attach(root, MODE)?;
+            let link = program.attach(root, MODE)?;
+            if let Some(pins) = pins {
+                pinned.push(pins.keep_hook(name, program.take_link(link)?)?);
+            }
         }
     }
     Ok(())
 }
 
-fn attach_exec(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+fn attach_exec(
+    ebpf: &mut Ebpf,
+    pins: Option<&Pins>,
+    pinned: &mut Vec<PinnedLink>,
+) -> Result<(), ProgramError> {
     let program: &mut RawTracePoint = program(ebpf, EXEC.0)?;
     program.load()?;
-    program.attach(EXEC.1)?;
+    let link = program.attach(EXEC.1)?;
+    if let Some(pins) = pins {
+        let link = FdLink::from(program.take_link(link)?);
+        pinned.push(pins.keep_hook(EXEC.0, link)?);
+    }
     Ok(())
 }
 

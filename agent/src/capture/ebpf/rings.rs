@@ -51,8 +51,9 @@ impl std::fmt::Debug for Rings {
 }
 
 impl Rings {
+    /// The rings of the object that was loaded.
     pub(super) fn take(ebpf: &mut Ebpf, tunnels: Tunnels) -> Result<Self, CaptureError> {
-        let mut ring = |name| {
+        let ring = |name| {
             let map = ebpf
                 .take_map(name)
                 .ok_or(CaptureError::Object("a ring is missing"))?;
@@ -61,6 +62,14 @@ impl Rings {
                 source: Box::new(source),
             })
         };
+        Self::open(ring, tunnels)
+    }
+
+    /// Rings by their names.
+    pub(super) fn open(
+        mut ring: impl FnMut(&'static str) -> Result<RingBuf<MapData>, CaptureError>,
+        tunnels: Tunnels,
+    ) -> Result<Self, CaptureError> {
         Ok(Self {
             hits: ring("HITS")?,
             notices: ring("NOTICES")?,
@@ -94,7 +103,8 @@ impl Rings {
         }
     }
 
-    fn drain(
+    /// Hands over what is there, up to a bound; says how much it was.
+    pub(super) fn drain(
         &mut self,
         ledger: &mut Ledger,
         clock: Clock,

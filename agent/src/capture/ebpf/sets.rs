@@ -245,7 +245,7 @@ fn fill_trie(
 /// tables that was in force before the last load. The global barrier of membarrier(2) is an RCU
 /// grace period; where it is not to be had (`nohz_full`), a program in that state for microseconds
 /// could at worst see a mix, whose verdict is made anew in the next epoch.
-fn wait_for_programs() {
+pub(super) fn wait_for_programs() {
     const GLOBAL: libc::c_int = 1;
     // SAFETY: the call takes numbers only.
     unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };

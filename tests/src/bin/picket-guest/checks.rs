@@ -18,6 +18,10 @@ pub(crate) struct Told {
     pub(crate) programs: Vec<Program>,
     /// What was sent.
     pub(crate) sent: Sent,
+    /// What was sent while the agent was killed and started again.
+    pub(crate) over_restart: Counted,
+    /// What of the agent was still in the kernel after `detach`.
+    pub(crate) left: Vec<String>,
 }
 
 /// A name, and what says in a few words how it fared or why it failed.
@@ -38,6 +42,8 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a miner's opening is known", miner_known),
     ("who asked and who sent is known", process_known),
     ("an order to block is obeyed", block_obeyed),
+    ("a kill and a start lose no packet", restart_exact),
+    ("nothing stays after detach", nothing_left),
 ];
 
 /// A twentieth of what a verifier goes through before it refuses (`BPF_COMPLEXITY_LIMIT_INSNS`), so
@@ -83,30 +89,7 @@ fn equation_holds(told: &Told) -> Result<String> {
 
 fn counted_exactly(told: &Told) -> Result<String> {
     for counted in &told.sent.counted {
-        let of_it = |one: &&Conversation| {
-            let ends = [(one.client, one.client_port), (one.server, one.server_port)];
-            let ends_are = |from, to| ends == [from, to] || ends == [to, from];
-            // The client's port is folded: 0 where a conversation holds several.
-            let (from, to) = (counted.from, counted.to);
-            ends_are((from.ip(), from.port()), (to.ip(), to.port()))
-                || ends_are((from.ip(), 0), (to.ip(), to.port()))
-        };
-        let (packets, bytes) = conversations(told).filter(of_it).fold((0, 0), |sum, one| {
-            (
-                sum.0 + one.packets_out + one.packets_in,
-                sum.1 + one.bytes_out + one.bytes_in,
-            )
-        });
-        let Counted {
-            from,
-            to,
-            packets: sent,
-            packet_bytes,
-        } = counted;
-        ensure!(
-            (packets, bytes) == (*sent, sent * packet_bytes),
-            "{from} sent {sent} packets of {packet_bytes} bytes to {to}; told: {packets} packets, {bytes} bytes"
-        );
+        is_exact(told, counted)?;
     }
     let sent: Vec<String> = told
         .sent
@@ -115,6 +98,49 @@ fn counted_exactly(told: &Told) -> Result<String> {
         .map(|one| one.packets.to_string())
         .collect();
     Ok(format!("{} packets", sent.join(" and ")))
+}
+
+fn restart_exact(told: &Told) -> Result<String> {
+    is_exact(told, &told.over_restart)?;
+    ensure!(
+        told.summaries.iter().all(|summary| summary.gap.is_none()),
+        "a gap is told"
+    );
+    Ok(format!("{} packets", told.over_restart.packets))
+}
+
+fn nothing_left(told: &Told) -> Result<String> {
+    ensure!(told.left.is_empty(), "{}", told.left.join(", "));
+    Ok("no program, no pin".to_owned())
+}
+
+/// Whether conversations tell of every packet and every byte, and of no more.
+fn is_exact(told: &Told, counted: &Counted) -> Result<()> {
+    let of_it = |one: &&Conversation| {
+        let ends = [(one.client, one.client_port), (one.server, one.server_port)];
+        let ends_are = |from, to| ends == [from, to] || ends == [to, from];
+        // The client's port is folded: 0 where a conversation holds several.
+        let (from, to) = (counted.from, counted.to);
+        ends_are((from.ip(), from.port()), (to.ip(), to.port()))
+            || ends_are((from.ip(), 0), (to.ip(), to.port()))
+    };
+    let (packets, bytes) = conversations(told).filter(of_it).fold((0, 0), |sum, one| {
+        (
+            sum.0 + one.packets_out + one.packets_in,
+            sum.1 + one.bytes_out + one.bytes_in,
+        )
+    });
+    let Counted {
+        from,
+        to,
+        packets: sent,
+        packet_bytes,
+    } = counted;
+    ensure!(
+        (packets, bytes) == (*sent, sent * packet_bytes),
+        "{from} sent {sent} packets of {packet_bytes} bytes to {to}; told: {packets} packets, {bytes} bytes"
+    );
+    Ok(())
 }
 
 fn address_told(told: &Told) -> Result<String> {

@@ -10,11 +10,12 @@ mod checks;
 mod programs;
 mod traffic;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
-use picket_tests::lab::Wire;
+use anyhow::{Context, Result, ensure};
+use picket_tests::lab::{Wire, wait_until};
 use picket_tests::product::Rig;
 use picket_tests::scene::Scenario;
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ use checks::{CHECKS, Told};
 
 /// How long it may take until a window is judged: its ten seconds, on a machine that is emulated.
 const JUDGED_LIMIT: Duration = Duration::from_secs(60);
+
+/// Where the agent's links and maps are pinned.
+const PINS: &str = "/sys/fs/bpf/picket-guest";
 
 /// Scenes that are played: listed names and addresses, and a mining pool.
 const SCENES: [&str; 2] = ["c2-lookup", "mining-pool"];
@@ -68,21 +72,45 @@ fn act() -> Result<Told> {
     let whole = Scenario::load("intrusion")?;
     let mut rig = Rig::lay_out(&whole, Wire::Plain)?;
     traffic::add_tunnel(&rig)?;
+    rig.agent.set("capture", "pins", PINS.into())?;
     rig.collector.start()?;
     rig.agent.start()?;
     let programs = programs::loaded()?;
     let outcome = traffic::make(&rig, &SCENES).and_then(|sent| {
         rig.until_judged(SystemTime::now(), JUDGED_LIMIT)?;
         let status = rig.agent.status()?;
+        let over_restart = traffic::over_restart(&mut rig)?;
+        rig.until_judged(SystemTime::now(), JUDGED_LIMIT)?;
         let summaries = rig.told()?;
+        rig.agent.stop()?;
         Ok(Told {
             status: status.into_iter().next().context("an empty status")?,
             summaries: summaries.into_iter().map(|one| one.summary).collect(),
             programs,
             sent,
+            over_restart,
+            left: left_by_detach(&rig)?,
         })
     });
     outcome.map_err(|error| error.context(rig.tail(15)))
+}
+
+/// Takes what stays of the agent out of the kernel, and says what is left.
+fn left_by_detach(rig: &Rig) -> Result<Vec<String>> {
+    let detached = rig.agent.command("detach").status().context("detach")?;
+    ensure!(detached.success(), "detach ended with {detached}");
+    let mut left = Vec::new();
+    // The kernel unloads what nobody holds in its own time.
+    let gone = wait_until("the programs to go", JUDGED_LIMIT, || {
+        let loaded = programs::loaded()?.into_iter().filter(|one| one.loaded);
+        left = loaded.map(|one| one.name).collect();
+        Ok(left.is_empty().then_some(()))
+    });
+    drop(gone);
+    if Path::new(PINS).exists() {
+        left.push(PINS.to_owned());
+    }
+    Ok(left)
 }
 
 /// One line for the host outside, told from the kernel's own by how it begins.

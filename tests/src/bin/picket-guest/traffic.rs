@@ -36,6 +36,11 @@ pub(crate) const BLOCK_ORDER: u64 = 31;
 /// emulated.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// Where packets go over a restart.
+const RESTART_PORT: u16 = 12;
+/// Bytes of IPv4 and UDP headers.
+const HEADERS: u64 = 28;
+
 /// What was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
@@ -183,6 +188,34 @@ fn blocked(rig: &Rig) -> Result<Blocked> {
     })
 }
 
+/// Sends before the agent is killed, while nobody is there, and when it runs again.
+pub(crate) fn over_restart(rig: &mut Rig) -> Result<Counted> {
+    const PACKETS: [u64; 3] = [300, 500, 200];
+    const BYTES: usize = 100;
+    let to = SocketAddr::new(OUTSIDE.into(), RESTART_PORT);
+    let socket = rig
+        .lab
+        .instance
+        .run(|| UdpSocket::bind((INSTANCE, 0)).context("bind"))??;
+    let send = |packets: u64| -> Result<()> {
+        for _ in 0..packets {
+            socket.send_to(&[0; BYTES], to).context("send")?;
+        }
+        Ok(())
+    };
+    send(PACKETS[0])?;
+    rig.agent.kill()?;
+    send(PACKETS[1])?;
+    rig.agent.start()?;
+    send(PACKETS[2])?;
+    Ok(Counted {
+        from: socket.local_addr()?,
+        to,
+        packets: PACKETS.iter().sum(),
+        packet_bytes: HEADERS + BYTES as u64,
+    })
+}
+
 /// Sends datagrams from one socket; all of them are on the wire when it returns.
 fn send(
     namespace: &Namespace,
@@ -191,8 +224,6 @@ fn send(
     packets: u64,
     payload_bytes: usize,
 ) -> Result<Counted> {
-    /// IPv4 and UDP headers.
-    const HEADERS: u64 = 28;
     let from = namespace.run(|| -> Result<SocketAddr> {
         let socket = UdpSocket::bind((from, 0)).context("bind")?;
         let payload = vec![0; payload_bytes];
