@@ -25,6 +25,9 @@ use checks::{CHECKS, Told};
 /// How long it may take until a window is judged: its ten seconds, on a machine that is emulated.
 const JUDGED_LIMIT: Duration = Duration::from_secs(60);
 
+/// Length of a window, seconds: an emulated machine takes its time, and two windows are waited for.
+const WINDOW_S: i64 = 3;
+
 /// Where the agent's links and maps are pinned.
 const PINS: &str = "/sys/fs/bpf/picket-guest";
 
@@ -73,6 +76,7 @@ fn act() -> Result<Told> {
     let mut rig = Rig::lay_out(&whole, Wire::Plain)?;
     traffic::add_tunnel(&rig)?;
     rig.agent.set("capture", "pins", PINS.into())?;
+    rig.agent.set("", "window_s", WINDOW_S.into())?;
     rig.collector.start()?;
     rig.agent.start()?;
     let programs = programs::loaded()?;
@@ -97,7 +101,9 @@ fn act() -> Result<Told> {
 
 /// Takes what stays of the agent out of the kernel, and says what is left.
 fn left_by_detach(rig: &Rig) -> Result<Vec<String>> {
-    let detached = rig.agent.command("detach").status().context("detach")?;
+    // There, as filters are of a namespace.
+    let detach = || rig.agent.command("detach").status();
+    let detached = rig.lab.instance.run(detach)?.context("detach")?;
     ensure!(detached.success(), "detach ended with {detached}");
     let mut left = Vec::new();
     // The kernel unloads what nobody holds in its own time.
