@@ -18,8 +18,9 @@ use picket_sense::input::KernelBlock;
 use super::clock::{self, Clock};
 use super::ledger::address;
 use super::mapped::{Access, Mapped};
+use super::object::array;
 use super::rings::way;
-use super::{CaptureError, Network, array};
+use super::{CaptureError, Network};
 
 /// Networks that can be blocked at once. Chosen by hand: far more than a person orders.
 pub const BLOCKED_NETS_MAX: u32 = 16_384;

@@ -27,6 +27,7 @@ mod live;
 mod loopback;
 mod mapped;
 mod mirror;
+mod object;
 mod owners;
 mod pins;
 mod predecessor;
@@ -42,10 +43,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use aya::maps::lpm_trie::LpmTrie;
+use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya::programs::links::PinnedLink;
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use picket_abi::{REASONS, Reason};
 use picket_sense::input::{FlowDelta, StageCount};
 
@@ -65,14 +65,15 @@ pub use stages::{Stage, Stages, examine as examine_stages};
 pub use tables::{NamesSize, Network, SetError, SetSize};
 
 use attach::{Attached, Hanger};
-use blocks::{BLOCKED_RING_BYTES, Blocks};
+use blocks::Blocks;
 use canary::Canary;
 use clock::Clock;
 use handover::Succession;
 use ledger::{Ledger, Sum};
-use loopback::{ASKED_RING_BYTES, Loopback};
+use loopback::Loopback;
 use mapped::{Access, Mapped};
 use mirror::{Looking, Tunnels};
+use object::{OBJECT, array, load, random};
 use owners::Owners;
 use rings::Rings;
 use sets::Tables;
@@ -82,9 +83,6 @@ use stages::Installed;
 use super::choice::{Choice, Skipped, Stacked, watch};
 use super::heap;
 use super::live::{Event, OwnerState, StageReport};
-
-/// The kernel object, built by `make kernel`; see `build.rs`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PICKET_EMBEDDED_OBJECT"));
 
 /// What to watch and how much room to take.
 #[derive(Debug, Clone)]
@@ -170,9 +168,9 @@ impl EbpfCapture {
     ///
     /// [`CaptureError`], naming what was refused. Nothing stays behind.
     pub fn open(options: Options) -> Result<Self, CaptureError> {
-        let opened = Self::open_object(options, OBJECT);
-        heap::let_go(OBJECT);
-        opened
+        let mut capture = Self::prepare(options)?;
+        capture.begin()?;
+        Ok(capture)
     }
 
     /// As [`Self::open`], with another object of ours than the one embedded: the benches have
@@ -191,7 +189,9 @@ impl EbpfCapture {
     ///
     /// As [`Self::open`].
     pub fn prepare(options: Options) -> Result<Self, CaptureError> {
-        Self::prepare_object(options, OBJECT)
+        let prepared = Self::prepare_object(options, OBJECT);
+        heap::let_go(OBJECT);
+        prepared
     }
 
     fn prepare_object(options: Options, object: &[u8]) -> Result<Self, CaptureError> {
@@ -548,106 +548,4 @@ pub fn detach(pins: &std::path::Path) -> io::Result<()> {
     pins::remove_all(pins)?;
     attach::drop_filters_but(&[]);
     Ok(())
-}
-
-/// Loads the object with its maps at the sizes wanted.
-fn load(
-    sizes: &Sizes,
-    salt: u64,
-    spoiled: Stages,
-    mirror: Option<&Mirror>,
-    object: &[u8],
-    owner_state: &mut OwnerState,
-) -> Result<Ebpf, CaptureError> {
-    allow_locked_memory();
-    let sets = sizes.sets_per_cpu();
-    let bucket_mask = tables::buckets_for(sizes.addresses_max) - 1;
-    let name_bucket_mask = tables::buckets_for(sizes.names_max) - 1;
-    let spoiled = spoiled.bits();
-    // A quarter full wakes us: time to empty it before the rest is used up.
-    let evicted_wake = u64::from(sizes.evicted_ring_bytes / 4);
-    let copies_wake = u64::from(sizes.copy_ring_bytes / 4);
-    let asked_wake = u64::from(ASKED_RING_BYTES / 4);
-    let (offsets, outcome) = layout::of_kernel();
-    if let Err(why) = outcome {
-        owner_state.lacks.push(format!("start and parent: {why}"));
-    }
-    let mut loader = EbpfLoader::new();
-    for (number, offset) in &offsets {
-        loader.override_global(number, offset, true);
-    }
-    loader
-        .btf(None)
-        .verifier_log_level(VerifierLogLevel::STATS)
-        .map_max_entries("SLOTS", (sets + 1) * sizes.cpus)
-        .map_max_entries("COUNTERS", sizes.cpus)
-        .map_max_entries("BUCKETS", 2 * (bucket_mask + 1))
-        .map_max_entries("IPV6_EVEN", sizes.ipv6_networks_max.max(1))
-        .map_max_entries("IPV6_ODD", sizes.ipv6_networks_max.max(1))
-        .map_max_entries("NAME_BUCKETS", 2 * (name_bucket_mask + 1))
-        .map_max_entries("NOTICES", sizes.notice_ring_bytes)
-        .map_max_entries("BLOCKED_NETS", BLOCKED_NETS_MAX)
-        .map_max_entries("BLOCKED_ENDPOINTS", BLOCKED_ENDPOINTS_MAX)
-        .map_max_entries("PROTECTED_NETS", PROTECTED_NETS_MAX)
-        .map_max_entries("BLOCKED", BLOCKED_RING_BYTES)
-        .map_max_entries("ASKED", ASKED_RING_BYTES)
-        .map_max_entries("HITS", sizes.hit_ring_bytes)
-        .map_max_entries("EVICTED", sizes.evicted_ring_bytes)
-        .map_max_entries("COPIES", sizes.copy_ring_bytes)
-        .map_max_entries("PROCESSES", sizes.process_ring_bytes)
-        .map_max_entries("TOLD", owners::TOLD_MAX)
-        .map_max_entries("TUNNELS", mirror::entries(mirror))
-        .override_global("TUNNELS_OPEN", &u32::from(mirror::is_open(mirror)), true)
-        .override_global("SETS_PER_CPU", &sets, true)
-        .override_global("SPARE_SETS_AT", &(sets * sizes.cpus), true)
-        .override_global("HASH_SALT", &salt, true)
-        .override_global("BUCKET_MASK", &bucket_mask, true)
-        .override_global("NAME_BUCKET_MASK", &name_bucket_mask, true)
-        .override_global("SPOILED_STAGES", &spoiled, true)
-        .override_global("EVICTED_WAKE_BYTES", &evicted_wake, true)
-        .override_global("COPIES_WAKE_BYTES", &copies_wake, true)
-        .override_global("ASKED_WAKE_BYTES", &asked_wake, true)
-        .load(object)
-        .map_err(|source| CaptureError::Load(Box::new(source)))
-}
-
-fn array(ebpf: &mut Ebpf, name: &str) -> Result<MapData, CaptureError> {
-    match ebpf.take_map(name) {
-        Some(Map::Array(map)) => Ok(map),
-        _ => Err(CaptureError::Object("an array is missing")),
-    }
-}
-
-fn trie(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-) -> Result<LpmTrie<MapData, [u8; 16], u8>, CaptureError> {
-    let map = ebpf
-        .take_map(name)
-        .ok_or(CaptureError::Object("a trie is missing"))?;
-    LpmTrie::try_from(map).map_err(|source| CaptureError::Map {
-        name,
-        source: Box::new(source),
-    })
-}
-
-/// Before 5.11 maps counted as locked memory. Where raising the limit is refused, loading says so.
-fn allow_locked_memory() {
-    let unlimited = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: the call reads one rlimit, which is ours.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
-}
-
-fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    // SAFETY: the call writes at most as many bytes as it is told into ours.
-    let read = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if read == 8 {
-        Ok(u64::from_ne_bytes(bytes))
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }

@@ -51,9 +51,10 @@ impl Predecessor {
                 source: Box::new(source),
             })
         };
-        let (slots, slots_count) = array(map("SLOTS")?, "SLOTS", size_of::<FlowSet>())?;
-        let slots_count = slots_count * WAYS;
+        let (slots, sets) = array(map("SLOTS")?, "SLOTS", size_of::<FlowSet>())?;
         let (counters, cpus) = array(map("COUNTERS")?, "COUNTERS", size_of::<CpuCounters>())?;
+        // Behind them is a spare one for each CPU, in which nothing stays.
+        let slots_count = sets.saturating_sub(cpus) * WAYS;
         let tunnels = Tunnels::left(&map("TUNNELS")?)?;
         let ledger = Ledger::resumed(
             slots_count,

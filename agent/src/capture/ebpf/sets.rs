@@ -15,9 +15,10 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use picket_abi::{AddressConfig, Bucket};
 
 use super::mapped::{Access, Mapped};
+use super::object::{array, trie};
 use super::size::Sizes;
 use super::tables::{self, Image, NameImage, NamesSize, Network, SetError, SetSize};
-use super::{CaptureError, array, canary, trie};
+use super::{CaptureError, canary};
 
 /// The tables of listed things.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use aya::{Ebpf, programs};
 use picket_sense::input::StageCount;
 use serde::Deserialize;
 
-use super::{CaptureError, Check, OBJECT, Sizes, load};
+use super::object::{OBJECT, load};
+use super::{CaptureError, Check, Sizes};
 use crate::capture::live::{OwnerState, StageReport};
 use crate::capture::permission::{self, PROGRAMS};
 
