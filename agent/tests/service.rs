@@ -495,7 +495,7 @@ fn a_refusal_names_what_each_rung_lacks() {
             assert!(says.iter().all(|word| told.contains(word)), "{told}");
             assert!(!not.iter().any(|word| told.contains(word)), "{told}");
         };
-        let programs = "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN";
+        let programs = "CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF";
         check("auto", 1, &[programs, "CAP_NET_RAW"], &[]);
         check("tcx", 1, &[programs], &["CAP_NET_RAW"]);
         check("afpacket", 1, &["CAP_NET_RAW"], &["CAP_BPF"]);
