@@ -11,6 +11,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use picket_wire::{Answer, Content, Process, Summary};
@@ -168,7 +169,8 @@ impl Privacy {
 
     fn hide_paths(&self, summary: &mut Summary) {
         for one in &mut summary.conversations {
-            self.hide_programs(&mut one.process);
+            // The others that share it, the sensor's table among them, keep theirs.
+            self.hide_programs(one.process.as_mut().map(Arc::make_mut));
             let http = one
                 .content
                 .as_mut()
@@ -305,7 +307,7 @@ mod tests {
                 tls_name: Some(text()),
                 dns_name: Some(text()),
                 content: Some(Box::new(content)),
-                process: Some(process()),
+                process: Some(process().into()),
                 ..conversation("192.0.2.1", "198.51.100.1")
             }],
             questions: vec![asked],

@@ -173,7 +173,7 @@ impl Talker {
             port: one.server_port,
             proto: Protocol(one.protocol).to_string(),
             name: name.map(|name| cut(name)),
-            process: process(one.process.as_ref()),
+            process: process(one.process.as_deref()),
             flows: one.flows.into(),
             packets: one.packets_out.saturating_add(one.packets_in),
             bytes_out: one.bytes_out,

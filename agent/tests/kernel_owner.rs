@@ -99,11 +99,11 @@ fn processes_that_end_at_once_are_named() {
         // Nobody has looked yet; they are all gone.
         let summary = scene.summary();
         for (pid, port) in actors {
-            check_actor(with_port(&summary, port).process.as_ref(), pid);
+            check_actor(with_port(&summary, port).process.as_deref(), pid);
         }
         let asked = &summary.questions[0];
         assert_eq!(asked.name, "who.example.com");
-        let dns = with_port(&summary, 53).process.as_ref();
+        let dns = with_port(&summary, 53).process.as_deref();
         assert_eq!(asked.process.as_ref(), dns);
     });
 }
@@ -148,7 +148,7 @@ fn what_a_server_accepts_is_the_servers() {
         talk(&peer, port);
         // Some ask and let go before they are accepted.
         let summary = scene.summary();
-        check_actor(with_port(&summary, port).process.as_ref(), server.pid());
+        check_actor(with_port(&summary, port).process.as_deref(), server.pid());
         server.end();
     });
 }
@@ -179,7 +179,7 @@ fn sockets_older_than_the_agent_are_named() {
         talk(&peer, listening);
         let summary = scene.summary();
         for port in [2001, tcp.port(), listening] {
-            check_actor(with_port(&summary, port).process.as_ref(), old.pid());
+            check_actor(with_port(&summary, port).process.as_deref(), old.pid());
         }
         old.end();
     });

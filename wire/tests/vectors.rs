@@ -105,7 +105,7 @@ fn full() -> Summary {
             tls_name: Some("www.example.com".into()),
             ja4: Some("t13d1516h2_8daaf6152771_02713d6af862".into()),
             dns_name: Some("www.example.com".into()),
-            process: Some(process()),
+            process: Some(process().into()),
             content: Some(Box::new(content())),
             tunnel: Some(TunnelKind::Vxlan),
             tunnel_id: Some(5_569_041),

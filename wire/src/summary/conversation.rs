@@ -1,11 +1,13 @@
 //! Conversations: what passed between a client and one port of a server.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use minicbor::{CborLen, Decode, Encode};
 
 use super::content::Content;
 use super::net::ip;
+use super::shared;
 use super::tunnel::TunnelKind;
 use super::{SummaryError, bounded};
 use crate::limits;
@@ -121,7 +123,8 @@ pub struct Conversation {
     pub dns_name: Option<String>,
     /// Process at the host's own end of the first flow for which it is known.
     #[n(22)]
-    pub process: Option<Process>,
+    #[cbor(with = "shared", has_nil)]
+    pub process: Option<Arc<Process>>,
     /// What was said, where it could be read.
     #[n(25)]
     pub content: Option<Box<Content>>,

@@ -14,6 +14,7 @@ mod hit;
 mod imds;
 mod net;
 mod question;
+mod shared;
 mod tunnel;
 
 use minicbor::{CborLen, Decode, Encode};
@@ -311,11 +312,14 @@ impl Summary {
         {
             content.validate()?;
         }
-        let acting = self.conversations.iter().map(|one| &one.process);
-        let asking = self.questions.iter().map(|question| &question.process);
+        let acting = self.conversations.iter().map(|one| one.process.as_deref());
+        let asking = self
+            .questions
+            .iter()
+            .map(|question| question.process.as_ref());
         let also = self.questions.iter().flat_map(|question| &question.also);
         also.into_iter().try_for_each(Process::validate)?;
-        let meeting = self.hits.iter().map(|hit| &hit.process);
+        let meeting = self.hits.iter().map(|hit| hit.process.as_ref());
         for process in acting.chain(asking).chain(meeting).flatten() {
             process.validate()?;
         }

@@ -377,7 +377,7 @@ impl Folding {
             tls_name: more.tls_name,
             ja4: more.ja4,
             dns_name: None,
-            process: self.process.map(Arc::unwrap_or_clone),
+            process: self.process,
             content,
             tunnel: tunnel.map(Tunnel::kind),
             tunnel_id: tunnel.and_then(Tunnel::numbered),

@@ -30,7 +30,7 @@ pub(crate) fn conversation(c: &Conversation) -> Evidence {
         bytes_in: c.bytes_in,
         name: c.tls_name.clone().or_else(|| c.dns_name.clone()),
         ja4: c.ja4.clone(),
-        process: process(c.process.as_ref()),
+        process: process(c.process.as_deref()),
         tunnel: tunnel(c.tunnel, c.tunnel_id),
     };
     if c.ja4.is_some() || c.tls_name.is_some() {
