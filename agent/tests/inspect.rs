@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead as _, BufReader, BufWriter, Write};
 use std::process::{Command, Output, Stdio};
 
 use flate2::Compression;
@@ -165,5 +165,81 @@ fn people_get_text() {
     assert!(
         text.contains("2 packets, 116 bytes, 1 flows; 2 DNS queries for 2 names"),
         "{text}"
+    );
+}
+
+/// A capture of TCP connections that never come to anything, fed as it is made: each begins, and has
+/// said a piece whose beginning is missing.
+fn half_open(connections: u32, mut to: impl Write) -> std::io::Result<()> {
+    let words =
+        |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
+    to.write_all(&words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 101]))?;
+    for nth in 0..connections {
+        for (flags, sequence, said) in [(0x02, 1_000u32, 0u16), (0x18, 1_500, 111)] {
+            let mut packet = vec![0x45, 0];
+            packet.extend((40 + said).to_be_bytes());
+            packet.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+            packet.extend((0x0a00_0000 + (nth >> 14)).to_be_bytes());
+            packet.extend([192, 0, 2, 1]);
+            packet.extend((1_024 + (nth as u16 & 0x3fff)).to_be_bytes());
+            packet.extend([0x01, 0xbb]);
+            packet.extend(sequence.to_be_bytes());
+            packet.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+            packet.resize(packet.len() + usize::from(said), b'x');
+            let length = packet.len() as u32;
+            to.write_all(&words(&[nth / 250_000, nth % 250_000 * 4, length, length]))?;
+            to.write_all(&packet)?;
+        }
+    }
+    to.flush()
+}
+
+/// The most memory that was resident, bytes, of a process that runs.
+fn most_resident(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}
+
+#[test]
+fn a_million_half_open_connections_stay_within_their_memory() {
+    const CONNECTIONS: u32 = 1_000_000;
+    const BYTES_MAX: u64 = 160_000_000;
+    let mut inspect = Command::new(env!("CARGO_BIN_EXE_picket-agent"))
+        .args(["inspect", "-", "--format", "jsonl"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let to = BufWriter::new(inspect.stdin.take().unwrap());
+    let fed = std::thread::spawn(move || half_open(CONNECTIONS, to));
+    let mut out = BufReader::new(inspect.stdout.take().unwrap());
+    let (mut most, mut flows, mut line) = (0, 0, Vec::new());
+    let totals = loop {
+        line.clear();
+        assert_ne!(out.read_until(b'\n', &mut line).unwrap(), 0, "no totals");
+        if !line.starts_with(br#"{"kind":"flow""#) {
+            break serde_json::from_slice::<serde_json::Value>(&line).unwrap();
+        }
+        flows += 1;
+        // It ends soon after the last line; until then each is read while it runs.
+        if flows % 1_000 == 0 {
+            most = most_resident(inspect.id()).unwrap_or(0).max(most);
+        }
+    };
+    fed.join().unwrap().unwrap();
+    std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+    assert!(inspect.wait().unwrap().success());
+    assert_eq!(
+        (&totals["packets"], &totals["flows"]),
+        (&2_000_000.into(), &1_000_000.into())
+    );
+    assert_eq!(flows, CONNECTIONS);
+    println!("{} MB at most", most / 1_000_000);
+    assert!(
+        (1..=BYTES_MAX).contains(&most),
+        "{most} bytes were resident"
     );
 }

@@ -32,8 +32,9 @@ pub const FRAGMENTS_PER_DATAGRAM_MAX: usize = 256;
 pub const FRAGMENT_WAIT_NS: u64 = 30_000_000_000;
 
 /// TCP conversations followed at once. When as many again have been seen since, those that were
-/// idle all the while are forgotten.
-pub const STREAMS_MAX: usize = 65_536;
+/// idle all the while are forgotten. Twice what just fits into a hash table of 32,768 places: one
+/// more would take twice the memory.
+pub const STREAMS_MAX: usize = 57_344;
 
 /// As [`STREAMS_MAX`], of a live host: 160 bytes each, 5 MB when the tables are full, which is what a
 /// flood of connections that say something may take.

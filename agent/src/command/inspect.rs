@@ -11,6 +11,7 @@ use picket_sense::flow::Flow;
 use picket_sense::inspect::{Inspector, Line, Totals};
 
 use super::Format;
+use crate::capture::heap;
 use crate::capture::pcap::{CaptureError, CaptureFile};
 
 /// Bytes gathered before they are written. Chosen by hand.
@@ -30,6 +31,7 @@ pub struct Arguments {
 /// Inspects each capture. A damaged one is read up to its fault, which goes to standard error; the
 /// exit code says that there was one.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    heap::keep_little();
     let mut printer = Printer {
         out: BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock()),
         format: arguments.format,

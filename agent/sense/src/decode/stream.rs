@@ -175,6 +175,10 @@ impl Held {
             .iter()
             .any(|segment| segment.sequence == sequence && segment.bytes.len() >= bytes.len());
         if !known {
+            if self.pending.is_empty() {
+                // Mostly it stays at one, and room for the usual four is 72 bytes more.
+                self.pending.reserve_exact(1);
+            }
             self.pending.push(Segment {
                 sequence,
                 missing,

@@ -357,6 +357,12 @@ impl FlowTable {
         self.flows.iter()
     }
 
+    /// Every flow, in the order in which they were first seen; the table is gone.
+    #[must_use]
+    pub fn into_flows(self) -> Vec<Flow> {
+        self.flows
+    }
+
     /// Flows in the table.
     #[must_use]
     pub fn len(&self) -> usize {

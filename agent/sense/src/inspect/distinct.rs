@@ -36,6 +36,12 @@ impl std::hash::Hasher for Identity {
 }
 
 impl Distinct {
+    /// Makes room for so many more at once: growing step by step takes half as much again.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let room = DISTINCT_MAX - self.hashes.len();
+        self.hashes.reserve(more.min(room));
+    }
+
     pub(super) fn insert(&mut self, hash: u64) {
         if self.hashes.len() < DISTINCT_MAX {
             self.hashes.insert(hash);

@@ -127,11 +127,16 @@ impl Inspector {
 
     /// Ends a capture: its flows and its totals go to `out`, and the next one starts anew.
     pub fn end_capture(&mut self, file: &str, out: &mut impl FnMut(Line<'_>)) {
-        // Gives its memory back before the flows are counted a second time.
+        // Both give their memory back before the flows are counted a second time.
         let decoder = std::mem::take(&mut self.decoder);
         let (losses, waiting) = (decoder.losses(), decoder.datagrams_waiting());
         drop(decoder);
-        for flow in self.flows.iter() {
+        let flows = std::mem::replace(&mut self.flows, FlowTable::new(FLOWS_MAX)).into_flows();
+        let of_tunnels = flows.iter().filter(|flow| flow.key.tunnel().is_some());
+        let of_tunnels = of_tunnels.count();
+        self.all_names.inner.flows.reserve(of_tunnels);
+        self.all_names.outer.flows.reserve(flows.len() - of_tunnels);
+        for flow in &flows {
             if flow.key.protocol().has_ports() {
                 let (counts, all) = match flow.key.tunnel() {
                     None => (&mut self.totals.counts, &mut self.all_names.outer),
@@ -142,6 +147,7 @@ impl Inspector {
             }
             out(Line::Flow(flow));
         }
+        drop(flows);
         let totals = &mut self.totals;
         totals.file = Some(file.to_owned());
         totals.counts.set_names(&self.names.outer);
@@ -162,7 +168,6 @@ impl Inspector {
         self.all.absorb(totals);
         self.all_names.outer.absorb(&mut self.names.outer);
         self.all_names.inner.absorb(&mut self.names.inner);
-        self.flows = FlowTable::new(FLOWS_MAX);
         self.totals = Totals::default();
     }
 
