@@ -94,10 +94,11 @@ impl Hanger {
     }
 
     fn drop_but(&self, rung: Rung, held: &[(u32, &'static str)]) {
-        match (rung, &self.pins) {
-            (Rung::Tcx, Some(pins)) => pins.drop_links_but(held),
-            (Rung::Tcx, None) => {}
-            (Rung::Clsact, _) => drop_filters_but(held),
+        // Without pins of our own, what is there may be a running agent's.
+        let Some(pins) = &self.pins else { return };
+        match rung {
+            Rung::Tcx => pins.drop_links_but(held),
+            Rung::Clsact => drop_filters_but(held),
         }
     }
 

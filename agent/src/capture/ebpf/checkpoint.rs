@@ -197,7 +197,7 @@ impl Checkpoints {
     pub(super) fn forget_before(&self) {
         let names = self.names().into_iter();
         names
-            .filter(|name| name.number != self.number)
+            .filter(|name| !self.ours.contains(name))
             .for_each(|name| self.remove(name));
     }
 

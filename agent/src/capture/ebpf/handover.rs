@@ -58,10 +58,14 @@ impl Succession {
         let begun = || {
             let pins = Pins::open(&wanted.pins)?;
             let mut checkpoints = Checkpoints::open(&wanted.checkpoints, pins.number())?;
-            pins.keep_maps(ebpf)?;
+            if pins.before().is_empty() {
+                // Of before a reboot, if it did not empty the folder.
+                checkpoints.forget_before();
+            }
             let nothing = Ledger::new(0, Tunnels::default());
             let zeros = vec![Sum::default(); REASONS];
             checkpoints.write(wanted.kept_ns, 0, &zeros, &nothing)?;
+            pins.keep_maps(ebpf)?;
             Ok::<_, std::io::Error>((pins, checkpoints))
         };
         match begun() {

@@ -45,8 +45,10 @@ pub(super) const MAPS: [&str; 11] = [
     "COPIES",
     "ASKED",
     "PROCESSES",
-    "STAGES",
+    STAGES,
 ];
+
+const STAGES: &str = "STAGES";
 
 const LINKS: &str = "links";
 
@@ -139,12 +141,13 @@ impl Pins {
         pin(link, &self.own().join(format!("hook-{name}")))
     }
 
-    /// Lets go of the hooks of earlier processes: ours are there.
+    /// Lets go of the hooks of earlier processes, as ours are there, and of their stages, which hold
+    /// the tables of names.
     pub(super) fn drop_hooks_before(&self) {
         for number in &self.before {
             for entry in entries(&self.folder.join(number.to_string())) {
-                let name = entry.file_name();
-                if name.is_some_and(|name| name.to_string_lossy().starts_with("hook-")) {
+                let name = entry.file_name().unwrap_or_default().to_string_lossy();
+                if name.starts_with("hook-") || name == STAGES {
                     remove(&entry);
                 }
             }
