@@ -15,7 +15,7 @@ mod run;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use picket_agent::capture::ebpf::{BlockRule, EbpfCapture, Network};
+use picket_agent::capture::ebpf::{BlockRule, EbpfCapture, Network, Sizes};
 use picket_agent::capture::live::Live as _;
 use picket_sense::input::Way;
 
@@ -238,5 +238,38 @@ fn a_full_ring_is_counted_and_the_flow_told_later() {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 1_000, "every flow is told in the end");
+    });
+}
+
+#[test]
+fn without_a_slot_an_order_is_obeyed_and_nothing_of_it_stays() {
+    in_namespace(|| {
+        let sizes = Sizes {
+            slots_per_cpu: 2,
+            evicted_ring_bytes: 4096,
+            ..small()
+        };
+        let mut capture = open(&["lo"], sizes);
+        capture.beat();
+        capture
+            .set_blocks(&[rule(7, net("203.0.113.9", 32), None)], &[])
+            .expect("block");
+        // More flows than slots and their ring have room for.
+        for port in 1..=100 {
+            let frame = frame_to(0xc000_0207, 17, &udp((port, 9), &[0; 5]));
+            assert_eq!(out(&mut capture, &frame), PASSES);
+        }
+        let other = frame_to(0xcb00_7209, 6, &tcp((51_000, 443), 0x10, b"hello"));
+        for _ in 0..3 {
+            assert_eq!(out(&mut capture, &to_remote(443)), DROPPED);
+            assert_eq!(out(&mut capture, &other), PASSES, "after one that was not");
+        }
+        let mut totals = Totals::default();
+        totals.gather(&mut capture);
+        assert_eq!(totals.count("block", "refused"), (3, 3 * 45));
+        // Nobody remembers that it was told.
+        assert_eq!(totals.blocks.len(), 3);
+        assert!(totals.count("kernel", "lost_ring_full").0 >= 6);
+        totals.assert_equation();
     });
 }

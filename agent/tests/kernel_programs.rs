@@ -237,14 +237,23 @@ fn a_full_ring_is_counted_and_hides_no_hit() {
             "ether_out",
             &frame_to(listed.to_bits(), 17, &udp((7, 9), &[0; 5])),
         );
+        // And nothing stays of it, nor of a payload that found no slot.
+        for _ in 0..5 {
+            run(
+                &mut capture,
+                "ether_out",
+                &frame_to(0xc000_0207, 6, &tcp((8, 9), 0x10, b"hello")),
+            );
+        }
         totals.gather(&mut capture);
         // A record takes 136 bytes and 8 of the ring's own.
         let room = 4096 / (136 + 8);
         assert_eq!(totals.count("ring", "evicted_sent").0, room);
         assert_eq!(
             totals.count("kernel", "lost_ring_full"),
-            (201 - 2 - room, (201 - 2 - room) * 33)
+            (206 - 2 - room, (201 - 2 - room) * 33 + 5 * 45)
         );
+        assert_eq!(totals.copies.len(), 0, "{:?}", totals.copies);
         assert_eq!(
             totals.hits.len(),
             1,
