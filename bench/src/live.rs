@@ -17,7 +17,7 @@ use picket_tests::lab::{Lab, Process, Wire, wait_until};
 use crate::Setting;
 use crate::capture::{Mixed, Random, packet};
 use crate::cpu::{maps_mib, process_s, resident_mib};
-use crate::kernel::{LISTED, addresses, ipv4};
+use crate::kernel::{LISTED, addresses, domains, ipv4};
 use crate::report::Report;
 use crate::rounds::Samples;
 
@@ -91,7 +91,8 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// How long it takes from the start of the agent until it watches with a million addresses listed.
+/// How long it takes from the start of the agent until it watches with a million addresses listed,
+/// and what it holds then, and with a million domains besides.
 fn start_with_addresses(setting: &Setting, lab: &Lab, report: &mut Report) -> Result<()> {
     let intel = setting.scratch.join("intel");
     fs::create_dir_all(&intel).context("make a folder for lists")?;
@@ -109,6 +110,13 @@ fn start_with_addresses(setting: &Setting, lab: &Lab, report: &mut Report) -> Re
     }
     report.add("agent/start_1m_addresses", &Samples::alone(times));
     report.add("agent/rss_1m_addresses", &Samples::alone(resident));
+    fs::write(intel.join("c2-domains.txt"), domains().join("\n")).context("write a list")?;
+    let mut resident = Vec::new();
+    for _ in 0..LIVE_ROUNDS {
+        let agent = Agent::start(setting, lab, Some(&intel))?;
+        resident.push(resident_mib(agent.process.id(), "VmRSS")?);
+    }
+    report.add("agent/rss_1m_and_1m", &Samples::alone(resident));
     Ok(())
 }
 

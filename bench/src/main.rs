@@ -16,6 +16,7 @@ mod offline;
 mod report;
 mod rounds;
 mod sets;
+mod traffic;
 mod wire;
 
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ struct Arguments {
     /// Where the numbers go
     #[arg(long, value_name = "FILE", default_value = "bench-results.json")]
     out: PathBuf,
-    /// Only parts whose name begins so: kernel, sets, offline, live, ingest, cloudtrail
+    /// Only parts whose name begins so: kernel, traffic, sets, offline, live, wire, ingest, cloudtrail
     #[arg(long, value_name = "PART")]
     only: Option<String>,
     /// Rounds of each measurement
@@ -64,6 +65,7 @@ type Part = fn(&Setting, &mut Report) -> anyhow::Result<()>;
 /// Every part, with the beginnings of the names of its rows.
 const PARTS: &[(&str, Part, &[&str])] = &[
     ("kernel", kernel::measure, &["kernel/"]),
+    ("traffic", traffic::measure, &["traffic/"]),
     ("sets", sets::measure, &["sets/"]),
     ("offline", offline::measure, &["agent/inspect_"]),
     (
