@@ -180,7 +180,7 @@ impl Privacy {
             }
         }
         for question in &mut summary.questions {
-            self.hide_programs(&mut question.process);
+            self.hide_programs(question.process.as_mut().map(Arc::make_mut));
             self.hide_programs(&mut question.also);
         }
         for hit in &mut summary.hits {
@@ -299,7 +299,7 @@ mod tests {
             data: data.to_owned(),
         };
         let mut asked = question(&text());
-        asked.process = Some(process());
+        asked.process = Some(process().into());
         asked.also = vec![process()];
         asked.answers = vec![answer(5, &text()), answer(1, "192.0.2.7")];
         Summary {

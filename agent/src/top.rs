@@ -189,7 +189,7 @@ impl Name {
             asked: one.asked.into(),
             nxdomain: one.nxdomain.into(),
             client: one.client,
-            process: process(one.process.as_ref()),
+            process: process(one.process.as_deref()),
         }
     }
 }

@@ -104,7 +104,7 @@ fn processes_that_end_at_once_are_named() {
         let asked = &summary.questions[0];
         assert_eq!(asked.name, "who.example.com");
         let dns = with_port(&summary, 53).process.as_deref();
-        assert_eq!(asked.process.as_ref(), dns);
+        assert_eq!(asked.process.as_deref(), dns);
     });
 }
 
@@ -210,7 +210,7 @@ fn a_container_is_named_while_it_runs_and_after() {
             }
             let pid = actor.end();
             let summary = scene.summary();
-            let process = summary.questions[0].process.as_ref();
+            let process = summary.questions[0].process.as_deref();
             check_actor(process, pid);
             let process = process.expect("a process");
             assert_eq!(process.container.as_deref(), Some(id.as_str()));

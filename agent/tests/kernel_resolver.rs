@@ -164,16 +164,16 @@ fn many_askers(test: &str, name: &'static str, rung: Option<Rung>, stub_is_older
     let summary = stage.scene.summary();
     for (name, pid) in &askers {
         let one = question(&summary, name, Transport::Udp);
-        stage.check_asker(one.process.as_ref(), *pid);
+        stage.check_asker(one.process.as_deref(), *pid);
         assert_eq!(one.also.len(), usize::from(name == "h3.who.example"));
     }
     let via = question(&summary, "h0.who.example", Transport::Udp);
     let via = via.process.as_ref().and_then(|one| one.via.as_deref());
     assert_eq!(via.map(|via| via.pid), Some(stage.stub.pid()));
     let stream = question(&summary, "stream.who.example", Transport::Tcp);
-    stage.check_asker(stream.process.as_ref(), over_tcp);
+    stage.check_asker(stream.process.as_deref(), over_tcp);
     let own = question(&summary, "direct.example", Transport::Udp);
-    check_actor(own.process.as_ref(), direct);
+    check_actor(own.process.as_deref(), direct);
     assert_eq!(own.process.as_ref().and_then(|one| one.via.as_ref()), None);
     let shared = question(&summary, "h3.who.example", Transport::Udp);
     check_actor(shared.also.first(), same);

@@ -128,7 +128,7 @@ fn full() -> Summary {
             first_ns: 1_700_000_000_050_000_000,
             last_ns: 1_700_000_000_060_000_000,
             bytes: 120,
-            process: Some(process()),
+            process: Some(process().into()),
             unanswered: 1,
             failed: 0,
             truncated: 0,

@@ -139,7 +139,7 @@ fn who_asked_is_named_and_the_resolver_beside() {
     let (questions, _) = host.told(T0 + 10 * S);
     assert_eq!(questions.len(), 3);
     for (question, asker) in questions.iter().zip(1..) {
-        assert_eq!(pid(question.process.as_ref()), (asker, Some(STUB)));
+        assert_eq!(pid(question.process.as_deref()), (asker, Some(STUB)));
         assert_eq!((question.asked, question.answered), (1, 1));
         let via = question.process.as_ref().unwrap().via.as_ref().unwrap();
         assert_eq!(via.name, "dnsmasq");
@@ -167,7 +167,7 @@ fn what_nobody_asked_stays_the_resolvers() {
     let (questions, _) = host.told(T0 + 10 * S);
     assert_eq!(questions.len(), 4);
     for question in &questions {
-        let process = question.process.as_ref();
+        let process = question.process.as_deref();
         assert_eq!(pid(process), (STUB, None), "{}", question.name);
     }
     assert_eq!(host.count("own"), 4);
@@ -199,7 +199,7 @@ fn a_process_that_takes_no_questions_asks_for_itself() {
         owner: Some(later),
     });
     let (questions, _) = host.told(T0 + 10 * S);
-    assert_eq!(pid(questions[0].process.as_ref()), (9, None));
+    assert_eq!(pid(questions[0].process.as_deref()), (9, None));
     assert_eq!(pid(questions[0].also.first()), (STUB, None));
     assert_eq!(host.count("followed"), 0);
 }
@@ -222,7 +222,7 @@ fn several_that_wait_for_one_answer_are_named_up_to_a_bound() {
     let [question] = questions.as_slice() else {
         unreachable!("one group: {questions:?}");
     };
-    assert_eq!(pid(question.process.as_ref()), (1, Some(STUB)));
+    assert_eq!(pid(question.process.as_deref()), (1, Some(STUB)));
     let also: Vec<_> = question.also.iter().map(|one| pid(Some(one))).collect();
     assert_eq!(also, [2, 3, 4].map(|asker| (asker, Some(STUB))));
     assert_eq!(also.len(), QUESTION_ALSO_MAX);
@@ -248,7 +248,7 @@ fn who_has_been_answered_is_not_named_again() {
     host.told(T0 + 10 * S);
     host.sends(T0 + 10 * S, STUB, "short.example", None);
     let (questions, _) = host.told(T0 + 20 * S);
-    assert_eq!(pid(questions[0].process.as_ref()), (2, Some(STUB)));
+    assert_eq!(pid(questions[0].process.as_deref()), (2, Some(STUB)));
     assert!(questions[0].also.is_empty());
 }
 
@@ -260,7 +260,7 @@ fn a_child_of_the_resolver_asks_for_others_too() {
     host.asks(T0, 1, "www.example");
     host.sends(T0 + 1, 54, "www.example", None);
     let (questions, _) = host.told(T0 + 10 * S);
-    assert_eq!(pid(questions[0].process.as_ref()), (1, Some(54)));
+    assert_eq!(pid(questions[0].process.as_deref()), (1, Some(54)));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_resolver_behind_a_resolver_does_not_hide_who_asked() {
     host.asks(T0 + 2, 60, "www.example");
     host.sends(T0 + 3, STUB, "www.example", None);
     let (questions, _) = host.told(T0 + 10 * S);
-    assert_eq!(pid(questions[0].process.as_ref()), (1, Some(STUB)));
+    assert_eq!(pid(questions[0].process.as_deref()), (1, Some(STUB)));
     assert!(questions[0].also.is_empty());
 }
 

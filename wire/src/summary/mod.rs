@@ -316,7 +316,7 @@ impl Summary {
         let asking = self
             .questions
             .iter()
-            .map(|question| question.process.as_ref());
+            .map(|question| question.process.as_deref());
         let also = self.questions.iter().flat_map(|question| &question.also);
         also.into_iter().try_for_each(Process::validate)?;
         let meeting = self.hits.iter().map(|hit| hit.process.as_ref());

@@ -1,11 +1,13 @@
 //! DNS questions, grouped by who asked whom for what.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use minicbor::{CborLen, Decode, Encode};
 
 use super::conversation::Process;
 use super::net::ip;
+use super::shared;
 use super::tunnel::TunnelKind;
 
 /// How DNS messages travelled.
@@ -69,7 +71,8 @@ pub struct Question {
     /// Process that asked, where known. Where it asked a resolver of its host, which asked then, that
     /// is its `via`.
     #[n(13)]
-    pub process: Option<Process>,
+    #[cbor(with = "shared", has_nil)]
+    pub process: Option<Arc<Process>>,
     /// Questions given up in the window: no response within the bound of the agent. One may have
     /// been asked in the window before.
     #[n(14)]

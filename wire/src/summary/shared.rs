@@ -1,4 +1,5 @@
-//! A process that many conversations of a summary share: once in memory, each time in the bytes.
+//! A process that many conversations and questions of a summary share: once in memory, each time in
+//! the bytes.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub(super) fn cbor_len<C>(process: &Shared, context: &mut C) -> usize {
     process.as_deref().cbor_len(context)
 }
 
-/// What a conversation has that names none.
+/// What stands for a field that is missing.
 #[expect(clippy::unnecessary_wraps, reason = "as the codec asks")]
 pub(super) const fn nil() -> Option<Shared> {
     Some(None)

@@ -39,7 +39,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) tunnel: Option<Tunnel>,
     pub(crate) message: &'a Message,
     /// The process behind it, where known.
-    pub(crate) process: Option<&'a Process>,
+    pub(crate) process: Option<&'a Arc<Process>>,
     /// Others that wait for the same answer.
     pub(crate) also: &'a [Arc<Process>],
 }

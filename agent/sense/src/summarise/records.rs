@@ -76,7 +76,7 @@ impl Summariser {
         let ts_ns = record.ts_ns;
         let acting = self.acting.and_then(|owner| self.processes.find(owner));
         let asking = self.asking_in(acting.cloned(), message, ts_ns);
-        let process = asking.first.as_deref();
+        let process = asking.first.as_ref();
         self.questions.add(&Asked {
             ts_ns,
             client: client.addr,
@@ -96,7 +96,7 @@ impl Summariser {
             dst: resolver,
             protocol,
             tunnel,
-            process,
+            process: process.map(Arc::as_ref),
         };
         self.hits.on_question(&sighting, transport, &name);
         for (address, ttl_s) in message.addresses() {

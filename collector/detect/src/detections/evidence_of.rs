@@ -52,7 +52,7 @@ pub(crate) fn question(q: &Question) -> Evidence {
         asked: q.asked,
         rcode: q.rcode,
         answers: q.answers.iter().map(|answer| answer.data.clone()).collect(),
-        process: process(q.process.as_ref()),
+        process: process(q.process.as_deref()),
         tunnel: tunnel(q.tunnel, q.tunnel_id),
         also: q.also.iter().map(one_process).collect(),
     })
