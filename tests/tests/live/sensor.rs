@@ -158,15 +158,19 @@ fn a_flood_that_packet_sockets_cannot_take_is_a_finding() {
     let rig = raise("afpacket", &[("cpu_percent", 1.into())]);
     let over = AtomicBool::new(false);
     let told = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            rig.lab.internet.run(|| {
-                let socket = UdpSocket::bind((ROUTER, 0)).unwrap();
-                while !over.load(Ordering::Relaxed) {
-                    // Refused while the host's answers wait; there are more.
-                    drop(socket.send_to(&[0; 64], (INSTANCE, 9)));
-                }
-            })
-        });
+        // As many as a machine that does other things besides can send: large, so that they fill the
+        // ring, and from several threads.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                rig.lab.internet.run(|| {
+                    let socket = UdpSocket::bind((ROUTER, 0)).unwrap();
+                    while !over.load(Ordering::Relaxed) {
+                        // Refused while the host's answers wait; there are more.
+                        drop(socket.send_to(&[0; 1_400], (INSTANCE, 9)));
+                    }
+                })
+            });
+        }
         let found =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| what(&finding(&rig, KIND))));
         over.store(true, Ordering::Relaxed);
