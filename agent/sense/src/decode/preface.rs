@@ -54,6 +54,9 @@ impl StreamProtocol for OverTcp {
         let length = match view.bytes {
             [TDS_PRELOGIN, ..] => TDS_HEADER_BYTES,
             [b'P', ..] => match bytes.line() {
+                Some(_) if view.bytes.len() - bytes.rest().len() > LINE_BYTES_MAX => {
+                    return Step::Leave;
+                }
                 Some(_) => view.bytes.len() - bytes.rest().len(),
                 None if view.bytes.len() < LINE_BYTES_MAX => return Step::Wait,
                 None => return Step::Leave,

@@ -336,6 +336,40 @@ fn socks_on_the_port_of_dns() {
     }
 }
 
+/// Nor may it depend on the cuts who has what may be either: here only a byte behind the header of a
+/// message says that it is none.
+#[test]
+fn socks_on_the_port_of_dns_however_it_is_cut() {
+    let request = [4, 1, 0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0xa3];
+    for cut in 1..=request.len() {
+        assert_eq!(told_in_pieces(53, &request, cut), ["socks"], "{cut}");
+    }
+}
+
+/// A line before a proxied stream that is too long for one is none, however much of it comes at once.
+#[test]
+fn a_line_of_a_proxy_has_a_length() {
+    let request = [4, 1, 0, 9, 176, 0, 0, 0, 0];
+    let line = |bytes: usize| [b"PROXY ", &vec![b'x'; bytes - 7][..], b"\n", &request].concat();
+    for (stream, expected) in [(line(107), vec!["socks"]), (line(108), vec![])] {
+        for cut in [1, 10, 64, 107, 108, stream.len()] {
+            assert_eq!(told_in_pieces(80, &stream, cut), expected, "{cut}");
+        }
+    }
+}
+
+fn told_in_pieces(port: u16, stream: &[u8], cut: usize) -> Vec<String> {
+    let mut sequence = 1;
+    let segment = |part: &[u8]| {
+        let packet = v4(6, &tcp(40_000, port, 0x18, sequence, part));
+        sequence += part.len() as u32;
+        packet
+    };
+    let packets: Vec<_> = stream.chunks(cut).map(segment).collect();
+    let seen = Seen::of(LinkType::RAW_IP, &packets);
+    seen.names().iter().map(|name| (*name).to_owned()).collect()
+}
+
 #[test]
 fn dns_over_tcp_many_in_a_segment_and_one_over_many() {
     let message = dns_query(1, EXAMPLE);

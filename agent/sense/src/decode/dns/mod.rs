@@ -334,6 +334,10 @@ impl StreamProtocol for OverTcp {
     }
 }
 
+/// How many bytes of a message in the middle of a stream tell whether it is one: as long as one may
+/// be over UDP (RFC 1035 2.3.4).
+const MIDWAY_BYTES: usize = 512;
+
 /// Whether a segment in the middle of a stream starts with a message. There anything may pass for
 /// a length, so the message has to agree with it: records enough room, and what is there readable.
 fn claims_midway(bytes: &[u8]) -> Claim {
@@ -341,7 +345,9 @@ fn claims_midway(bytes: &[u8]) -> Claim {
         return Claim::Unsure;
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
-    let there = rest.get(..length).unwrap_or(rest);
+    // Whose the bytes are must not depend on where they were cut, so always as many are judged.
+    let judged = length.min(MIDWAY_BYTES);
+    let there = rest.get(..judged).unwrap_or(rest);
     let Some(header) = there.first_chunk::<12>() else {
         return Claim::Unsure;
     };
@@ -355,8 +361,9 @@ fn claims_midway(bytes: &[u8]) -> Claim {
     }
     let fault = Message::read(Service::Dns, there).map(|message| message.fault);
     match fault {
+        Ok(None | Some(DnsError::Truncated { .. })) if there.len() < judged => Claim::Unsure,
         Ok(None) => Claim::Yes,
-        Ok(Some(DnsError::Truncated { .. })) if there.len() < length => Claim::Yes,
+        Ok(Some(DnsError::Truncated { .. })) if judged < length => Claim::Yes,
         _ => Claim::No,
     }
 }
