@@ -53,9 +53,63 @@ const fn gauge(name: &'static str, help: &'static str, read: fn(&Status) -> Vec<
 /// Everything that is told, sorted by name.
 pub const METRICS: &[Metric] = &[
     gauge(
+        "picket_agent_acknowledged_timestamp_seconds",
+        "When the collector last took an envelope, seconds since the epoch.",
+        |status| status.ship.last_ack_s.map(one).unwrap_or_default(),
+    ),
+    counter(
+        "picket_agent_attachments_lost_total",
+        "Times that a direction of an interface was found without our program.",
+        |status| one(status.watch.health.detached),
+    ),
+    gauge(
+        "picket_agent_blocks_held",
+        "Orders to block that are in force.",
+        |status| one(status.watch.blocks),
+    ),
+    gauge(
         "picket_agent_build_info",
         "1, with the version of the agent.",
         |status| vec![labelled("version", &status.version, 1)],
+    ),
+    counter(
+        "picket_agent_canary_packets_total",
+        "Packets of our own that were judged, and those of them that each part of the kernel side showed.",
+        |status| {
+            let Some(canary) = &status.watch.health.canary else {
+                return Vec::new();
+            };
+            let shown = [
+                ("sent", Some(canary.sent)),
+                ("counted", Some(canary.counted)),
+                ("hit", Some(canary.hit)),
+                ("copied", Some(canary.copied)),
+                ("named", canary.named),
+            ];
+            let known = shown
+                .into_iter()
+                .filter_map(|(part, count)| Some((part, count?)));
+            known
+                .map(|(part, count)| labelled("part", part, count))
+                .collect()
+        },
+    ),
+    gauge(
+        "picket_agent_canary_shown_timestamp_seconds",
+        "When all parts of the kernel side last showed one, seconds since the epoch; 0 for never.",
+        |status| {
+            let canary = status.watch.health.canary.as_ref();
+            canary.map(|canary| one(canary.last_s)).unwrap_or_default()
+        },
+    ),
+    gauge(
+        "picket_agent_canary_well",
+        "1 if the last packet of our own was shown by all parts of the kernel side, otherwise 0.",
+        |status| {
+            let canary = status.watch.health.canary.as_ref();
+            let well = canary.map(|canary| one(u64::from(canary.failed.is_none())));
+            well.unwrap_or_default()
+        },
     ),
     gauge(
         "picket_agent_capture_rung",
@@ -95,8 +149,16 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "picket_agent_envelopes_shipped_total",
-        "Envelopes that the collector has made durable.",
-        |status| one(status.ship.accepted + status.ship.duplicate),
+        "Envelopes that the collector has made durable: accepted now, or before.",
+        |status| {
+            let outcomes = [
+                ("accepted", status.ship.accepted),
+                ("duplicate", status.ship.duplicate),
+            ];
+            outcomes
+                .map(|(outcome, count)| labelled("outcome", outcome, count))
+                .into()
+        },
     ),
     counter(
         "picket_agent_envelopes_spooled_total",
@@ -152,14 +214,39 @@ pub const METRICS: &[Metric] = &[
         |status| one(status.watch.indicators.count),
     ),
     gauge(
+        "picket_agent_indicators_lists",
+        "Lists in force.",
+        |status| one(status.watch.indicators.lists),
+    ),
+    gauge(
         "picket_agent_indicators_version",
         "Version of the set in force: a checksum, which only tells it from others.",
         |status| one(status.watch.indicators.version),
     ),
     gauge(
+        "picket_agent_interfaces_skipped",
+        "Interfaces that are wanted and not watched.",
+        |status| one(status.watch.skipped.len() as u64),
+    ),
+    gauge(
         "picket_agent_interfaces_watched",
         "Interfaces watched.",
         |status| one(status.watch.interfaces.len() as u64),
+    ),
+    counter(
+        "picket_agent_left_out_total",
+        "What the filter left out: conversations and their packets, questions.",
+        |status| {
+            let left_out = status.watch.left_out;
+            let kinds = [
+                ("conversations", left_out.conversations),
+                ("packets", left_out.packets),
+                ("questions", left_out.questions),
+            ];
+            kinds
+                .map(|(kind, count)| labelled("kind", kind, count))
+                .into()
+        },
     ),
     gauge(
         "picket_agent_loss_equation_holds",
@@ -193,6 +280,21 @@ pub const METRICS: &[Metric] = &[
         "picket_agent_spool_envelopes",
         "Envelopes that wait.",
         |status| one(status.spool.envelopes),
+    ),
+    gauge(
+        "picket_agent_spool_hits",
+        "Envelopes with hits that wait.",
+        |status| one(status.spool.hits),
+    ),
+    gauge(
+        "picket_agent_stage_in_kernel",
+        "1 for a stage of matching that the kernel does, 0 for one that the sensor does.",
+        |status| {
+            let stages = status.watch.stages.iter();
+            stages
+                .map(|stage| labelled("stage", &stage.name, u64::from(stage.in_kernel)))
+                .collect()
+        },
     ),
     counter(
         "picket_agent_summaries_made_total",
@@ -290,6 +392,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn names_say_what_is_counted_and_in_what() {
@@ -302,6 +405,93 @@ mod tests {
             assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
             assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
         }
+    }
+
+    /// A running agent's status, as short as it can be with one of everything.
+    const STATUS: &str = r#"{
+        "version": "1", "agent_id": "", "public_key": "", "boot_id": "", "uptime_s": 0,
+        "fresh": true, "rung": "tcx", "interfaces": ["eth0"],
+        "packets": {"seen": 0, "flow": 0, "not_flow": 0, "lost": 0, "unsettled": 0,
+                    "equation_holds": true},
+        "health": {"interfaces": [], "detached": 0, "last_detached": null,
+                   "canary": {"sent": 0, "counted": 0, "hit": 0, "copied": 0, "named": 0,
+                              "last_s": 0, "failed": null}},
+        "counters": [{"stage": "kernel", "reason": "seen", "count": 0},
+                     {"stage": "kernel", "reason": "flow", "count": 0},
+                     {"stage": "kernel", "reason": "not_flow_arp", "count": 0},
+                     {"stage": "kernel", "reason": "lost_ring_full", "count": 0},
+                     {"stage": "ring", "reason": "hits", "count": 0},
+                     {"stage": "dns", "reason": "questions", "count": 0}],
+        "indicators": {"version": 0, "count": 0, "lists": 0, "kernel": ""},
+        "stages": [{"name": "names", "in_kernel": true, "why": ""}], "blocks": 0,
+        "spool": {"envelopes": 0, "hits": 0, "bytes": 0},
+        "dropped": {"full": 0, "old": 0, "damaged": 0, "unwritten": 0},
+        "collector": "",
+        "ship": {"accepted": 0, "duplicate": 0, "refused": {"clock": 0}, "last_ack_s": 0,
+                 "trouble": null}
+    }"#;
+
+    /// Writes another number in the place of each; gives the places.
+    fn number(value: &mut Value, place: &str, numbered: &mut Vec<(String, u64)>) {
+        match value {
+            Value::Number(found) => {
+                // Seven digits that no other number begins or ends with.
+                let number = 1_000_003 * (numbered.len() as u64 + 3);
+                numbered.push((place.to_owned(), number));
+                *found = number.into();
+            }
+            Value::Array(all) => {
+                for (at, one) in all.iter_mut().enumerate() {
+                    number(one, &format!("{place}.{at}"), numbered);
+                }
+            }
+            Value::Object(all) => {
+                for (key, one) in all {
+                    number(one, &format!("{place}.{key}"), numbered);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn whatever_the_status_counts_is_told() {
+        let status: Status = serde_json::from_str(STATUS).unwrap();
+        // Written again, so that what was left out is there with its default.
+        let mut value = serde_json::to_value(status).unwrap();
+        let mut numbered = Vec::new();
+        number(&mut value, "", &mut numbered);
+        assert!(numbered.len() > 30, "{numbered:?}");
+        let status: Status = serde_json::from_value(value).unwrap();
+        let text = text(&status);
+        let values: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.rsplit(' ').next())
+            .collect();
+        let untold = numbered.iter().filter(|(place, number)| {
+            // Sums of what is told by stage.
+            let sums = [
+                ".packets.seen",
+                ".packets.flow",
+                ".packets.not_flow",
+                ".packets.lost",
+            ];
+            !values.contains(&number.to_string().as_str()) && !sums.contains(&place.as_str())
+        });
+        assert_eq!(untold.collect::<Vec<_>>(), Vec::<&(String, u64)>::new());
+    }
+
+    #[test]
+    fn each_is_in_the_manual_and_nothing_else() {
+        let manual = include_str!("../../../docs/operating.md");
+        let begin = "| `picket_agent_";
+        let rows = manual.lines().filter_map(|line| line.strip_prefix(begin));
+        let told: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+        let wanted = METRICS.iter().map(|metric| metric.name);
+        let wanted: Vec<&str> = wanted
+            .filter_map(|name| name.strip_prefix("picket_agent_"))
+            .collect();
+        assert_eq!(told, wanted);
     }
 
     #[test]
