@@ -366,8 +366,7 @@ fn told_in_pieces(port: u16, stream: &[u8], cut: usize) -> Vec<String> {
         packet
     };
     let packets: Vec<_> = stream.chunks(cut).map(segment).collect();
-    let seen = Seen::of(LinkType::RAW_IP, &packets);
-    seen.names().iter().map(|name| (*name).to_owned()).collect()
+    Seen::of(LinkType::RAW_IP, &packets).names()
 }
 
 #[test]
