@@ -259,7 +259,9 @@ impl Watch {
         config.window_ns = u64::try_from(plan.window.as_nanos()).unwrap_or(u64::MAX);
         let resumes = capture.resumes();
         config.gap = plan.before.and_then(|(from_ns, why)| {
-            let no_gap = resumes && to_ns.saturating_sub(from_ns) <= RESTART_NS_MAX;
+            // The very first run may have ended before its first window did.
+            let is_short = from_ns == 0 || to_ns.saturating_sub(from_ns) <= RESTART_NS_MAX;
+            let no_gap = resumes && is_short;
             (!no_gap).then_some(Gap {
                 from_ns,
                 to_ns,

@@ -271,9 +271,95 @@ fn a_successor_that_is_killed_at_once_costs_nothing() {
 
         // With its own window in the spool nothing of theirs is left.
         capture.checkpoint(30, 20);
-        assert_eq!(left(&stage.pins()), 5, "three before, links, and its own");
+        assert_eq!(left(&stage.pins()), 3, "one before, links, and its own");
         capture.checkpoint(40, 30);
         assert_eq!(left(&stage.pins()), 2, "links, and its own");
+        drop(stage.peer);
+    });
+}
+
+/// Somebody with root takes our programs off while no agent runs, or the interface is another by then.
+#[test]
+fn an_absence_of_our_programs_is_no_restart_without_a_gap() {
+    on_each_rung(|rung| {
+        let stage = Stage::set(rung, small());
+        let mut capture = stage.open(0);
+        capture.checkpoint(10, 0);
+        drop(capture);
+        match rung {
+            Rung::Tcx => {
+                for direction in [Tcx::In, Tcx::Out] {
+                    detach_links("pk-a", direction);
+                }
+            }
+            Rung::Clsact => link::command("tc qdisc del dev pk-a clsact"),
+        }
+        stage.send(10, 3);
+        let mut capture = stage.open(10);
+        assert!(!capture.resumes(), "nobody saw what was sent");
+        // And the next one, before this has told a window, does not say so either.
+        drop(capture);
+        capture = stage.open(10);
+        assert!(!capture.resumes());
+        Totals::default().gather(&mut capture);
+        capture.checkpoint(20, 10);
+        drop(capture);
+        let capture = stage.open(20);
+        assert!(capture.resumes(), "from then on all is told");
+        // By the other rung nothing is taken over in place.
+        drop(capture);
+        let other = match rung {
+            Rung::Tcx => Rung::Clsact,
+            Rung::Clsact => Rung::Tcx,
+        };
+        let stage = Stage {
+            rung: other,
+            ..stage
+        };
+        assert!(!stage.open(20).resumes());
+        drop(stage.peer);
+    });
+}
+
+/// Started and killed over and over, or without its disk.
+#[test]
+fn processes_that_tell_nothing_do_not_pile_up() {
+    on_each_rung(|rung| {
+        let stage = Stage::set(rung, small());
+        let mut totals = Totals::default();
+        let mut capture = stage.open(0);
+        let mut sent = stage.send(3, 3);
+        totals.gather(&mut capture);
+        capture.checkpoint(10, 0);
+        sent += stage.send(4, 1);
+        drop(capture);
+        for _ in 0..6 {
+            drop(stage.open(10));
+            assert!(left(&stage.pins()) <= 4, "links, two before, its own");
+        }
+        let mut capture = stage.open(10);
+        assert!(!capture.resumes(), "some of them are not told");
+        totals.gather(&mut capture);
+        assert_eq!(told(&totals, stage.to), sent, "but the oldest is");
+        totals.assert_equation();
+        drop(stage.peer);
+    });
+}
+
+/// A run without these pins tells what passes; what the pinned programs counted meanwhile is the same.
+#[test]
+fn what_another_run_has_told_is_not_told_again() {
+    on_each_rung(|rung| {
+        let stage = Stage::set(rung, small());
+        let mut capture = stage.open(0);
+        capture.checkpoint(10, 0);
+        drop(capture);
+        stage.send(10, 3);
+        let mut capture = stage.open(90);
+        assert!(!capture.resumes());
+        let mut totals = Totals::default();
+        totals.gather(&mut capture);
+        assert_eq!((told(&totals, stage.to), lost(&totals)), (0, 0));
         drop(stage.peer);
     });
 }

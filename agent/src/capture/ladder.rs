@@ -252,6 +252,12 @@ fn open_packet(
         ..packet::Sizes::default()
     };
     let mut capture = PacketCapture::open(options, sizes)?;
+    // What a run on another rung left for the next would count on for nobody.
+    if let Some(handover) = &options.handover
+        && let Err(error) = ebpf::detach(&handover.pins)
+    {
+        tracing::warn!(%error, "programs of an earlier run are left in the kernel");
+    }
     let matching = capture.load_set(set);
     Ok(Opened {
         capture: Box::new(capture),

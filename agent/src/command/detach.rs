@@ -1,4 +1,5 @@
-//! `detach`: takes out of the kernel what an agent that has ended left there for the next.
+//! `detach`: takes out of the kernel what an agent that has ended left there for the next. Filters on
+//! clsact are those of the network namespace it is called in, whichever agent hung them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +22,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(file) => Config::load(file)?,
         None => Config::default(),
     };
-    ebpf::detach(&config.capture.pins).context("take our programs out of the kernel")?;
+    let pins = &config.capture.pins;
+    ebpf::detach(pins).context("take our programs out of the kernel")?;
+    if pins.as_os_str().is_empty() {
+        println!("filters taken off; capture.pins is empty, so no pins were looked for");
+    } else {
+        println!("filters taken off, pins in {} removed", pins.display());
+    }
     Ok(ExitCode::SUCCESS)
 }

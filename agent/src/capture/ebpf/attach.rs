@@ -140,6 +140,7 @@ pub(super) struct Attached {
     pub(super) programs: [&'static str; 2],
     hanging: [Option<Hanging>; 2],
     ids: [u32; 2],
+    replaced: [Option<u32>; 2],
 }
 
 /// The directions of an interface, as places in [`Attached`], and their names in summaries.
@@ -170,10 +171,21 @@ impl Attached {
         }
         let program = self.programs[direction];
         let (way, place) = (DIRECTIONS[direction].1, COUNTING[direction]);
-        let (hanging, id) = hook(ebpf, hanger, &self.name, program, way, place)?;
-        self.hanging[direction] = Some(hanging);
-        self.ids[direction] = id;
+        let hung = hook(ebpf, hanger, &self.name, program, way, place)?;
+        self.hanging[direction] = Some(hung.hanging);
+        self.ids[direction] = hung.id;
         Ok(())
+    }
+
+    /// The interface's index with each of our programs on it, by id.
+    pub(super) fn programs_on(&self) -> [(u32, u32); 2] {
+        self.ids.map(|id| (self.index, id))
+    }
+
+    /// The interface's index with each program that ours took the place of, by id.
+    pub(super) fn replaced_on(&self) -> impl Iterator<Item = (u32, u32)> {
+        let replaced = self.replaced.into_iter().flatten();
+        replaced.map(|id| (self.index, id))
     }
 
     /// Takes our programs off.
@@ -214,12 +226,24 @@ pub(super) fn attach(
         name: name.to_owned(),
         index,
         programs,
-        hanging: [Some(ingress.0), Some(egress.0)],
-        ids: [ingress.1, egress.1],
+        replaced: [ingress.replaced, egress.replaced],
+        ids: [ingress.id, egress.id],
+        hanging: [Some(ingress.hanging), Some(egress.hanging)],
     })
 }
 
-/// Puts a program on one direction of an interface; gives what holds it and its id.
+/// A program that was put on an interface.
+#[derive(Debug)]
+pub(super) struct Hung {
+    /// What holds it.
+    pub(super) hanging: Hanging,
+    /// Its id.
+    pub(super) id: u32,
+    /// The id of the program it took the place of, with no packet between the two.
+    replaced: Option<u32>,
+}
+
+/// Puts a program on one direction of an interface.
 pub(super) fn hook(
     ebpf: &mut Ebpf,
     hanger: &Hanger,
@@ -227,7 +251,7 @@ pub(super) fn hook(
     program: &str,
     direction: TcAttachType,
     place: Place,
-) -> Result<(Hanging, u32), CaptureError> {
+) -> Result<Hung, CaptureError> {
     let refused = |reason: String| CaptureError::Interface {
         name: name.to_owned(),
         reason,
@@ -235,7 +259,7 @@ pub(super) fn hook(
     let by = hanger.rung.name();
     let not_attached = |error| refused(format!("the kernel refuses to attach by {by}: {error}"));
     let program = loaded(ebpf, program)?;
-    let hanging = match hanger.rung {
+    let (hanging, replaced) = match hanger.rung {
         Rung::Tcx => {
             let pin = hanger.pin(index(name), place);
             by_link(program, name, direction, pin.as_deref()).map_err(not_attached)?
@@ -247,18 +271,24 @@ pub(super) fn hook(
                 let why = format!("its clsact qdisc cannot be added: {error}");
                 return Err(refused(why));
             }
-            let link = by_filter(program, name, direction, place).map_err(not_attached)?;
-            match hanger.pins {
+            let (link, replaced) =
+                by_filter(program, name, direction, place).map_err(not_attached)?;
+            let hanging = match hanger.pins {
                 Some(_) => Hanging::Staying(ManuallyDrop::new(link)),
                 None => Hanging::Ours { _link: link },
-            }
+            };
+            (hanging, replaced)
         }
     };
     let id = program
         .info()
         .map_err(|error| refused(format!("its program has no id: {error}")))?
         .id();
-    Ok((hanging, id))
+    Ok(Hung {
+        hanging,
+        id,
+        replaced,
+    })
 }
 
 /// Hangs a program on a tcx link: one that an earlier process left in `place`, if it is there and on
@@ -268,12 +298,12 @@ fn by_link(
     name: &str,
     direction: TcAttachType,
     place: Option<&Path>,
-) -> Result<Hanging, ProgramError> {
+) -> Result<(Hanging, Option<u32>), ProgramError> {
     if let Some(place) = place
         && place.exists()
     {
         match take_over(program, name, direction, place) {
-            Ok(link) => return Ok(Hanging::Pinned(link)),
+            Ok((link, before)) => return Ok((Hanging::Pinned(link), Some(before))),
             Err(why) => {
                 tracing::info!(pin = %place.display(), why, "link not taken over");
                 drop(std::fs::remove_file(place));
@@ -284,19 +314,20 @@ fn by_link(
     let link = program.attach_with_options(name, direction, options)?;
     let link = program.take_link(link)?;
     let Some(place) = place else {
-        return Ok(Hanging::Ours { _link: link });
+        return Ok((Hanging::Ours { _link: link }, None));
     };
     let link = FdLink::try_from(link).map_err(|_| ProgramError::NotAttached)?;
-    Ok(Hanging::Pinned(pin(link, place)?))
+    Ok((Hanging::Pinned(pin(link, place)?), None))
 }
 
-/// Puts a program in the place of the one that a pinned link holds on this interface.
+/// Puts a program in the place of the one that a pinned link holds on this interface; gives the id
+/// of that one.
 fn take_over(
     program: &mut SchedClassifier,
     name: &str,
     direction: TcAttachType,
     pin: &Path,
-) -> Result<PinnedLink, String> {
+) -> Result<(PinnedLink, u32), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let link = FdLink::from(PinnedLink::from_pin(pin).map_err(|error| text(&error))?);
     let before = link.info().map_err(|error| text(&error))?.program_id();
@@ -309,21 +340,24 @@ fn take_over(
     let link = program.attach_to_link(link).map_err(|error| text(&error))?;
     // The pin holds it from here on.
     drop(program.take_link(link));
-    PinnedLink::from_pin(pin).map_err(|error| text(&error))
+    let link = PinnedLink::from_pin(pin).map_err(|error| text(&error))?;
+    Ok((link, before))
 }
 
-/// Hangs a program on a filter, in the place of one that an earlier process left there.
+/// Hangs a program on a filter, in the place of one that an earlier process left there; gives the id
+/// of that one.
 fn by_filter(
     program: &mut SchedClassifier,
     name: &str,
     direction: TcAttachType,
     place: Place,
-) -> Result<SchedClassifierLink, ProgramError> {
+) -> Result<(SchedClassifierLink, Option<u32>), ProgramError> {
     let Place {
         priority, handle, ..
     } = place;
-    let is_there = held::filter(index(name), direction, place).is_ok_and(|left| left.is_some());
-    let link = if is_there
+    // What the kernel does not tell is not there.
+    let before = held::filter(index(name), direction, place).unwrap_or_default();
+    let link = if before.is_some()
         && let Ok(left) = SchedClassifierLink::attached(name, direction, priority, handle, None)
     {
         program.attach_to_link(left)?
@@ -335,7 +369,7 @@ fn by_filter(
         };
         program.attach_with_options(name, direction, TcAttachOptions::Netlink(options))?
     };
-    program.take_link(link)
+    Ok((program.take_link(link)?, before))
 }
 
 /// Takes off filters that earlier processes left where none of `held` is, which are named like pins.

@@ -268,8 +268,8 @@ impl Canary {
     }
 }
 
-/// Canaries that a process before ran and did not live to take back: at most those of one window, as
-/// it wrote down the next port at the end of each.
+/// Canaries that a process before ran and did not live to take back: those since the window that was
+/// kept last, as it wrote down the next port at the end of each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Left {
     port: u16,
@@ -294,8 +294,9 @@ impl Left {
     }
 
     fn is_port(self, port: u16) -> bool {
-        const ONE_WINDOW: u16 = 4;
-        port.wrapping_sub(self.port) < ONE_WINDOW
+        // Of as many windows as may wait for a disk that takes nothing, four each.
+        const PORTS: u16 = 256;
+        port.wrapping_sub(self.port) < PORTS
     }
 
     fn is_copied(self, copy: &PacketCopy<'_>) -> bool {

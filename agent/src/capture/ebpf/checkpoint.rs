@@ -3,16 +3,19 @@
 //! Words of 8 bytes, little endian:
 //!
 //! ```text
-//! magic, start of the last scan (ns, monotonic), next port of the canary,
+//! magic, start of the last scan (ns, monotonic), next port of the canary | 1 << 16 if its process
+//! went on without a gap, number of programs on interfaces
 //! 32 counters: packets, bytes
+//! for each program on an interface: index << 32 | id
 //! for each occupancy of a slot: place, generation, packets out, bytes out, packets in, bytes in,
 //!                               flags out | flags in << 8 | opener << 16
+//! sum of the words before
 //! ```
 //!
-//! The file's name is the number of the process's pins, a number that counts up, and the end of the
-//! window, which is what the state file says once the window is in the spool. So the next process
-//! knows which of them holds, whenever its predecessor was killed. They belong to a folder that is
-//! emptied with the kernel's memory, at a reboot; nothing is synced.
+//! The file's name is the id of the process's map of slots, which no other has until a reboot, a
+//! number that counts up, and the end of the window, which is what the state file says once the window
+//! is in the spool. So the next process knows which of them holds, whenever its predecessor was killed.
+//! They belong to a folder that is emptied with the kernel's memory, at a reboot; nothing is synced.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -26,11 +29,17 @@ use super::ledger::{Ledger, Reported, Sum};
 /// `PKTOLD` and the version of the format.
 const MAGIC: u64 = u64::from_le_bytes(*b"PKTOLD\0\x01");
 
+/// Words before the counters.
+const HEADER: usize = 4;
+
+/// Programs on interfaces at most: two on each of many more interfaces than a host has.
+const PROGRAMS_MAX: u64 = 1 << 16;
+
 /// Words of an occupancy.
 const WORDS: usize = 7;
 
 /// Occupancies read at most: those of the largest table and ring we make.
-const OCCUPANCIES_MAX: usize = 1 << 24;
+const OCCUPANCIES_MAX: u64 = 1 << 24;
 
 /// Files kept at once: the one that is in the spool, and those on their way there.
 const KEPT_MAX: usize = 4;
@@ -44,15 +53,34 @@ pub(super) struct Checkpoint {
     pub(super) port: u16,
     /// Counters as they stood, of what was seen only what was accounted for.
     pub(super) counted: Vec<Sum>,
+    /// Whether its process had gone on from one before without a gap.
+    pub(super) resumed: bool,
+    /// Programs on interfaces: index and id.
+    pub(super) programs: Vec<(u32, u32)>,
     /// Occupancies: place and what was reported.
     pub(super) reported: Vec<(usize, Reported)>,
+}
+
+/// What a process has told by now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'a> {
+    /// Port of the canary that comes next.
+    pub(super) port: u16,
+    /// Whether the process went on from one before without a gap.
+    pub(super) resumed: bool,
+    /// Counters, of what was seen only what was accounted for.
+    pub(super) counted: &'a [Sum],
+    /// Programs on interfaces: index and id.
+    pub(super) programs: &'a [(u32, u32)],
+    /// What was reported of flows.
+    pub(super) ledger: &'a Ledger,
 }
 
 /// The checkpoints of this process, and those of earlier ones.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     folder: PathBuf,
-    number: u32,
+    map: u32,
     /// Of this process, oldest first.
     ours: Vec<Name>,
     next: u64,
@@ -61,7 +89,8 @@ pub(super) struct Checkpoints {
 /// The name of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
-    number: u32,
+    /// Id of the map of slots.
+    map: u32,
     ordinal: u64,
     end_ns: u64,
 }
@@ -70,7 +99,7 @@ impl Name {
     fn of(path: &Path) -> Option<Self> {
         let mut parts = path.file_name()?.to_str()?.splitn(3, '-');
         Some(Self {
-            number: parts.next()?.parse().ok()?,
+            map: parts.next()?.parse().ok()?,
             ordinal: parts.next()?.parse().ok()?,
             end_ns: parts.next()?.parse().ok()?,
         })
@@ -78,11 +107,11 @@ impl Name {
 
     fn path(self, folder: &Path) -> PathBuf {
         let Self {
-            number,
+            map,
             ordinal,
             end_ns,
         } = self;
-        folder.join(format!("{number}-{ordinal}-{end_ns}"))
+        folder.join(format!("{map}-{ordinal}-{end_ns}"))
     }
 }
 
@@ -98,16 +127,16 @@ pub(super) enum Known {
 }
 
 impl Checkpoints {
-    /// Those in `folder`, of the process whose pins have this number.
+    /// Those in `folder`, of the process whose map of slots has this id.
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub(super) fn open(folder: &Path, number: u32) -> io::Result<Self> {
+    pub(super) fn open(folder: &Path, map: u32) -> io::Result<Self> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(folder)?;
         Ok(Self {
             folder: folder.to_owned(),
-            number,
+            map,
             ours: Vec::new(),
             next: 0,
         })
@@ -117,32 +146,34 @@ impl Checkpoints {
     ///
     /// # Errors
     /// The file cannot be written; those before hold.
-    pub(super) fn write(
-        &mut self,
-        end_ns: u64,
-        port: u16,
-        counted: &[Sum],
-        ledger: &Ledger,
-    ) -> io::Result<()> {
+    pub(super) fn write(&mut self, end_ns: u64, told: Told<'_>) -> io::Result<()> {
         let name = Name {
-            number: self.number,
+            map: self.map,
             ordinal: self.next,
             end_ns,
         };
         let young = self.folder.join("new");
         let mut file = BufWriter::new(File::create(&young)?);
+        let mut checked = 0;
         let mut put = |words: &[u64]| -> io::Result<()> {
-            words
-                .iter()
-                .try_for_each(|word| file.write_all(&word.to_le_bytes()))
+            words.iter().try_for_each(|word| {
+                checked = mixed(checked, *word);
+                file.write_all(&word.to_le_bytes())
+            })
         };
-        put(&[MAGIC, ledger.scanned_ns(), u64::from(port)])?;
-        for sum in counted {
+        let port = u64::from(told.port) | u64::from(told.resumed) << 16;
+        let scanned_ns = told.ledger.scanned_ns();
+        put(&[MAGIC, scanned_ns, port, told.programs.len() as u64])?;
+        for sum in told.counted {
             put(&[sum.packets, sum.bytes])?;
         }
-        for (place, reported) in ledger.reported() {
+        for (index, id) in told.programs {
+            put(&[u64::from(*index) << 32 | u64::from(*id)])?;
+        }
+        for (place, reported) in told.ledger.reported() {
             put(&words(place, reported))?;
         }
+        file.write_all(&checked.to_le_bytes())?;
         file.flush()?;
         fs::rename(&young, name.path(&self.folder))?;
         self.next += 1;
@@ -167,18 +198,20 @@ impl Checkpoints {
         held.is_some() && self.ours.first().is_some_and(|name| name.ordinal > 0)
     }
 
-    /// What an earlier process had told when the last window in the spool ended at `kept_ns`; `None`
-    /// if nothing is known.
-    pub(super) fn of(&self, number: u32, kept_ns: u64) -> Option<(Known, Checkpoint)> {
+    /// What an earlier process, by the id of its map of slots, had told when the last window in the
+    /// spool ended at `kept_ns`; `None` if that is not known.
+    pub(super) fn of(&self, map: u32, kept_ns: u64) -> Option<(Known, Checkpoint)> {
         let mut names = self.names();
         names.sort_unstable();
         let holds = |name: &&Name| name.end_ns == kept_ns;
         // Whoever has told a window of its own had told its predecessor's rest with it.
-        let later = names.iter().filter(|name| name.number > number);
-        if later.filter(holds).any(|name| name.ordinal > 0) {
+        let mut later = names.iter().filter(|name| name.map > map).filter(holds);
+        let its = || names.iter().filter(|name| name.map == map);
+        // So has a run of another kind, whose windows this process knew nothing of.
+        let newest = its().map(|name| name.end_ns).max()?;
+        if newest < kept_ns || later.any(|name| name.ordinal > 0) {
             return Some((Known::All, Checkpoint::default()));
         }
-        let its = || names.iter().filter(|name| name.number == number);
         let (known, name) = match its().rfind(holds) {
             Some(name) => (Known::Exactly, name),
             None => (Known::AtMost, its().next_back()?),
@@ -233,29 +266,49 @@ fn words(place: usize, reported: &Reported) -> [u64; WORDS] {
     ]
 }
 
+/// A sum that shows damage, not design: whoever may write here may do worse.
+const fn mixed(sum: u64, word: u64) -> u64 {
+    /// 2^64 over the golden ratio, as in Fibonacci hashing (Knuth, volume 3, 6.4).
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    (sum.rotate_left(5) ^ word).wrapping_mul(ODD)
+}
+
 fn read(path: &Path) -> io::Result<Checkpoint> {
-    const HEADER_BYTES: u64 = (3 + 2 * REASONS as u64) * 8;
     let bad = |what| io::Error::new(io::ErrorKind::InvalidData, what);
     let file = File::open(path)?;
-    let rest = file.metadata()?.len().checked_sub(HEADER_BYTES);
-    if !rest.is_some_and(|bytes| bytes.is_multiple_of(8 * WORDS as u64)) {
-        return Err(bad("it ends within an entry"));
-    }
-    let mut file = BufReader::new(file);
-    let [magic, scanned_ns, port] = take(&mut file)?.ok_or_else(|| bad("no header"))?;
+    let words_all = file.metadata()?.len() / 8;
+    let mut words = Words {
+        file: BufReader::new(file),
+        sum: 0,
+    };
+    let [magic, scanned_ns, port, programs_count] = words.take()?;
     if magic != MAGIC {
         return Err(bad("another format"));
     }
-    let mut counted = Vec::with_capacity(REASONS);
-    for _ in 0..REASONS {
-        let [packets, bytes] = take(&mut file)?.ok_or_else(|| bad("no counters"))?;
-        counted.push(Sum { packets, bytes });
+    // The counters, and the sum at the end.
+    let rest = words_all.checked_sub((HEADER + 2 * REASONS + 1) as u64);
+    let rest = rest.and_then(|rest| rest.checked_sub(programs_count));
+    let rest = rest.filter(|rest| rest.is_multiple_of(WORDS as u64));
+    let occupancies = rest.ok_or_else(|| bad("it ends within an entry"))? / WORDS as u64;
+    if programs_count > PROGRAMS_MAX || occupancies > OCCUPANCIES_MAX {
+        return Err(bad("more than there can be"));
     }
-    let mut reported = Vec::new();
-    while let Some(words) = take::<WORDS>(&mut file)? {
-        if reported.len() >= OCCUPANCIES_MAX {
-            return Err(bad("more occupancies than there can be"));
-        }
+    let mut checkpoint = Checkpoint {
+        scanned_ns,
+        port: (port & 0xffff) as u16,
+        resumed: port >> 16 & 1 != 0,
+        ..Checkpoint::default()
+    };
+    for _ in 0..REASONS {
+        let [packets, bytes] = words.take()?;
+        checkpoint.counted.push(Sum { packets, bytes });
+    }
+    for _ in 0..programs_count {
+        let [program] = words.take()?;
+        let pair = ((program >> 32) as u32, (program & 0xffff_ffff) as u32);
+        checkpoint.programs.push(pair);
+    }
+    for _ in 0..occupancies {
         let [
             place,
             generation,
@@ -264,7 +317,7 @@ fn read(path: &Path) -> io::Result<Checkpoint> {
             packets_in,
             bytes_in,
             flags,
-        ] = words;
+        ] = words.take()?;
         let place = usize::try_from(place).map_err(|_| bad("a place beyond all tables"))?;
         let [flags_out, flags_in, opener, ..] = flags.to_le_bytes();
         let one = Reported {
@@ -277,30 +330,32 @@ fn read(path: &Path) -> io::Result<Checkpoint> {
             flags_in,
             opener,
         };
-        reported.push((place, one));
+        checkpoint.reported.push((place, one));
     }
-    Ok(Checkpoint {
-        scanned_ns,
-        port: (port & 0xffff) as u16,
-        counted,
-        reported,
-    })
+    let sum = words.sum;
+    if words.take()? != [sum] {
+        return Err(bad("its sum is wrong"));
+    }
+    Ok(checkpoint)
 }
 
-/// The next words; `None` at the end of the file.
-fn take<const N: usize>(file: &mut impl Read) -> io::Result<Option<[u64; N]>> {
-    let mut words = [0; N];
-    for (at, word) in words.iter_mut().enumerate() {
-        let mut bytes = [0; 8];
-        match file.read_exact(&mut bytes) {
-            Ok(()) => *word = u64::from_le_bytes(bytes),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && at == 0 => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+/// The words of a file, one after the other.
+struct Words<R> {
+    file: R,
+    sum: u64,
+}
+
+impl<R: Read> Words<R> {
+    fn take<const N: usize>(&mut self) -> io::Result<[u64; N]> {
+        let mut words = [0; N];
+        for word in &mut words {
+            let mut bytes = [0; 8];
+            self.file.read_exact(&mut bytes)?;
+            *word = u64::from_le_bytes(bytes);
+            self.sum = mixed(self.sum, *word);
         }
+        Ok(words)
     }
-    Ok(Some(words))
 }
 
 #[cfg(test)]
@@ -322,11 +377,22 @@ mod tests {
         Ledger::resumed(1000, Tunnels::default(), 77, all.iter().copied())
     }
 
+    fn write(checkpoints: &mut Checkpoints, end_ns: u64, all: &[(usize, Reported)]) {
+        let mut counted = vec![Sum::default(); REASONS];
+        counted[3].add(5, 600);
+        let told = Told {
+            port: 40_000,
+            resumed: true,
+            counted: &counted,
+            programs: &[(2, 33), (2, 34)],
+            ledger: &ledger(all),
+        };
+        checkpoints.write(end_ns, told).unwrap();
+    }
+
     #[test]
     fn what_was_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        let mut counted = vec![Sum::default(); REASONS];
-        counted[3].add(5, 600);
         let mut ours = Checkpoints::open(folder.path(), 4).unwrap();
         // Two occupancies of one slot: the record of the first still waits in the ring.
         let all = [
@@ -334,23 +400,27 @@ mod tests {
             (999, reported(2, 1)),
             (7, reported(2, 8)),
         ];
-        ours.write(10, 40_000, &counted, &ledger(&all)).unwrap();
+        write(&mut ours, 10, &all);
         let next = Checkpoints::open(folder.path(), 5).unwrap();
         let (known, checkpoint) = next.of(4, 10).unwrap();
         assert_eq!(known, Known::Exactly);
         assert_eq!((checkpoint.scanned_ns, checkpoint.port), (77, 40_000));
-        assert_eq!(checkpoint.counted, counted);
+        assert_eq!(checkpoint.counted.len(), REASONS);
+        assert_eq!(
+            (checkpoint.counted[3].packets, checkpoint.resumed),
+            (5, true)
+        );
+        assert_eq!(checkpoint.programs, [(2, 33), (2, 34)]);
         assert_eq!(checkpoint.reported, all);
     }
 
     #[test]
     fn the_window_in_the_spool_says_which_one_holds() {
         let folder = tempfile::tempdir().unwrap();
-        let counted = vec![Sum::default(); REASONS];
         let mut ours = Checkpoints::open(folder.path(), 0).unwrap();
         for end_ns in [0, 10, 20, 30] {
             let all = [(1, reported(2, end_ns))];
-            ours.write(end_ns, 1, &counted, &ledger(&all)).unwrap();
+            write(&mut ours, end_ns, &all);
         }
         let told = |number, kept_ns| {
             let next = Checkpoints::open(folder.path(), 9).unwrap();
@@ -361,6 +431,11 @@ mod tests {
         assert_eq!(told(0, 10), Some((Known::Exactly, Some(10))));
         assert_eq!(told(0, 15), Some((Known::AtMost, Some(30))));
         assert_eq!(told(3, 10), None, "another process");
+        assert_eq!(
+            told(0, 31),
+            Some((Known::All, None)),
+            "others have told since"
+        );
         assert!(!ours.kept(0), "nothing of ours yet");
         assert!(!ours.kept(15), "not one of them");
         assert!(ours.kept(20));
@@ -369,15 +444,15 @@ mod tests {
         // One that holds stays, however many wait.
         for end_ns in [40, 50, 60, 70] {
             let all = [(1, reported(2, end_ns))];
-            ours.write(end_ns, 1, &counted, &ledger(&all)).unwrap();
+            write(&mut ours, end_ns, &all);
         }
         assert_eq!(told(0, 20), Some((Known::Exactly, Some(20))));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), KEPT_MAX);
         // Its successor has told a window: nothing of it is left to tell.
         let mut next = Checkpoints::open(folder.path(), 1).unwrap();
-        next.write(20, 1, &counted, &ledger(&[])).unwrap();
+        write(&mut next, 20, &[]);
         assert_eq!(told(0, 20), Some((Known::Exactly, Some(20))));
-        next.write(80, 1, &counted, &ledger(&[])).unwrap();
+        write(&mut next, 80, &[]);
         assert_eq!(told(0, 80), Some((Known::All, None)));
         assert_eq!(told(1, 80), Some((Known::Exactly, None)));
         next.forget_before();
@@ -387,23 +462,20 @@ mod tests {
     #[test]
     fn damaged_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let counted = vec![Sum::default(); REASONS];
         let mut ours = Checkpoints::open(folder.path(), 0).unwrap();
         let all = [(1, reported(2, 3)), (2, reported(2, 3))];
-        ours.write(10, 1, &counted, &ledger(&all)).unwrap();
+        write(&mut ours, 10, &all);
         let path = ours.ours[0].path(folder.path());
         let good = fs::read(&path).unwrap();
         for len in 0..good.len() {
             fs::write(&path, &good[..len]).unwrap();
-            let rest = len.checked_sub((3 + 2 * REASONS) * 8);
-            let whole = rest.is_some_and(|bytes| bytes.is_multiple_of(8 * WORDS));
-            assert_eq!(read(&path).is_ok(), whole, "{len}");
+            assert!(read(&path).is_err(), "{len}");
         }
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0xff;
             fs::write(&path, &bad).unwrap();
-            assert_eq!(read(&path).is_ok(), at >= 8, "{at}");
+            assert!(read(&path).is_err(), "{at}");
         }
         fs::write(folder.path().join("0-x-y"), "").unwrap();
         assert_eq!(ours.names().len(), 1);

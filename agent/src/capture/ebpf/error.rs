@@ -73,6 +73,9 @@ pub enum CaptureError {
     /// A set of addresses cannot be loaded. The one in force stays.
     #[error("load a set of addresses")]
     Set(#[from] SetError),
+    /// Filters on clsact have one place for all agents of a network namespace.
+    #[error("another agent runs, and its filters on clsact would be taken off by ours")]
+    Second,
     /// This rung only looks.
     #[error("this rung of the capture ladder cannot block")]
     CannotBlock,

@@ -11,17 +11,17 @@
 //! Killed anywhere on the way, the next process finds what is needed to go on: see [`super::pins`] and
 //! [`super::checkpoint`].
 
+use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 
 use aya::Ebpf;
-use picket_abi::REASONS;
+use aya::maps::MapData;
 use picket_sense::input::StageCount;
 
 use super::Event;
-use super::checkpoint::{Checkpoints, Known};
+use super::checkpoint::{Checkpoints, Known, Told};
 use super::clock::Clock;
-use super::ledger::{Ledger, Sum};
-use super::mirror::Tunnels;
 use super::pins::Pins;
 use super::predecessor::Predecessor;
 
@@ -36,6 +36,10 @@ pub struct Handover {
     pub kept_ns: u64,
 }
 
+/// Earlier processes whose maps stay until a window tells what is in them: the oldest, which told
+/// windows, and the newest. Each costs some 25 MiB a processor.
+const BEFORE_MAX: usize = 2;
+
 /// What comes from earlier processes, and what is noted for the next.
 #[derive(Debug, Default)]
 pub(super) struct Succession {
@@ -46,6 +50,8 @@ pub(super) struct Succession {
     /// Whether what earlier processes left may go once a window of ours is kept.
     settled: bool,
     state: Option<String>,
+    /// Whether another agent has the pins.
+    is_second: bool,
 }
 
 impl Succession {
@@ -57,16 +63,13 @@ impl Succession {
         };
         let begun = || {
             let pins = Pins::open(&wanted.pins)?;
-            let mut checkpoints = Checkpoints::open(&wanted.checkpoints, pins.number())?;
+            let slots = MapData::from_pin(pins.keep_maps(ebpf)?).map_err(io::Error::other);
+            let checkpoints = Checkpoints::open(&wanted.checkpoints, id(&slots?)?)?;
             if pins.before().is_empty() {
                 // Of before a reboot, if it did not empty the folder.
                 checkpoints.forget_before();
             }
-            let nothing = Ledger::new(0, Tunnels::default());
-            let zeros = vec![Sum::default(); REASONS];
-            checkpoints.write(wanted.kept_ns, 0, &zeros, &nothing)?;
-            pins.keep_maps(ebpf)?;
-            Ok::<_, std::io::Error>((pins, checkpoints))
+            Ok::<_, io::Error>((pins, checkpoints))
         };
         match begun() {
             Ok((pins, checkpoints)) => {
@@ -80,9 +83,9 @@ impl Succession {
             }
             Err(error) => {
                 tracing::warn!(%error, "not pinned: a restart will have a gap");
-                let state = Some(format!("not pinned: {error}"));
                 let succession = Self {
-                    state,
+                    state: Some(format!("not pinned: {error}")),
+                    is_second: error.kind() == io::ErrorKind::ResourceBusy,
                     ..Self::default()
                 };
                 (None, succession)
@@ -98,36 +101,61 @@ impl Succession {
         }
     }
 
-    /// Finds what earlier processes left to be told; our programs have replaced theirs by now.
-    pub(super) fn find(&mut self, pins: &Pins, kept_ns: u64) {
+    /// Finds what earlier processes left to be told; our programs have taken the place of `replaced` by
+    /// now, by interface and id.
+    pub(super) fn find(&mut self, pins: &Pins, kept_ns: u64, replaced: &[(u32, u32)]) {
         let Some(checkpoints) = &self.checkpoints else {
             return;
         };
-        self.resumes = !pins.before().is_empty();
-        for number in pins.before() {
-            let found = match checkpoints.of(*number, kept_ns) {
-                Some((Known::All, _)) => continue,
-                Some((known, checkpoint)) => {
-                    self.resumes &= known == Known::Exactly;
-                    Predecessor::open(pins, *number, checkpoint)
-                        .map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+        // Whether the newest was there up to now, and so told of whom it followed.
+        let mut resumes = None;
+        let mut found = Vec::new();
+        for number in pins.before().iter().rev() {
+            match find(checkpoints, pins, *number, kept_ns) {
+                Ok(None) => pins.forget(*number),
+                Ok(Some((known, left))) => {
+                    let was_there = left
+                        .programs
+                        .iter()
+                        .all(|program| replaced.contains(program));
+                    let was_there = was_there && !left.programs.is_empty();
+                    let exactly = known == Known::Exactly;
+                    resumes = Some(match resumes {
+                        None => (exactly && was_there, left.resumed),
+                        Some((so_far, followed)) => (so_far && followed && exactly, left.resumed),
+                    });
+                    found.push((*number, left.predecessor));
                 }
-                None => Err("what it had told is not known".to_owned()),
-            };
-            match found {
-                Ok(predecessor) => self.predecessors.push(predecessor),
                 Err(why) => {
-                    self.resumes = false;
+                    resumes = Some((false, false));
+                    pins.forget(*number);
                     tracing::warn!(number, why, "what a process before counted is not told");
                 }
             }
         }
+        self.resumes = resumes.is_some_and(|(resumes, _)| resumes);
+        // One that is started and killed over and over must not fill the kernel's memory.
+        while found.len() > BEFORE_MAX {
+            let (number, _) = found.remove(1);
+            pins.forget(number);
+            self.resumes = false;
+            tracing::warn!(
+                number,
+                "what a process before counted is not told: there are too many"
+            );
+        }
+        self.predecessors = found.into_iter().rev().map(|(_, left)| left).collect();
         pins.drop_hooks_before();
     }
 
     /// Whether what passed since the last window of the process before is told, every packet of it.
     pub(super) const fn resumes(&self) -> bool {
         self.resumes
+    }
+
+    /// Whether another agent that runs has the pins.
+    pub(super) const fn is_second(&self) -> bool {
+        self.is_second
     }
 
     /// Whether and where things are pinned, in words.
@@ -150,12 +178,12 @@ impl Succession {
         std::mem::take(&mut self.counts)
     }
 
-    /// Notes that everything told up to now is in windows that end by `end_ns`.
-    pub(super) fn note(&mut self, end_ns: u64, port: u16, counted: &[Sum], ledger: &Ledger) {
+    /// Notes that what was told up to now is in windows that end by `end_ns`.
+    pub(super) fn note(&mut self, end_ns: u64, told: Told<'_>) {
         let Some(checkpoints) = &mut self.checkpoints else {
             return;
         };
-        if let Err(error) = checkpoints.write(end_ns, port, counted, ledger) {
+        if let Err(error) = checkpoints.write(end_ns, told) {
             tracing::warn!(%error, "checkpoint not written: a kill before the next costs a window");
         }
     }
@@ -171,4 +199,42 @@ impl Succession {
             checkpoints.forget_before();
         }
     }
+}
+
+/// What an earlier process left, and what it knew of itself.
+struct Left {
+    predecessor: Predecessor,
+    resumed: bool,
+    programs: Vec<(u32, u32)>,
+}
+
+/// What the process of a number left to be told; `None` if others have told it.
+fn find(
+    checkpoints: &Checkpoints,
+    pins: &Pins,
+    number: u32,
+    kept_ns: u64,
+) -> Result<Option<(Known, Left)>, String> {
+    let text = |error: &dyn Error| error.to_string();
+    let slots = MapData::from_pin(pins.map_of(number, "SLOTS")).map_err(|error| text(&error))?;
+    let map = id(&slots).map_err(|error| text(&error))?;
+    let (known, told) = checkpoints
+        .of(map, kept_ns)
+        .ok_or("what it had told is not known")?;
+    if known == Known::All {
+        return Ok(None);
+    }
+    let (resumed, programs) = (told.resumed, told.programs.clone());
+    let predecessor = Predecessor::open(pins, number, told)
+        .map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
+    let left = Left {
+        predecessor,
+        resumed,
+        programs,
+    };
+    Ok(Some((known, left)))
+}
+
+fn id(map: &MapData) -> io::Result<u32> {
+    map.info().map(|info| info.id()).map_err(io::Error::other)
 }

@@ -89,9 +89,9 @@ impl Loopback {
         if index(NAME) == 0 {
             return Err("there is no interface lo".to_owned());
         }
-        let hanging =
+        let hung =
             hook(ebpf, hanger, NAME, PROGRAM, WAY, PLACE).map_err(|error| error.to_string())?;
-        self.hanging = Some(hanging);
+        self.hanging = Some((hung.hanging, hung.id));
         Ok(())
     }
 }

@@ -160,7 +160,7 @@ pub(super) fn follow(
 }
 
 fn look_into(ebpf: &mut Ebpf, hanger: &Hanger, name: &str) -> Result<Hanging, CaptureError> {
-    let (hanging, _) = hook(
+    let hung = hook(
         ebpf,
         hanger,
         name,
@@ -168,5 +168,5 @@ fn look_into(ebpf: &mut Ebpf, hanger: &Hanger, name: &str) -> Result<Hanging, Ca
         TcAttachType::Ingress,
         PLACE,
     )?;
-    Ok(hanging)
+    Ok(hung.hanging)
 }

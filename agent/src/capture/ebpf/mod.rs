@@ -67,6 +67,7 @@ pub use tables::{NamesSize, Network, SetError, SetSize};
 use attach::{Attached, Hanger};
 use blocks::Blocks;
 use canary::Canary;
+use checkpoint::Told;
 use clock::Clock;
 use handover::Succession;
 use ledger::{Ledger, Sum};
@@ -215,6 +216,9 @@ impl EbpfCapture {
         };
         let clock = Clock::measure();
         let (pins, succession) = Succession::begin(options.handover.as_ref(), &ebpf);
+        if succession.is_second() && rung == Rung::Clsact {
+            return Err(CaptureError::Second);
+        }
         // Hooks first, so that no socket is made unseen after the others were looked for.
         let hooks = owners::attach(&mut ebpf, pins.as_ref(), &mut owner_state);
         let owners = owners::seed(&mut ebpf, clock.boot())?;
@@ -278,9 +282,33 @@ impl EbpfCapture {
         self.hanger.drop_others(&held);
         sets::wait_for_programs();
         if let (Some(pins), Some(handover)) = (&self.hanger.pins, &self.options.handover) {
-            self.succession.find(pins, handover.kept_ns);
+            let kept_ns = handover.kept_ns;
+            let replaced: Vec<_> = self
+                .attached
+                .iter()
+                .flat_map(Attached::replaced_on)
+                .collect();
+            self.succession.find(pins, kept_ns, &replaced);
+            // Nothing of ours is told yet.
+            self.note(kept_ns);
         }
         Ok(())
+    }
+
+    fn note(&mut self, end_ns: u64) {
+        let programs: Vec<_> = self
+            .attached
+            .iter()
+            .flat_map(Attached::programs_on)
+            .collect();
+        let told = Told {
+            port: self.canary.next_port(),
+            resumed: self.succession.resumes(),
+            counted: &predecessor::settled(self.counted.clone(), &self.ledger),
+            programs: &programs,
+            ledger: &self.ledger,
+        };
+        self.succession.note(end_ns, told);
     }
 
     /// Attaches to wanted interfaces that have appeared and lets go of those that have gone.
@@ -334,9 +362,7 @@ impl EbpfCapture {
     /// Notes that everything handed over up to now, counters included, is in windows that end by
     /// `end_ns`, and that the one that ended at `kept_ns` is in the spool.
     pub fn checkpoint(&mut self, end_ns: u64, kept_ns: u64) {
-        let port = self.canary.next_port();
-        let settled = predecessor::settled(self.counted.clone(), &self.ledger);
-        self.succession.note(end_ns, port, &settled, &self.ledger);
+        self.note(end_ns);
         self.succession.kept(kept_ns, self.hanger.pins.as_ref());
     }
 
@@ -545,7 +571,9 @@ impl EbpfCapture {
 /// # Errors
 /// An agent runs, or a pin cannot be removed.
 pub fn detach(pins: &std::path::Path) -> io::Result<()> {
-    pins::remove_all(pins)?;
+    if !pins.as_os_str().is_empty() {
+        pins::remove_all(pins)?;
+    }
     attach::drop_filters_but(&[]);
     Ok(())
 }

@@ -98,11 +98,11 @@ impl Pins {
         &self.before
     }
 
-    /// Pins the maps that outlive us.
+    /// Pins the maps that outlive us; gives the place of the slots.
     ///
     /// # Errors
     /// The kernel refuses; nothing of ours stays pinned.
-    pub(super) fn keep_maps(&self, ebpf: &Ebpf) -> io::Result<()> {
+    pub(super) fn keep_maps(&self, ebpf: &Ebpf) -> io::Result<PathBuf> {
         fs::create_dir(self.own())?;
         for name in MAPS {
             let Some(map) = ebpf.map(name) else { continue };
@@ -111,7 +111,7 @@ impl Pins {
                 return Err(io::Error::other(error));
             }
         }
-        Ok(())
+        Ok(self.map_of(self.number, "SLOTS"))
     }
 
     fn own(&self) -> PathBuf {
@@ -255,10 +255,10 @@ fn lock(folder: &Path) -> io::Result<File> {
     let file = File::open(folder)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(io::Error::other(format!(
-            "another agent has the pins in {}",
-            folder.display()
-        ))),
+        Err(TryLockError::WouldBlock) => {
+            let why = format!("another agent has the pins in {}", folder.display());
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
+        }
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
