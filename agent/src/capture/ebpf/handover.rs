@@ -36,8 +36,8 @@ pub struct Handover {
     pub kept_ns: u64,
 }
 
-/// Earlier processes whose maps stay until a window tells what is in them: the oldest, which told
-/// windows, and the newest. Each costs some 25 MiB a processor.
+/// Earlier processes whose maps stay until a window that tells what is in them is kept: the oldest,
+/// which told windows, and the newest. Each costs some 25 MiB a processor.
 const BEFORE_MAX: usize = 2;
 
 /// What comes from earlier processes, and what is noted for the next.
@@ -47,6 +47,8 @@ pub(super) struct Succession {
     predecessors: Vec<Predecessor>,
     counts: Vec<StageCount>,
     resumes: bool,
+    /// Whether some of what earlier processes left is held by this one alone.
+    alone: bool,
     /// Whether what earlier processes left may go once a window of ours is kept.
     settled: bool,
     state: Option<String>,
@@ -134,15 +136,13 @@ impl Succession {
             }
         }
         self.resumes = resumes.is_some_and(|(resumes, _)| resumes);
-        // One that is started and killed over and over must not fill the kernel's memory.
-        while found.len() > BEFORE_MAX {
-            let (number, _) = found.remove(1);
-            pins.forget(number);
-            self.resumes = false;
-            tracing::warn!(
-                number,
-                "what a process before counted is not told: there are too many"
-            );
+        // One that is started and killed over and over must not fill the kernel's memory: what is
+        // between the oldest and the newest is told by us or, if we are killed too, by nobody.
+        if found.len() > BEFORE_MAX
+            && let [_, midst @ .., _] = found.as_slice()
+        {
+            midst.iter().for_each(|(number, _)| pins.forget(*number));
+            self.alone = true;
         }
         self.predecessors = found.into_iter().rev().map(|(_, left)| left).collect();
         pins.drop_hooks_before();
@@ -151,6 +151,11 @@ impl Succession {
     /// Whether what passed since the last window of the process before is told, every packet of it.
     pub(super) const fn resumes(&self) -> bool {
         self.resumes
+    }
+
+    /// Whether the next process can say so too, if this one tells no window.
+    pub(super) const fn can_be_resumed(&self) -> bool {
+        self.resumes && !self.alone
     }
 
     /// Whether another agent that runs has the pins.

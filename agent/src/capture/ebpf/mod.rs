@@ -303,7 +303,7 @@ impl EbpfCapture {
             .collect();
         let told = Told {
             port: self.canary.next_port(),
-            resumed: self.succession.resumes(),
+            resumed: self.succession.can_be_resumed(),
             counted: &predecessor::settled(self.counted.clone(), &self.ledger),
             programs: &programs,
             ledger: &self.ledger,
