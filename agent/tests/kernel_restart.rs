@@ -81,6 +81,13 @@ impl Stage {
         capture
     }
 
+    /// Gathers, and asserts that everything sent up to now was told once and nothing was lost.
+    #[track_caller]
+    fn tells_all(&self, capture: &mut EbpfCapture, totals: &mut Totals, sent: u64) {
+        totals.gather(capture);
+        assert_eq!((told(totals, self.to), lost(totals)), (sent, 0));
+    }
+
     /// Sends `times` datagrams from each of `sockets` sockets.
     fn send(&self, sockets: u32, times: u32) -> u64 {
         for _ in 0..sockets {
@@ -256,8 +263,7 @@ fn a_successor_that_is_killed_at_once_costs_nothing() {
         drop(capture);
         let mut capture = stage.open(10);
         assert!(capture.resumes());
-        totals.gather(&mut capture);
-        assert_eq!((told(&totals, stage.to), lost(&totals)), (sent, 0));
+        stage.tells_all(&mut capture, &mut totals, sent);
 
         // It tells a window, and is killed before it removes what the others left.
         capture.checkpoint(20, 10);
@@ -265,8 +271,7 @@ fn a_successor_that_is_killed_at_once_costs_nothing() {
         drop(capture);
         let mut capture = stage.open(20);
         assert!(capture.resumes());
-        totals.gather(&mut capture);
-        assert_eq!((told(&totals, stage.to), lost(&totals)), (sent, 0));
+        stage.tells_all(&mut capture, &mut totals, sent);
         totals.assert_equation();
 
         // With its own window in the spool nothing of theirs is left.

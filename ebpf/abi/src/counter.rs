@@ -134,6 +134,23 @@ pub struct Count {
     pub bytes: u64,
 }
 
+impl Count {
+    /// Adds to it. Counters come round, as those of the kernel side do.
+    pub const fn add(&mut self, packets: u64, bytes: u64) {
+        self.packets = self.packets.wrapping_add(packets);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+
+    /// What it has more than another; 0 where it has less.
+    #[must_use]
+    pub const fn less(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(other.packets),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
 /// The counters of one CPU.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]

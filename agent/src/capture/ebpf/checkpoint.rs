@@ -22,9 +22,9 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use picket_abi::REASONS;
+use picket_abi::{Count, REASONS};
 
-use super::ledger::{Ledger, Reported, Sum};
+use super::ledger::{Ledger, Reported};
 
 /// `PKTOLD` and the version of the format.
 const MAGIC: u64 = u64::from_le_bytes(*b"PKTOLD\0\x01");
@@ -52,7 +52,7 @@ pub(super) struct Checkpoint {
     /// Port of the canary that would have come next.
     pub(super) port: u16,
     /// Counters as they stood, of what was seen only what was accounted for.
-    pub(super) counted: Vec<Sum>,
+    pub(super) counted: Vec<Count>,
     /// Whether its process had gone on from one before without a gap.
     pub(super) resumed: bool,
     /// Programs on interfaces: index and id.
@@ -69,7 +69,7 @@ pub(super) struct Told<'a> {
     /// Whether the process went on from one before without a gap.
     pub(super) resumed: bool,
     /// Counters, of what was seen only what was accounted for.
-    pub(super) counted: &'a [Sum],
+    pub(super) counted: &'a [Count],
     /// Programs on interfaces: index and id.
     pub(super) programs: &'a [(u32, u32)],
     /// What was reported of flows.
@@ -301,7 +301,7 @@ fn read(path: &Path) -> io::Result<Checkpoint> {
     };
     for _ in 0..REASONS {
         let [packets, bytes] = words.take()?;
-        checkpoint.counted.push(Sum { packets, bytes });
+        checkpoint.counted.push(Count { packets, bytes });
     }
     for _ in 0..programs_count {
         let [program] = words.take()?;
@@ -378,7 +378,7 @@ mod tests {
     }
 
     fn write(checkpoints: &mut Checkpoints, end_ns: u64, all: &[(usize, Reported)]) {
-        let mut counted = vec![Sum::default(); REASONS];
+        let mut counted = vec![Count::default(); REASONS];
         counted[3].add(5, 600);
         let told = Told {
             port: 40_000,

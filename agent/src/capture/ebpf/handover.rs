@@ -207,7 +207,7 @@ impl Succession {
 }
 
 /// What an earlier process left, and what it knew of itself.
-struct Left {
+struct Found {
     predecessor: Predecessor,
     resumed: bool,
     programs: Vec<(u32, u32)>,
@@ -219,7 +219,7 @@ fn find(
     pins: &Pins,
     number: u32,
     kept_ns: u64,
-) -> Result<Option<(Known, Left)>, String> {
+) -> Result<Option<(Known, Found)>, String> {
     let text = |error: &dyn Error| error.to_string();
     let slots = MapData::from_pin(pins.map_of(number, "SLOTS")).map_err(|error| text(&error))?;
     let map = id(&slots).map_err(|error| text(&error))?;
@@ -232,12 +232,12 @@ fn find(
     let (resumed, programs) = (told.resumed, told.programs.clone());
     let predecessor = Predecessor::open(pins, number, told)
         .map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
-    let left = Left {
+    let found = Found {
         predecessor,
         resumed,
         programs,
     };
-    Ok(Some((known, left)))
+    Ok(Some((known, found)))
 }
 
 fn id(map: &MapData) -> io::Result<u32> {

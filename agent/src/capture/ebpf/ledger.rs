@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use picket_abi::{EvictedFlow, FlowKey, FlowSlot, opener};
+use picket_abi::{Count, EvictedFlow, FlowKey, FlowSlot, opener};
 use picket_sense::input::{FlowDelta, Way};
 
 use super::clock::Clock;
@@ -43,29 +43,8 @@ pub(super) struct Ledger {
     /// When the last scan began: what is new in a known flow came after that.
     scanned_ns: u64,
     tunnels: Tunnels,
-    told: Sum,
-    told_inside: Sum,
-}
-
-/// Packets and their bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Sum {
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
-}
-
-impl Sum {
-    pub(super) fn add(&mut self, packets: u64, bytes: u64) {
-        self.packets = self.packets.wrapping_add(packets);
-        self.bytes = self.bytes.wrapping_add(bytes);
-    }
-
-    pub(super) fn less(self, other: Self) -> Self {
-        Self {
-            packets: self.packets.saturating_sub(other.packets),
-            bytes: self.bytes.saturating_sub(other.bytes),
-        }
-    }
+    told: Count,
+    told_inside: Count,
 }
 
 impl Ledger {
@@ -77,8 +56,8 @@ impl Ledger {
             waiting: HashMap::new(),
             scanned_ns: 0,
             tunnels,
-            told: Sum::default(),
-            told_inside: Sum::default(),
+            told: Count::default(),
+            told_inside: Count::default(),
         }
     }
 
@@ -119,7 +98,7 @@ impl Ledger {
     }
 
     /// What was told since the beginning: of flows, and of flows inside tunnels.
-    pub(super) const fn told(&self) -> (Sum, Sum) {
+    pub(super) const fn told(&self) -> (Count, Count) {
         (self.told, self.told_inside)
     }
 

@@ -46,7 +46,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya::programs::links::PinnedLink;
-use picket_abi::{REASONS, Reason};
+use picket_abi::{Count, REASONS, Reason};
 use picket_sense::input::{FlowDelta, StageCount};
 
 pub use attach::{HANDLE, PRIORITY, Rung};
@@ -70,7 +70,7 @@ use canary::Canary;
 use checkpoint::Told;
 use clock::Clock;
 use handover::Succession;
-use ledger::{Ledger, Sum};
+use ledger::Ledger;
 use loopback::Loopback;
 use mapped::{Access, Mapped};
 use mirror::{Looking, Tunnels};
@@ -149,7 +149,7 @@ pub struct EbpfCapture {
     rings: Rings,
     ledger: Ledger,
     canary: Canary,
-    counted: Vec<Sum>,
+    counted: Vec<Count>,
     clock: Clock,
     owner_state: OwnerState,
     owners: Owners,
@@ -247,7 +247,7 @@ impl EbpfCapture {
             rings: Rings::take(&mut ebpf, tunnels.clone())?,
             ledger: Ledger::new(sizes.slots(), tunnels),
             canary: Canary::new((port & 0xffff) as u16),
-            counted: vec![Sum::default(); REASONS],
+            counted: vec![Count::default(); REASONS],
             clock,
             owner_state,
             owners,

@@ -5,7 +5,7 @@
 //! it, and counted as lost.
 
 use aya::maps::{Map, MapData, RingBuf};
-use picket_abi::{CpuCounters, FlowSet, REASONS, Reason, WAYS};
+use picket_abi::{Count, CpuCounters, FlowSet, REASONS, Reason, WAYS};
 use picket_sense::input::StageCount;
 
 use super::CaptureError;
@@ -13,7 +13,7 @@ use super::Event;
 use super::canary::Left;
 use super::checkpoint::Checkpoint;
 use super::clock::Clock;
-use super::ledger::{Ledger, Sum};
+use super::ledger::Ledger;
 use super::mapped::{Access, Mapped};
 use super::mirror::Tunnels;
 use super::pins::Pins;
@@ -27,7 +27,7 @@ pub(super) struct Predecessor {
     counters: Mapped,
     rings: Rings,
     ledger: Ledger,
-    counted: Vec<Sum>,
+    counted: Vec<Count>,
     canary: Left,
 }
 
@@ -80,7 +80,7 @@ impl Predecessor {
         clock: Clock,
         each: &mut dyn FnMut(Event<'_>),
     ) -> Vec<StageCount> {
-        let mut canaries = Sum::default();
+        let mut canaries = Count::default();
         let canary = self.canary;
         let mut strained = |event: Event<'_>| {
             if !canary.is_behind(&event) {
@@ -108,7 +108,7 @@ impl Predecessor {
     }
 
     /// What the counters moved by since the checkpoint, and what is missing in flows.
-    fn counts(&self, canaries: Sum) -> Vec<StageCount> {
+    fn counts(&self, canaries: Count) -> Vec<StageCount> {
         let mut moved = sums(&self.counters);
         for (sum, before) in moved.iter_mut().zip(&self.counted) {
             *sum = sum.less(*before);
@@ -141,7 +141,7 @@ impl Predecessor {
 
 /// Counters as a checkpoint has them: of what was seen, only what is accounted for. The rest is of
 /// flows that have not been read, and whoever reads them tells it.
-pub(super) fn settled(mut sums: Vec<Sum>, ledger: &Ledger) -> Vec<Sum> {
+pub(super) fn settled(mut sums: Vec<Count>, ledger: &Ledger) -> Vec<Count> {
     let accounted = accounted(&sums, ledger);
     for (why, sum) in [Reason::Seen, Reason::InnerSeen].into_iter().zip(accounted) {
         if let Some(seen) = sums.get_mut(why as usize) {
@@ -152,7 +152,7 @@ pub(super) fn settled(mut sums: Vec<Sum>, ledger: &Ledger) -> Vec<Sum> {
 }
 
 /// Packets in flows, no flow or lost: of the wire, and inside tunnels.
-fn accounted(sums: &[Sum], ledger: &Ledger) -> [Sum; 2] {
+fn accounted(sums: &[Count], ledger: &Ledger) -> [Count; 2] {
     let (mut outside, mut inside) = ledger.told();
     for &(why, _, reason) in Reason::ALL {
         let sum = sums.get(why as usize).copied().unwrap_or_default();
@@ -167,7 +167,7 @@ fn accounted(sums: &[Sum], ledger: &Ledger) -> [Sum; 2] {
     [outside, inside]
 }
 
-fn count(stage: &'static str, reason: &'static str, sum: Sum) -> StageCount {
+fn count(stage: &'static str, reason: &'static str, sum: Count) -> StageCount {
     StageCount {
         stage,
         reason,
@@ -177,9 +177,9 @@ fn count(stage: &'static str, reason: &'static str, sum: Sum) -> StageCount {
 }
 
 /// Counters of all CPUs, added up, in the order of the reasons' numbers.
-pub(super) fn sums(counters: &Mapped) -> Vec<Sum> {
+pub(super) fn sums(counters: &Mapped) -> Vec<Count> {
     const WORDS: usize = size_of::<CpuCounters>() / size_of::<u64>();
-    let mut sums = vec![Sum::default(); REASONS];
+    let mut sums = vec![Count::default(); REASONS];
     for first in (0..counters.words().len()).step_by(WORDS) {
         let words = counters.copy::<WORDS>(first).unwrap_or([0; WORDS]);
         for (sum, count) in sums.iter_mut().zip(words.as_chunks::<2>().0) {
