@@ -150,10 +150,7 @@ fn ten_thousand_addresses_are_found_and_their_neighbours_are_not() {
 fn an_endpoint_is_told_once_per_flow_to_its_port_and_to_no_other() {
     in_namespace(|| {
         let mut builder = SetBuilder::default();
-        let list = List {
-            name: "mining-ips".to_owned(),
-            category: Category::Mining,
-        };
+        let list = List::new("mining-ips", Category::Mining);
         let list = builder.list(list).expect("a list");
         for endpoint in ["203.0.113.99:3333", "[2001:db8::2]:3333"] {
             let endpoint = Indicator::address(endpoint).expect("an endpoint");

@@ -281,10 +281,7 @@ fn names_that_do_not_fit_leave_the_addresses_in_the_kernel() {
 fn listed(names: &[&str]) -> Arc<IndicatorSet> {
     let mut builder = SetBuilder::default();
     let list = builder
-        .list(List {
-            name: "c2-domains".to_owned(),
-            category: Category::C2,
-        })
+        .list(List::new("c2-domains", Category::C2))
         .expect("a list");
     for name in names {
         let domain = Indicator::domain(name).expect("a domain");

@@ -137,10 +137,7 @@ fn question<'a>(summary: &'a Summary, name: &str, transport: Transport) -> &'a Q
 
 fn listed() -> IndicatorSet {
     let mut builder = SetBuilder::default();
-    let list = builder.list(List {
-        name: "c2-domains".into(),
-        category: Category::C2,
-    });
+    let list = builder.list(List::new("c2-domains", Category::C2));
     let indicator = Indicator::domain(LISTED).expect("a name");
     builder.add(list.expect("room"), indicator).expect("room");
     builder.build()

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::category::Category;
 use crate::indicator::{Indicator, mask};
 use crate::limits::{ENTRIES_MAX, LISTS_MAX};
+use crate::list::List;
 use crate::names::Names;
 use crate::version::{Fingerprint, Sort, hash};
 
@@ -20,15 +21,6 @@ pub enum SetError {
     /// There are as many lists as there may be.
     #[error("more than {LISTS_MAX} lists")]
     TooManyLists,
-}
-
-/// One list: its name and what its entries are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct List {
-    /// Name, as a finding shows it: the file's name without its ending.
-    pub name: String,
-    /// What its entries are.
-    pub category: Category,
 }
 
 /// An indicator that was met, and the list it stands on.
@@ -79,11 +71,16 @@ pub struct IndicatorSet {
 }
 
 impl SetBuilder {
-    /// Begins a list; the number returned names it in [`SetBuilder::add`].
+    /// Begins a list, or goes on with an equal one; the number returned names it in
+    /// [`SetBuilder::add`].
     ///
     /// # Errors
     /// [`SetError::TooManyLists`].
     pub fn list(&mut self, list: List) -> Result<u16, SetError> {
+        if let Some(known) = self.set.lists.iter().position(|known| *known == list) {
+            // LISTS_MAX fits 16 bits.
+            return Ok(known as u16);
+        }
         if self.set.lists.len() >= LISTS_MAX {
             return Err(SetError::TooManyLists);
         }
@@ -200,6 +197,12 @@ impl IndicatorSet {
         &self.lists
     }
 
+    /// The list of this name and category: what a hit that somebody else told stands on.
+    pub fn list_named(&self, name: &str, category: Category) -> Option<&List> {
+        let mut lists = self.lists.iter();
+        lists.find(|list| list.name == name && list.category == category)
+    }
+
     /// Everything listed that holds `address`; endpoints count only with their `port`. The most
     /// specific comes first. v4-mapped addresses are looked up as IPv4.
     pub fn match_address(&self, address: IpAddr, port: u16) -> Vec<Match<'_>> {
@@ -278,7 +281,10 @@ impl IndicatorSet {
             return 0;
         }
         let list = |list: &List| {
-            let text = format!("{}\n{}", list.category, list.name);
+            let text = format!(
+                "{}\n{}\n{}\n{}",
+                list.category, list.direction, list.confidence, list.name
+            );
             hash(0, Sort::List, text.as_bytes())
         };
         let lists: Vec<u64> = self.lists.iter().map(list).collect();
@@ -312,16 +318,12 @@ impl IndicatorSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::list::Direction;
 
     fn set(rows: &[(&str, Category, &str)]) -> IndicatorSet {
         let mut builder = SetBuilder::default();
         for (name, category, value) in rows {
-            let list = builder
-                .list(List {
-                    name: (*name).into(),
-                    category: *category,
-                })
-                .unwrap();
+            let list = builder.list(List::new(*name, *category)).unwrap();
             let indicator = Indicator::address(value).or_else(|_| Indicator::domain(value));
             builder.add(list, indicator.unwrap()).unwrap();
         }
@@ -404,16 +406,7 @@ mod tests {
     #[test]
     fn the_same_value_twice_on_a_list_counts_once() {
         let mut builder = SetBuilder::default();
-        let name = |name: &str| name.into();
-        let category = Category::C2;
-        let [a, b] = ["a", "b"].map(|list| {
-            builder
-                .list(List {
-                    name: name(list),
-                    category,
-                })
-                .unwrap()
-        });
+        let [a, b] = ["a", "b"].map(|list| builder.list(List::new(list, Category::C2)).unwrap());
         let mut add = |list, value| {
             builder
                 .add(list, Indicator::address(value).unwrap())
@@ -442,5 +435,46 @@ mod tests {
         assert_eq!(set(&rows).version(), set(&other).version());
         assert_ne!(set(&rows).version(), set(&rows[..1]).version());
         assert_eq!(IndicatorSet::default().version(), 0);
+    }
+
+    #[test]
+    fn what_a_list_is_counts_in_the_version() {
+        let of = |list: List| {
+            let mut builder = SetBuilder::default();
+            let list = builder.list(list).unwrap();
+            let value = Indicator::address("192.0.2.1").unwrap();
+            builder.add(list, value).unwrap();
+            builder.build().version()
+        };
+        let plain = List::new("a", Category::C2);
+        let direction = Direction::Inbound;
+        assert_eq!(of(plain.clone()), of(plain.clone()));
+        assert_ne!(
+            of(List {
+                direction,
+                ..plain.clone()
+            }),
+            of(plain.clone())
+        );
+        assert_ne!(
+            of(List {
+                confidence: 1,
+                ..plain.clone()
+            }),
+            of(plain)
+        );
+    }
+
+    #[test]
+    fn equal_lists_are_one() {
+        let mut builder = SetBuilder::default();
+        let list = List::new("a", Category::C2);
+        assert_eq!(builder.list(list.clone()), Ok(0));
+        assert_eq!(builder.list(List::new("b", Category::C2)), Ok(1));
+        assert_eq!(builder.list(List::new("a", Category::Tor)), Ok(2));
+        assert_eq!(builder.list(list.clone()), Ok(0));
+        let set = builder.build();
+        assert_eq!(set.list_named("a", Category::C2), Some(&list));
+        assert_eq!(set.list_named("b", Category::Tor), None);
     }
 }

@@ -216,10 +216,7 @@ pub(crate) fn intel(rows: &[(Category, &str)]) -> IndicatorSet {
     for (category, value) in rows {
         let address = Indicator::address(value);
         let kind = if address.is_ok() { "ips" } else { "domains" };
-        let list = List {
-            name: format!("{category}-{kind}"),
-            category: *category,
-        };
+        let list = List::new(format!("{category}-{kind}"), *category);
         let list = builder.list(list).unwrap();
         let indicator = address.or_else(|_| Indicator::domain(value)).unwrap();
         builder.add(list, indicator).unwrap();

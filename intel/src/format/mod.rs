@@ -5,7 +5,8 @@ mod plain;
 use crate::category::Category;
 use crate::indicator::{Indicator, IndicatorError};
 use crate::limits::{FILE_BYTES_MAX, REFUSALS_KEPT};
-use crate::set::{List, SetBuilder, SetError};
+use crate::list::List;
+use crate::set::{SetBuilder, SetError};
 
 /// A list format.
 pub struct Format {

@@ -4,7 +4,8 @@
 use super::{Format, Header, Kind, Sink, category_of};
 use crate::indicator::Indicator;
 use crate::limits::LINE_BYTES_MAX;
-use crate::set::{List, SetError};
+use crate::list::List;
+use crate::set::SetError;
 
 pub(super) const FORMAT: Format = Format {
     name: "plain",
@@ -16,7 +17,7 @@ fn recognise(file: &str) -> Option<Header> {
     let header = |category, kind| {
         let name = file.trim_end_matches(".txt").to_owned();
         Header {
-            list: List { name, category },
+            list: List::new(name, category),
             kind,
         }
     };

@@ -103,10 +103,7 @@ pub(crate) fn client_hello(name: &str) -> Vec<u8> {
 pub(crate) fn indicators(values: &[&str]) -> Arc<IndicatorSet> {
     let mut builder = SetBuilder::default();
     for value in values {
-        let list = List {
-            name: format!("list of {value}"),
-            category: Category::Custom,
-        };
+        let list = List::new(format!("list of {value}"), Category::Custom);
         let list = builder.list(list).unwrap();
         let indicator = Indicator::address(value)
             .or_else(|_| Indicator::domain(value))
