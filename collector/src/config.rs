@@ -101,7 +101,7 @@ pub struct Config {
     pub detections: picket_detect::settings::Detections,
     /// One table per correlation, named by its id.
     pub correlations: picket_detect::settings::Correlations,
-    /// The agents whose word is taken, until enrolment exists.
+    /// Agents whose word is taken without their having enrolled.
     pub agents: Vec<Agent>,
     /// Folders of CloudTrail files.
     pub cloudtrail: Vec<follow::Settings>,

@@ -404,7 +404,7 @@ mod tests {
             settings: picket_detect::Settings::default(),
             gap_grace_ms: 0,
             intel: IndicatorSet::default(),
-            agents: Arc::default(),
+            agents: Arc::new(crate::registry::Registry::open(&[], store.clone()).unwrap()),
             rules: Arc::new([]),
             repeat_ms: 0,
             bell: Arc::default(),

@@ -14,6 +14,7 @@ mod ingest;
 mod log;
 mod metrics;
 mod quiet;
+mod registry;
 mod silence;
 pub mod source;
 mod stop;

@@ -1,16 +1,17 @@
 //! Notices agents that have gone silent: each was heard before, is still expected to speak, and says
 //! nothing for longer than the settings allow. One remark per silence.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_detect::{KnownAgent, SensorEvent, SensorWord};
+use picket_detect::{SensorEvent, SensorWord};
 use picket_wire::AgentId;
 
 use crate::analysis::Inbox;
 use crate::clock;
 use crate::metrics::Metrics;
+use crate::registry::Registry;
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::store::agents::{self, AgentRow};
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub(crate) async fn watch(
     silence_s: u64,
     store: Store,
-    known: Arc<HashMap<AgentId, KnownAgent>>,
+    known: Arc<Registry>,
     inbox: Inbox,
     metrics: Arc<Metrics>,
     mut stop: Stop,
@@ -60,13 +61,14 @@ pub(crate) async fn watch(
 /// Remarks on agents last heard before `since_ms` of which that was not said yet.
 fn silent(
     rows: &[AgentRow],
-    known: &HashMap<AgentId, KnownAgent>,
+    known: &Registry,
     since_ms: u64,
     told: &mut HashSet<AgentId>,
 ) -> Vec<SensorEvent> {
     let mut events = Vec::new();
     for row in rows {
-        let Some(agent) = known.get(&row.agent) else {
+        let Some(agent) = known.find(row.agent).filter(|agent| agent.is_expected()) else {
+            told.remove(&row.agent);
             continue;
         };
         if row.last_seen_ms >= since_ms {
@@ -75,7 +77,7 @@ fn silent(
             let last_ns = row.last_seen_ms.saturating_mul(1_000_000);
             events.push(SensorEvent {
                 agent: row.agent,
-                host: agent.host(),
+                host: agent.known.host(),
                 time_ns: last_ns,
                 word: SensorWord::Silent { since_ns: last_ns },
             });
@@ -88,20 +90,24 @@ fn silent(
 mod tests {
     use picket_wire::{BootId, PublicKey};
 
+    use crate::config::Agent;
+
     use super::*;
 
     #[test]
     fn one_remark_per_silence() {
-        let id = AgentId([1; 16]);
-        let agent = KnownAgent {
+        let key = PublicKey([1; 32]);
+        let id = AgentId::of_key(&key.0);
+        let agent = Agent {
             id,
-            key: PublicKey([0; 32]),
+            public_key: key,
             account: "111122223333".into(),
             region: "r".into(),
             instance: "i-1".into(),
-            revoked: false,
         };
-        let known = HashMap::from([(id, agent)]);
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let known = Registry::open(&[agent], store).unwrap();
         let row = |agent: AgentId, last_seen_ms| AgentRow {
             agent,
             boot: BootId::default(),

@@ -11,6 +11,7 @@
 //! `docs/envelope.md` describes the format for someone who has none of this code.
 #![forbid(unsafe_code)]
 
+pub mod enrol;
 pub mod envelope;
 pub mod id;
 pub mod limits;

@@ -11,7 +11,7 @@
 mod inbox;
 mod outcome;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,17 +19,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use picket_detect::logs::ApiCall;
 use picket_detect::{
-    Admitted, Analyzer, Event, Finding, Gaps, Incident, KnownAgent, Output, SensorEvent,
-    SensorWord, SourceKind, Standing,
+    Admitted, Analyzer, Event, Finding, Gaps, Incident, Output, SensorEvent, SensorWord,
+    SourceKind, Standing,
 };
 use picket_intel::IndicatorSet;
-use picket_wire::{AgentId, Sealed};
+use picket_wire::Sealed;
 use tokio::sync::{Notify, mpsc};
 
 use crate::alert::Rule;
 use crate::clock;
 use crate::metrics::{Metrics, band};
 use crate::quiet::Quiet;
+use crate::registry::Registry;
 use crate::store::findings;
 use crate::store::gaps;
 use crate::store::journal::{self, Entry};
@@ -64,7 +65,7 @@ pub(crate) struct Analysis {
     /// The indicators to begin with.
     pub(crate) intel: IndicatorSet,
     /// Whose envelopes are in the journal.
-    pub(crate) agents: Arc<HashMap<AgentId, KnownAgent>>,
+    pub(crate) agents: Arc<Registry>,
     /// Who is told of what.
     pub(crate) rules: Arc<[Rule]>,
     /// Milliseconds between two alerts that say no more than that a finding occurred again.
@@ -277,8 +278,9 @@ impl Analysis {
     fn open(&self, entry: &Entry) -> anyhow::Result<Admitted> {
         let known = self
             .agents
-            .get(&entry.agent)
-            .context("its agent is not in the configuration any more")?;
+            .find(entry.agent)
+            .context("its agent is not known any more")?;
+        let known = &known.known;
         let sealed = Sealed::parse(&entry.envelope)?;
         let verified = match &entry.digest {
             Some(admitted) => sealed.recognise(admitted)?,

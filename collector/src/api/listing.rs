@@ -1,8 +1,7 @@
 //! What can be asked for, and the line of an agent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use picket_detect::KnownAgent;
 use picket_wire::AgentId;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::MINUTES_AROUND;
 use crate::clock;
 use crate::ingest::gate::Refusals;
+use crate::registry::Registry;
 use crate::store::agents::{AgentRow, Sensor};
 use crate::store::findings::{self, Filter};
 
@@ -71,8 +71,14 @@ pub(crate) struct AgentLine {
     pub(crate) kind: String,
     /// Its id.
     pub(crate) agent: String,
-    /// Whether the configuration names it.
+    /// Whether the configuration names it, or it enrolled.
     pub(crate) known: bool,
+    /// How it came to be trusted.
+    pub(crate) level: Option<String>,
+    /// `trusted`, `pending` or `revoked`.
+    pub(crate) standing: Option<String>,
+    /// When and by what it enrolled; `null` of one that the configuration names.
+    pub(crate) enrolled: Option<Enrolment>,
     /// Its host's account.
     pub(crate) account: Option<String>,
     /// Its host's region.
@@ -83,6 +89,15 @@ pub(crate) struct AgentLine {
     pub(crate) state: Option<AgentState>,
     /// Envelopes refused since the collector started, by reason.
     pub(crate) refused: BTreeMap<String, u64>,
+}
+
+/// How an agent enrolled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Enrolment {
+    /// When, RFC 3339.
+    pub(crate) at: String,
+    /// By what: the token's id, the role session.
+    pub(crate) by: String,
 }
 
 /// What an agent last said about itself.
@@ -121,24 +136,31 @@ pub(crate) struct AgentState {
 }
 
 /// Every agent that is known or was heard, by id.
-pub(super) fn agents(
-    known: &HashMap<AgentId, KnownAgent>,
-    heard: &[AgentRow],
-    refusals: &Refusals,
-) -> Vec<AgentLine> {
-    let mut states: BTreeMap<AgentId, Option<&AgentRow>> =
-        known.keys().map(|id| (*id, None)).collect();
+pub(super) fn agents(known: &Registry, heard: &[AgentRow], refusals: &Refusals) -> Vec<AgentLine> {
+    let mut states: BTreeMap<AgentId, Option<&AgentRow>> = known
+        .all()
+        .iter()
+        .map(|entry| (entry.known.id, None))
+        .collect();
     states.extend(heard.iter().map(|row| (row.agent, Some(row))));
     let now_ms = clock::now_ms();
     states
         .into_iter()
         .map(|(id, row)| {
-            let host = known.get(&id);
+            let entry = known.find(id);
+            let host = entry.as_ref().map(|entry| &entry.known);
             let refused = refusals.of(id).into_iter();
             AgentLine {
                 kind: "agent".to_owned(),
                 agent: id.to_string(),
                 known: host.is_some(),
+                level: entry.as_ref().map(|entry| entry.level.to_string()),
+                standing: entry.as_ref().map(|entry| entry.standing().to_owned()),
+                enrolled: entry.as_ref().and_then(|entry| {
+                    let (at_ms, by) = entry.enrolled.clone()?;
+                    let at = clock::rfc3339(at_ms);
+                    Some(Enrolment { at, by })
+                }),
                 account: host.map(|host| host.account.clone()),
                 region: host.map(|host| host.region.clone()),
                 instance: host

@@ -6,7 +6,6 @@
 pub(crate) mod client;
 mod listing;
 
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -17,12 +16,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use picket_detect::KnownAgent;
-use picket_wire::AgentId;
+use serde::Deserialize;
 use tokio::net::UnixListener;
 
 use crate::analysis;
 use crate::ingest::gate::Refusals;
+use crate::registry::Registry;
 use crate::store::{Store, StoreError, agents, findings};
 
 pub(crate) use crate::store::findings::LISTED_MAX;
@@ -42,7 +41,7 @@ pub(crate) struct Desk {
     /// Who archives.
     pub(crate) analysis: analysis::Inbox,
     /// Whose word is taken.
-    pub(crate) agents: Arc<HashMap<AgentId, KnownAgent>>,
+    pub(crate) agents: Arc<Registry>,
     /// What was refused of them.
     pub(crate) refusals: Arc<Refusals>,
 }
@@ -84,6 +83,8 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/v1/incidents", get(list_incidents))
         .route("/v1/incidents/{id}", get(show_incident))
         .route("/v1/agents", get(list_agents))
+        .route("/v1/agents/{id}/approve", post(approve_agent))
+        .route("/v1/agents/{id}/revoke", post(revoke_agent))
         .with_state(desk)
 }
 
@@ -149,6 +150,41 @@ async fn list_agents(State(desk): State<Desk>) -> Response {
                     .filter_map(|line| serde_json::to_string(line).ok()),
             )
         }
+        Err(error) => failed(&error),
+    }
+}
+
+/// What may be said with a revocation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Revocation {
+    /// Whether another key may enrol for the instance.
+    release: bool,
+}
+
+async fn revoke_agent(
+    State(desk): State<Desk>,
+    Segment(id): Segment<String>,
+    Query(how): Query<Revocation>,
+) -> Response {
+    let Ok(agent) = id.parse() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    done(desk.agents.revoke(agent, how.release).await)
+}
+
+async fn approve_agent(State(desk): State<Desk>, Segment(id): Segment<String>) -> Response {
+    let Ok(agent) = id.parse() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    done(desk.agents.approve(agent).await)
+}
+
+/// The answer to what was to be done to one thing: done, or there is none.
+fn done(outcome: Result<bool, StoreError>) -> Response {
+    match outcome {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => StatusCode::NOT_FOUND.into_response(),
         Err(error) => failed(&error),
     }
 }

@@ -1,6 +1,8 @@
-//! `agents`: who speaks to the running collector, and how they do.
+//! `agents`: who speaks to the running collector, how they do, and whose word is taken.
 
+use anyhow::bail;
 use clap::Subcommand;
+use picket_wire::AgentId;
 
 use super::Outcome;
 use super::findings::{Format, joined, print};
@@ -19,6 +21,27 @@ pub(crate) struct Arguments {
 enum Verb {
     /// Lists agents: last heard, sequence, what they watch and how, loss, refusals
     List(List),
+    /// Lets an agent in that could show a document of AWS and nothing more
+    Approve(One),
+    /// Never believes an agent's key again, from this moment on
+    Revoke(Revoke),
+}
+
+#[derive(Debug, clap::Args)]
+struct One {
+    /// Id of the agent
+    id: AgentId,
+    #[command(flatten)]
+    address: Address,
+}
+
+#[derive(Debug, clap::Args)]
+struct Revoke {
+    #[command(flatten)]
+    one: One,
+    /// Let another key enrol for its instance
+    #[arg(long)]
+    release: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +55,26 @@ struct List {
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
-    let Verb::List(list) = arguments.verb;
+    match arguments.verb {
+        Verb::List(list) => print_list(&list),
+        Verb::Approve(one) => {
+            let path = format!("/v1/agents/{}/approve", one.id);
+            if !one.address.post(&path)? {
+                bail!("no agent {} waits to be approved", one.id);
+            }
+            print(&format!("{} is trusted now\n", one.id))
+        }
+        Verb::Revoke(Revoke { one, release }) => {
+            let path = format!("/v1/agents/{}/revoke?release={release}", one.id);
+            if !one.address.post(&path)? {
+                bail!("the collector knows no agent {}", one.id);
+            }
+            print(&format!("{} is revoked\n", one.id))
+        }
+    }
+}
+
+fn print_list(list: &List) -> anyhow::Result<Outcome> {
     let lines = list.address.lines("/v1/agents", &Asked::default())?;
     let lines = lines.unwrap_or_default();
     match list.format {
@@ -45,6 +87,7 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
     let mut table = Table::new(&[
         "agent",
         "instance",
+        "trust",
         "last seen",
         "sequence",
         "capture",
@@ -69,6 +112,11 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
         let cells = [
             agent.agent.clone(),
             of(agent.instance.clone()),
+            match (&agent.standing, &agent.level) {
+                (Some(standing), Some(level)) if standing == "trusted" => level.clone(),
+                (Some(standing), Some(level)) => format!("{level}, {standing}"),
+                _ => "unknown".to_owned(),
+            },
             of(state.map(|state| format!("{} ({} s ago)", state.last_seen, state.silent_s))),
             of(state.map(|state| state.sequence.to_string())),
             of(state.map(|state| match sensor {

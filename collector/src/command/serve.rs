@@ -9,7 +9,6 @@
 //! On SIGTERM the way in closes first and the way out last; whatever is not done by then is on disk
 //! and goes on at the next start. If one of the parts ends by itself, so does the process.
 
-use std::collections::HashMap;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,9 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use picket_detect::KnownAgent;
 use picket_intel::IndicatorSet;
-use picket_wire::AgentId;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -33,13 +30,14 @@ use super::Outcome;
 use crate::alert::{self, Office};
 use crate::analysis::{self, Analysis, Inbox};
 use crate::api::{self, Desk};
-use crate::config::{Agent, BadValue, Config, ConfigError};
+use crate::config::{BadValue, Config, ConfigError};
 use crate::follow::Follower;
 use crate::indicators;
 use crate::ingest::gate::{Keeper, Refusals};
 use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
 use crate::metrics::{self, Metrics};
+use crate::registry::Registry;
 use crate::silence;
 use crate::stop::Stopper;
 use crate::store::{Store, journal, upkeep};
@@ -89,7 +87,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
 struct Service {
     config: Config,
     store: Store,
-    agents: Arc<HashMap<AgentId, KnownAgent>>,
+    agents: Arc<Registry>,
     intel: IndicatorSet,
     channels: Vec<alert::Channel>,
     tls: tls::Identity,
@@ -111,6 +109,8 @@ impl Service {
         let lock = lock(state_dir)?;
         let store = Store::open(state_dir)
             .with_context(|| format!("open the store in {}", state_dir.display()))?;
+        let agents = Registry::open(&config.agents, store.clone())
+            .context("read the agents in the store")?;
         let intel = match &config.intel_dir {
             Some(folder) => indicators::read(folder)
                 .map_err(|error| BadValue::new("intel_dir", format!("{error:#}")))?,
@@ -123,7 +123,7 @@ impl Service {
         let operators_door = api::listen(&config.socket)
             .map_err(|error| BadValue::file("socket", &config.socket, &error))?;
         Ok(Self {
-            agents: Arc::new(config.agents.iter().map(known).collect()),
+            agents: Arc::new(agents),
             store,
             intel,
             channels,
@@ -285,7 +285,7 @@ fn beside(
     shared: &Shared,
     config: &Config,
     store: Store,
-    agents: Arc<HashMap<AgentId, KnownAgent>>,
+    agents: Arc<Registry>,
     inbox: Inbox,
     lock: File,
 ) {
@@ -360,18 +360,6 @@ async fn all<T: 'static>(tasks: &mut JoinSet<T>) {
             tracing::error!(%error, "a part broke off");
         }
     }
-}
-
-fn known(agent: &Agent) -> (AgentId, KnownAgent) {
-    let known = KnownAgent {
-        id: agent.id,
-        key: agent.public_key,
-        account: agent.account.clone(),
-        region: agent.region.clone(),
-        instance: agent.instance.clone(),
-        revoked: false,
-    };
-    (agent.id, known)
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
-use picket_detect::{Admission, Admitted, KnownAgent, Refusal, SensorEvent};
+use picket_detect::{Admission, Admitted, Refusal, SensorEvent};
 use picket_wire::{AgentId, Sealed};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,7 @@ use crate::ingest::health::Health;
 use crate::ingest::report::report;
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
+use crate::registry::Registry;
 use crate::store::agents::Report;
 use crate::store::journal::Arrival;
 use crate::store::{Store, StoreError, agents, journal};
@@ -135,7 +136,7 @@ impl Gate {
 /// What the gate's thread is made of.
 pub(crate) struct Keeper {
     /// Whose word is taken.
-    pub(crate) agents: Arc<HashMap<AgentId, KnownAgent>>,
+    pub(crate) agents: Arc<Registry>,
     /// How far clocks may be off.
     pub(crate) settings: picket_detect::admit::Settings,
     /// Where accepted envelopes go.
@@ -172,30 +173,32 @@ impl Keeper {
         let Queue { mut queue, is_open } = queue;
         // However this ends, the gate is closed then.
         let _closing = Closing(is_open);
-        let mut admission = self.admission()?;
+        let (mut admission, mut seen) = self.admission()?;
         let mut log = Quiet::default();
         while let Some(first) = queue.blocking_recv() {
             let mut batch = Batch::default();
+            seen = self.agents.catch_up(&mut admission, seen);
             batch.judge(first, &mut admission, &self, &mut log);
             while batch.arrivals.len() < BATCH_ENVELOPES
                 && batch.bytes < BATCH_BYTES
                 && let Ok(next) = queue.try_recv()
             {
+                seen = self.agents.catch_up(&mut admission, seen);
                 batch.judge(next, &mut admission, &self, &mut log);
             }
             if let Err(error) = self.settle(batch) {
                 tracing::error!(%error, "envelopes not stored; their agents will send them again");
-                admission = self.admission()?;
+                (admission, seen) = self.admission()?;
             }
         }
         Ok(())
     }
 
-    /// The admission as the store remembers it.
-    fn admission(&self) -> Result<Admission, StoreError> {
-        let mut admission = Admission::new(self.agents.values().cloned(), self.settings.clone());
+    /// The admission as the store remembers it, and the change of the registry it knows.
+    fn admission(&self) -> Result<(Admission, u64), StoreError> {
+        let (mut admission, seen) = self.agents.admission(self.settings.clone());
         admission.restore(self.store.read(journal::links)?);
-        Ok(admission)
+        Ok((admission, seen))
     }
 
     /// Makes a batch durable and answers its requests.
@@ -240,7 +243,7 @@ impl Keeper {
     fn refused(&self, admission: &Admission, refusal: &Refusal, claim: Claim, log: &mut Quiet) {
         let reason = refusal.reason();
         self.metrics.envelopes_refused.add(reason, 1);
-        let Some(agent) = claim.agent.filter(|id| self.agents.contains_key(id)) else {
+        let Some(agent) = claim.agent.filter(|id| self.agents.find(*id).is_some()) else {
             if let Some(unsaid) = log.may_say(reason, clock::now_ms()) {
                 tracing::warn!(reason, %refusal, unsaid, "envelope refused");
             }
@@ -398,17 +401,16 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let signer = Signer::from_seed(&[1; 32]);
         let id = AgentId::of_key(&signer.public_key().0);
-        let agent = KnownAgent {
+        let agent = crate::config::Agent {
             id,
-            key: signer.public_key(),
+            public_key: signer.public_key(),
             account: "111122223333".into(),
             region: "r".into(),
             instance: "i-1".into(),
-            revoked: false,
         };
         let (inbox, _outlet) = analysis::inbox();
         let keeper = Keeper {
-            agents: Arc::new(HashMap::from([(id, agent)])),
+            agents: Arc::new(Registry::open(&[agent], store.clone()).unwrap()),
             settings: picket_detect::admit::Settings::default(),
             store: store.clone(),
             analysis: inbox,

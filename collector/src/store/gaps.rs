@@ -1,10 +1,10 @@
 //! Gaps in chains of which nobody is told yet, so that a restart forgets none of them.
 
-use std::collections::HashMap;
-
-use picket_detect::{Gap, KnownAgent};
+use picket_detect::Gap;
 use picket_wire::{AgentId, BootId};
 use rusqlite::{Connection, Transaction, params};
+
+use crate::registry::Registry;
 
 use super::{signed, unsigned};
 
@@ -30,16 +30,13 @@ pub(crate) fn replace(transaction: &Transaction<'_>, held: &[Gap]) -> rusqlite::
 }
 
 /// Those that were held. Of an agent that may not speak any more nothing is missing.
-pub(crate) fn held(
-    connection: &Connection,
-    agents: &HashMap<AgentId, KnownAgent>,
-) -> rusqlite::Result<Vec<Gap>> {
+pub(crate) fn held(connection: &Connection, agents: &Registry) -> rusqlite::Result<Vec<Gap>> {
     let mut statement = connection.prepare(
         "SELECT agent, boot, before, missing_from, missing, time_ns, received_at FROM gap",
     )?;
     let rows = statement.query_map([], |row| {
         let agent = AgentId(row.get(0)?);
-        let Some(known) = agents.get(&agent) else {
+        let Some(entry) = agents.find(agent).filter(|entry| !entry.known.revoked) else {
             return Ok(None);
         };
         Ok(Some(Gap {
@@ -48,7 +45,7 @@ pub(crate) fn held(
             before: unsigned(row.get(2)?),
             from: unsigned(row.get(3)?),
             missing: unsigned(row.get(4)?),
-            host: known.host(),
+            host: entry.known.host(),
             time_ns: unsigned(row.get(5)?),
             received_at_ms: unsigned(row.get(6)?),
         }))

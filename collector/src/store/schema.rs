@@ -148,6 +148,32 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (agent, boot, before)
     ) WITHOUT ROWID;
     ",
+    // 6: agents that enrolled, the key each instance is bound to, keys that are revoked.
+    "
+    CREATE TABLE enrolled (
+        agent BLOB PRIMARY KEY,
+        public_key BLOB NOT NULL,
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        level TEXT NOT NULL,
+        by TEXT NOT NULL,
+        enrolled_at INTEGER NOT NULL,
+        is_pending INTEGER NOT NULL,
+        until INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE instance_key (
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        agent BLOB NOT NULL,
+        PRIMARY KEY (account, region, instance)
+    ) WITHOUT ROWID;
+    CREATE TABLE revoked (
+        agent BLOB PRIMARY KEY,
+        revoked_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

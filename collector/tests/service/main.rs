@@ -12,6 +12,7 @@ mod alerts;
 mod authority;
 mod configuration;
 mod durability;
+mod enrolment;
 mod gaps;
 mod health;
 mod logs;

@@ -1,0 +1,262 @@
+//! The registry: every agent whose word is taken, or was.
+//!
+//! Some stand in the configuration, the others have enrolled and are in the store. A change is on
+//! disk before it takes effect, and takes effect at once: who judges envelopes asks before each
+//! request whether anything has changed, which costs one atomic read.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use picket_detect::{Admission, KnownAgent};
+use picket_wire::AgentId;
+use picket_wire::enrol::Level;
+use tokio::sync::Mutex;
+
+use crate::clock;
+use crate::config;
+use crate::store::enrolled::{self, Enrolled};
+use crate::store::{Store, StoreError};
+
+/// An agent, and why it is trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Its key, whom it speaks for, and whether it is still believed.
+    pub(crate) known: KnownAgent,
+    /// How it came to be trusted.
+    pub(crate) level: Level,
+    /// When and by what it enrolled; `None` of one that the configuration names.
+    pub(crate) enrolled: Option<(u64, String)>,
+    /// Whether it waits for an operator to let it in.
+    pub(crate) is_pending: bool,
+    /// The change it was last part of.
+    change: u64,
+}
+
+impl Entry {
+    /// How it stands, in a word.
+    pub(crate) fn standing(&self) -> &'static str {
+        if self.known.revoked {
+            "revoked"
+        } else if self.is_pending {
+            "pending"
+        } else {
+            "trusted"
+        }
+    }
+
+    /// Says whether it is expected to speak.
+    pub(crate) fn is_expected(&self) -> bool {
+        !self.known.revoked && !self.is_pending
+    }
+}
+
+/// Every agent that is known.
+pub(crate) struct Registry {
+    store: Store,
+    agents: RwLock<HashMap<AgentId, Arc<Entry>>>,
+    changes: AtomicU64,
+    /// Held while something is changed, on disk and here.
+    changing: Mutex<()>,
+}
+
+impl Registry {
+    /// Takes the agents of the configuration and those in the store.
+    pub(crate) fn open(configured: &[config::Agent], store: Store) -> Result<Self, StoreError> {
+        let (enrolled, revoked) = store
+            .read(|connection| Ok((enrolled::list(connection)?, enrolled::revoked(connection)?)))?;
+        let revoked: HashSet<AgentId> = revoked.into_iter().collect();
+        let mut agents: HashMap<AgentId, Arc<Entry>> = HashMap::new();
+        for agent in enrolled {
+            let is_revoked = revoked.contains(&agent.agent);
+            agents.insert(agent.agent, Arc::new(of_enrolled(agent, is_revoked, 0)));
+        }
+        // What the configuration says counts before what was once enrolled.
+        for agent in configured {
+            let entry = of_configured(agent, revoked.contains(&agent.id));
+            agents.insert(agent.id, Arc::new(entry));
+        }
+        Ok(Self {
+            store,
+            agents: RwLock::new(agents),
+            changes: AtomicU64::new(0),
+            changing: Mutex::new(()),
+        })
+    }
+
+    /// One agent.
+    pub(crate) fn find(&self, agent: AgentId) -> Option<Arc<Entry>> {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        agents.get(&agent).cloned()
+    }
+
+    /// Every agent, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        agents.values().cloned().collect()
+    }
+
+    /// An admission that knows the agents, and the change it knows them at.
+    pub(crate) fn admission(&self, settings: picket_detect::admit::Settings) -> (Admission, u64) {
+        let mut admission = Admission::new([], settings);
+        let seen = self.tell(&mut admission, None);
+        (admission, seen)
+    }
+
+    /// Tells an admission what has changed since `seen`; returns what it has seen then.
+    pub(crate) fn catch_up(&self, admission: &mut Admission, seen: u64) -> u64 {
+        if self.changes.load(Ordering::Acquire) == seen {
+            return seen;
+        }
+        self.tell(admission, Some(seen))
+    }
+
+    fn tell(&self, admission: &mut Admission, seen: Option<u64>) -> u64 {
+        // Read before the agents: what is changed meanwhile is told again, which does no harm.
+        let now = self.changes.load(Ordering::Acquire);
+        for entry in self.all() {
+            let is_new = seen.is_none_or(|seen| entry.change > seen);
+            if is_new && !entry.is_pending {
+                admission.set_agent(entry.known.clone());
+            }
+        }
+        now
+    }
+
+    /// Never believes an agent's key again. Its instance stays bound to it, so that no other key can
+    /// enrol for it, unless `release` says otherwise. Says whether there is such an agent.
+    pub(crate) async fn revoke(&self, agent: AgentId, release: bool) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock().await;
+        let Some(entry) = self.find(agent) else {
+            return Ok(false);
+        };
+        let now_ms = clock::now_ms();
+        self.store
+            .write(move |transaction| {
+                enrolled::revoke(transaction, agent, now_ms)?;
+                if release {
+                    enrolled::release(transaction, agent)?;
+                }
+                Ok(())
+            })
+            .await?;
+        let mut entry = Entry::clone(&entry);
+        entry.known.revoked = true;
+        self.put(entry);
+        tracing::info!(agent_id = %agent, release, "agent revoked");
+        Ok(true)
+    }
+
+    /// Lets an agent in that waits for it. Says whether there is one.
+    pub(crate) async fn approve(&self, agent: AgentId) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock().await;
+        let waits = self.find(agent).is_some_and(|entry| entry.is_pending);
+        if !waits {
+            return Ok(false);
+        }
+        let approved = self
+            .store
+            .write(move |transaction| {
+                let Some(mut found) = enrolled::find(transaction, agent)? else {
+                    return Ok(None);
+                };
+                found.is_pending = false;
+                enrolled::put(transaction, &found)?;
+                let is_revoked = enrolled::is_revoked(transaction, agent)?;
+                Ok(Some((found, is_revoked)))
+            })
+            .await?;
+        let Some((found, is_revoked)) = approved else {
+            return Ok(false);
+        };
+        self.put(of_enrolled(found, is_revoked, 0));
+        tracing::info!(agent_id = %agent, "agent approved");
+        Ok(true)
+    }
+
+    fn put(&self, mut entry: Entry) {
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        entry.change = self.changes.load(Ordering::Relaxed) + 1;
+        agents.insert(entry.known.id, Arc::new(entry));
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+fn of_enrolled(agent: Enrolled, revoked: bool, change: u64) -> Entry {
+    Entry {
+        known: KnownAgent {
+            id: agent.agent,
+            key: agent.key,
+            account: agent.account,
+            region: agent.region,
+            instance: agent.instance,
+            revoked,
+        },
+        level: agent.level,
+        enrolled: Some((agent.enrolled_ms, agent.by)),
+        is_pending: agent.is_pending,
+        change,
+    }
+}
+
+fn of_configured(agent: &config::Agent, revoked: bool) -> Entry {
+    Entry {
+        known: KnownAgent {
+            id: agent.id,
+            key: agent.public_key,
+            account: agent.account.clone(),
+            region: agent.region.clone(),
+            instance: agent.instance.clone(),
+            revoked,
+        },
+        level: Level::Configured,
+        enrolled: None,
+        is_pending: false,
+        change: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use picket_wire::PublicKey;
+
+    use super::*;
+
+    fn configured(seed: u8, instance: &str) -> config::Agent {
+        let key = PublicKey([seed; 32]);
+        config::Agent {
+            id: AgentId::of_key(&key.0),
+            public_key: key,
+            account: "111122223333".into(),
+            region: "eu-west-1".into(),
+            instance: instance.into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_once_and_survives() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let agents = [configured(1, "i-1"), configured(2, "i-2")];
+        let registry = Registry::open(&agents, store.clone()).unwrap();
+        let (mut admission, seen) = registry.admission(picket_detect::admit::Settings::default());
+        let revoked = |admission: &Admission| {
+            let agents = admission.agents();
+            agents
+                .filter(|agent| agent.revoked)
+                .map(|agent| agent.id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(admission.agents().count(), 2);
+        assert!(registry.revoke(agents[0].id, false).await.unwrap());
+        assert!(!registry.revoke(AgentId([9; 16]), false).await.unwrap());
+        assert!(!registry.approve(agents[1].id).await.unwrap());
+        let later = registry.catch_up(&mut admission, seen);
+        assert_eq!(revoked(&admission), [agents[0].id]);
+        assert_ne!(seen, later);
+        assert_eq!(registry.catch_up(&mut admission, later), later);
+        let again = Registry::open(&agents, store).unwrap();
+        assert!(again.find(agents[0].id).unwrap().known.revoked);
+        assert!(again.find(agents[1].id).unwrap().is_expected());
+    }
+}

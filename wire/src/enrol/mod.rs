@@ -1,0 +1,5 @@
+//! Enrolment: how a host's key becomes one that a collector believes.
+
+mod level;
+
+pub use level::{Level, UnknownLevel};
