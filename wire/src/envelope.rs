@@ -32,14 +32,13 @@ use zstd::bulk::Decompressor;
 
 use crate::id::{AgentId, BootId, Digest};
 use crate::limits::{ENVELOPE_BYTES_MAX, PROTECTED_BYTES_MAX, SUMMARY_BYTES_MAX, ZSTD_LEVEL};
-use crate::sign1::{self, Parts};
+use crate::sign1::{self, ALG_EDDSA, Parts};
 use crate::stream::item_bytes;
 use crate::summary::{Summary, SummaryError};
 
 /// Media type of the payload (protected header 3).
 pub const CONTENT_TYPE: &str = "application/vnd.picket.summary+cbor+zstd";
 
-const ALG_EDDSA: i64 = -8;
 const LABELS: [i64; 5] = [-70001, -70002, -70003, -70004, -70005];
 const ENTRIES: u64 = 9;
 const DEVELOPMENT_SEED: &[u8; 32] = b"picket: the public test key (32)";

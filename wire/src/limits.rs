@@ -69,6 +69,9 @@ pub const ORDERS_MAX: usize = 16_384;
 /// Bytes of the reason of one order.
 pub const ORDER_REASON_BYTES_MAX: usize = 128;
 
+/// Bytes of a claim: ours take 223 at most.
+pub const CLAIM_BYTES_MAX: usize = 256;
+
 /// Things that happened to orders in one summary. The agent cuts at its own, lower, bound.
 pub const BLOCK_EVENTS_MAX: usize = 16_384;
 

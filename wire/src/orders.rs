@@ -14,7 +14,7 @@
 //!
 //! A bundle holds all orders in force: what an agent does not find in it any more is lifted.
 
-use minicbor::{CborLen, Decode, Decoder, Encode, Encoder};
+use minicbor::{CborLen, Decode, Decoder, Encode};
 
 use crate::envelope::{PublicKey, Signer};
 use crate::limits::{ORDER_REASON_BYTES_MAX, ORDERS_BYTES_MAX, ORDERS_MAX};
@@ -170,12 +170,5 @@ fn bounded(what: &'static str, len: usize, max: usize) -> Result<(), OrdersError
 }
 
 fn protected() -> Vec<u8> {
-    let mut out = Vec::with_capacity(48);
-    let mut e = Encoder::new(&mut out);
-    let written: Result<(), minicbor::encode::Error<_>> = (|| {
-        e.map(2)?.i64(1)?.i64(-8)?.i64(3)?.str(CONTENT_TYPE)?;
-        Ok(())
-    })();
-    written.expect("writing CBOR to memory cannot fail");
-    out
+    sign1::protected(CONTENT_TYPE)
 }

@@ -8,6 +8,9 @@ use crate::envelope::{PublicKey, Signer};
 
 const TAG: u64 = 18;
 
+/// EdDSA (RFC 9053 section 2.2).
+pub(crate) const ALG_EDDSA: i64 = -8;
+
 /// Signs a payload under a protected header: the tagged message. Costs one signature.
 pub(crate) fn seal(protected: &[u8], payload: &[u8], signer: &Signer) -> Vec<u8> {
     let signature = signer.sign(&signed_bytes(protected, payload));
@@ -19,6 +22,22 @@ pub(crate) fn seal(protected: &[u8], payload: &[u8], signer: &Signer) -> Vec<u8>
             .map(0)?
             .bytes(payload)?
             .bytes(signature.as_ref())?;
+        Ok(())
+    })();
+    written.expect("writing CBOR to memory cannot fail");
+    out
+}
+
+/// The protected header of what needs no other: algorithm and content type.
+pub(crate) fn protected(content_type: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    let mut e = Encoder::new(&mut out);
+    let written: Result<(), minicbor::encode::Error<_>> = (|| {
+        e.map(2)?
+            .i64(1)?
+            .i64(ALG_EDDSA)?
+            .i64(3)?
+            .str(content_type)?;
         Ok(())
     })();
     written.expect("writing CBOR to memory cannot fail");

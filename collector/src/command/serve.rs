@@ -38,6 +38,7 @@ use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
 use crate::metrics::{self, Metrics};
 use crate::registry::Registry;
+use crate::signing::SigningKey;
 use crate::silence;
 use crate::stop::Stopper;
 use crate::store::{Store, journal, upkeep};
@@ -91,6 +92,7 @@ struct Service {
     intel: IndicatorSet,
     channels: Vec<alert::Channel>,
     tls: tls::Identity,
+    signing: SigningKey,
     agents_door: TcpListener,
     operators_door: UnixListener,
     metrics_door: TcpListener,
@@ -118,6 +120,7 @@ impl Service {
         };
         let channels = alert::open(&config.alert)?;
         let tls = tls::identity(&config.tls, state_dir)?;
+        let signing = SigningKey::load_or_create(state_dir)?;
         let agents_door = bind("listen", config.listen).await?;
         let metrics_door = bind("metrics", config.metrics).await?;
         let operators_door = api::listen(&config.socket)
@@ -128,6 +131,7 @@ impl Service {
             intel,
             channels,
             tls,
+            signing,
             agents_door,
             operators_door,
             metrics_door,
@@ -144,6 +148,7 @@ impl Service {
         let (state_dir, socket) = (self.config.state_dir.clone(), self.config.socket.clone());
         let drain = Duration::from_secs(self.config.ingest.drain_s);
         let ca_file = self.tls.ca_file.clone();
+        let signing_key = self.signing.public();
         let shared = Shared::new(&self.store)?;
 
         let mut way_out = JoinSet::new();
@@ -156,6 +161,7 @@ impl Service {
             metrics = %metrics_bound,
             socket = %socket.display(),
             ca_file = ca_file.map(|file| file.display().to_string()),
+            %signing_key,
             "collector runs"
         );
 
