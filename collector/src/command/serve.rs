@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Outcome;
 use crate::alert::{self, Office};
 use crate::analysis::{self, Analysis, Inbox};
-use crate::api::{self, Desk};
+use crate::api::{self, Desk, SocketPeer};
 use crate::config::{BadValue, Config, ConfigError};
 use crate::follow::Follower;
 use crate::indicators;
@@ -249,8 +249,9 @@ impl Service {
             agents: self.agents.clone(),
             refusals: shared.refusals.clone(),
         };
-        let operators = axum::serve(self.operators_door, api::router(desk))
-            .with_graceful_shutdown(shared.stopping());
+        let router = api::router(desk).into_make_service_with_connect_info::<SocketPeer>();
+        let operators =
+            axum::serve(self.operators_door, router).with_graceful_shutdown(shared.stopping());
         parts.spawn(async {
             (
                 "operators' door",

@@ -77,11 +77,15 @@ pub(crate) struct Filter {
     pub(crate) is_open: bool,
     /// With an occurrence between these two times, both included.
     pub(crate) between_ms: Option<(u64, u64)>,
+    /// Of one of these accounts.
+    pub(crate) accounts: Option<Vec<String>>,
 }
 
 /// A finding as it is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Kept {
+    /// AWS account.
+    pub(crate) account: String,
     /// When it was archived, if it was.
     pub(crate) archived_at_ms: Option<u64>,
     /// How often it was stored.
@@ -231,6 +235,10 @@ pub(crate) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
         hold("last_seen >= ?", Value::Integer(signed(from_ms)));
         hold("first_seen <= ?", Value::Integer(signed(to_ms)));
     }
+    if let Some(accounts) = &filter.accounts {
+        let accounts = Value::Text(json_list(accounts));
+        hold("account IN (SELECT value FROM json_each(?))", accounts);
+    }
     if filter.is_open {
         conditions.push("archived_at IS NULL".to_owned());
     }
@@ -238,7 +246,7 @@ pub(crate) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
         conditions.push("true".to_owned());
     }
     let query = format!(
-        "SELECT archived_at, revision, first_seen, last_seen, body FROM finding WHERE {}
+        "SELECT archived_at, revision, first_seen, last_seen, body, account FROM finding WHERE {}
          ORDER BY last_seen DESC, id LIMIT {LISTED_MAX}",
         conditions.join(" AND ")
     );
@@ -251,7 +259,7 @@ pub(crate) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
 pub(crate) fn show(connection: &Connection, id: &str) -> rusqlite::Result<Option<Kept>> {
     connection
         .query_row(
-            "SELECT archived_at, revision, first_seen, last_seen, body FROM finding WHERE id = ?1",
+            "SELECT archived_at, revision, first_seen, last_seen, body, account FROM finding WHERE id = ?1",
             [id],
             kept,
         )
@@ -261,6 +269,7 @@ pub(crate) fn show(connection: &Connection, id: &str) -> rusqlite::Result<Option
 fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     let archived_at: Option<i64> = row.get(0)?;
     Ok(Kept {
+        account: row.get(5)?,
         archived_at_ms: archived_at.map(unsigned),
         revision: unsigned(row.get(1)?),
         first_seen_ms: unsigned(row.get(2)?),
@@ -269,19 +278,37 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     })
 }
 
-/// Every incident's body, the latest first, at most [`LISTED_MAX`].
-pub(crate) fn incidents(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// Holds for incidents of the accounts in parameter 1, for all if it is null.
+const OF_ACCOUNTS: &str = "(?1 IS NULL OR
+    json_extract(body, '$.entities.account') IN (SELECT value FROM json_each(?1)))";
+
+/// Texts as JSON, for SQLite's `json_each`.
+fn json_list(texts: &[String]) -> String {
+    serde_json::Value::from(texts).to_string()
+}
+
+/// Every incident's body, the latest first, at most [`LISTED_MAX`]; with `accounts`, only theirs.
+pub(crate) fn incidents(
+    connection: &Connection,
+    accounts: Option<&[String]>,
+) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!(
-        "SELECT body FROM incident ORDER BY updated_at DESC, id LIMIT {LISTED_MAX}"
+        "SELECT body FROM incident WHERE {OF_ACCOUNTS}
+         ORDER BY updated_at DESC, id LIMIT {LISTED_MAX}"
     ))?;
-    let rows = statement.query_map([], |row| row.get(0))?;
+    let rows = statement.query_map([accounts.map(json_list)], |row| row.get(0))?;
     rows.collect()
 }
 
-/// One incident by its id.
-pub(crate) fn incident(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+/// One incident by its id; with `accounts`, only if it is theirs.
+pub(crate) fn incident(
+    connection: &Connection,
+    id: &str,
+    accounts: Option<&[String]>,
+) -> rusqlite::Result<Option<String>> {
+    let query = format!("SELECT body FROM incident WHERE {OF_ACCOUNTS} AND id = ?2");
     connection
-        .query_row("SELECT body FROM incident WHERE id = ?1", [id], |row| {
+        .query_row(&query, params![accounts.map(json_list), id], |row| {
             row.get(0)
         })
         .optional()
@@ -446,6 +473,44 @@ mod tests {
     }
 
     #[test]
+    fn an_account_sees_its_own() {
+        let (_folder, store) = filled();
+        let all = store.read(|c| list(c, &Filter::default())).unwrap();
+        let account = all[0].account.clone();
+        let listed = |accounts: Vec<String>| {
+            let filter = Filter {
+                accounts: Some(accounts),
+                ..Filter::default()
+            };
+            store.read(|c| list(c, &filter)).unwrap().len()
+        };
+        let own = all.iter().filter(|kept| kept.account == account).count();
+        assert_eq!(listed(vec![account.clone(), "x' OR 1".into()]), own);
+        assert_eq!(listed(vec!["999999999999".into()]), 0);
+        assert_eq!(listed(Vec::new()), 0);
+        let story = IncidentRow {
+            id: "x".into(),
+            severity: 8.0,
+            title: "t".into(),
+            updated_at_ms: 1,
+            body: format!(r#"{{"entities":{{"account":"{account}"}}}}"#),
+        };
+        store
+            .write_blocking(move |t| put_incident(t, &story, 5))
+            .unwrap();
+        for (accounts, expected) in [
+            (None, 1),
+            (Some([account]), 1),
+            (Some(["999999999999".to_owned()]), 0),
+        ] {
+            let accounts = accounts.as_ref().map(<[String; 1]>::as_slice);
+            let listed = store.read(|c| incidents(c, accounts)).unwrap();
+            let shown = store.read(|c| incident(c, "x", accounts)).unwrap();
+            assert_eq!((listed.len(), shown.iter().count()), (expected, expected));
+        }
+    }
+
+    #[test]
     fn what_has_not_changed_for_long_goes() {
         let (_folder, store) = filled();
         let incident = IncidentRow {
@@ -460,7 +525,7 @@ mod tests {
             .unwrap();
         assert_eq!(store.write_blocking(|t| prune(t, 5)).unwrap(), 0);
         assert_eq!(store.write_blocking(|t| prune(t, 6)).unwrap(), 3);
-        assert!(store.read(incidents).unwrap().is_empty());
+        assert!(store.read(|c| incidents(c, None)).unwrap().is_empty());
         let left = store.read(|c| list(c, &Filter::default())).unwrap();
         assert_eq!(left.len(), 1);
     }

@@ -1,66 +1,83 @@
-//! What can be asked for, and the line of an agent.
+//! Agents: who speaks, and how they do.
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
+use axum::extract::{Path as Segment, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use picket_wire::AgentId;
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::MINUTES_AROUND;
+use super::route::{Route, route};
+use super::{Caller, Desk, Scope, done, failed, lines};
 use crate::clock;
 use crate::ingest::gate::Refusals;
 use crate::registry::Registry;
-use crate::store::agents::{AgentRow, Sensor};
-use crate::store::findings::{self, Filter};
+use crate::store::agents::{self, AgentRow, Sensor};
 
-/// Which findings to list, as a query string says it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Asked {
-    /// At least this severe.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) severity_min: Option<f64>,
-    /// The type, or its beginning and `*`.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub(crate) kind: Option<String>,
-    /// Not archived.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) open: bool,
-    /// Near the occurrences of this finding.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) around: Option<String>,
-    /// How near.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) minutes: Option<u64>,
+/// What can be asked of agents.
+pub(super) const ROUTES: &[Route] = &[
+    route!(GET "/v1/agents", Viewer, Own, list),
+    route!(POST "/v1/agents/{id}/approve", Admin, Own, approve),
+    route!(POST "/v1/agents/{id}/revoke", Admin, Own, revoke),
+];
+
+async fn list(State(desk): State<Desk>, Extension(caller): Extension<Caller>) -> Response {
+    match desk.store.read_async(agents::list).await {
+        Ok(rows) => {
+            let all = all(&desk.agents, &rows, &desk.refusals);
+            let own = all.iter().filter(|line| is_own(line, &caller.scope));
+            lines(own.filter_map(|line| serde_json::to_string(line).ok()))
+        }
+        Err(error) => failed(&error),
+    }
 }
 
-impl Asked {
-    /// The filter, or `None` if there is no finding to be near of.
-    pub(super) fn filter(&self, connection: &Connection) -> rusqlite::Result<Option<Filter>> {
-        let mut filter = Filter {
-            severity_min: self.severity_min,
-            kind: self.kind.clone(),
-            is_open: self.open,
-            between_ms: None,
-        };
-        if let Some(id) = &self.around {
-            let Some(middle) = findings::show(connection, id)? else {
-                return Ok(None);
-            };
-            let span_ms = self
-                .minutes
-                .unwrap_or(MINUTES_AROUND)
-                .saturating_mul(60_000);
-            filter.between_ms = Some((
-                middle.first_seen_ms.saturating_sub(span_ms),
-                // SQLite counts to 2⁶³.
-                middle
-                    .last_seen_ms
-                    .saturating_add(span_ms)
-                    .min(i64::MAX as u64),
-            ));
-        }
-        Ok(Some(filter))
+/// What may be said with a revocation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Revocation {
+    /// Whether another key may enrol for the instance.
+    release: bool,
+}
+
+async fn revoke(
+    State(desk): State<Desk>,
+    Extension(caller): Extension<Caller>,
+    Segment(id): Segment<String>,
+    Query(how): Query<Revocation>,
+) -> Response {
+    match registered(&desk, &caller, &id) {
+        Some(agent) => done(desk.agents.revoke(agent, how.release).await),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn approve(
+    State(desk): State<Desk>,
+    Extension(caller): Extension<Caller>,
+    Segment(id): Segment<String>,
+) -> Response {
+    match registered(&desk, &caller, &id) {
+        Some(agent) => done(desk.agents.approve(agent).await),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// The agent of that id, if it is registered for an account of the caller's.
+fn registered(desk: &Desk, caller: &Caller, id: &str) -> Option<AgentId> {
+    let agent = id.parse().ok()?;
+    let entries = desk.agents.all();
+    let entry = entries.iter().find(|entry| entry.known.id == agent)?;
+    caller.scope.has(&entry.known.account).then_some(agent)
+}
+
+/// One of which nobody knows the account is nobody's but those who see everything.
+fn is_own(line: &AgentLine, scope: &Scope) -> bool {
+    match &line.account {
+        Some(account) => scope.has(account),
+        None => *scope == Scope::Whole,
     }
 }
 
@@ -136,7 +153,7 @@ pub(crate) struct AgentState {
 }
 
 /// Every agent that is known or was heard, by id.
-pub(super) fn agents(known: &Registry, heard: &[AgentRow], refusals: &Refusals) -> Vec<AgentLine> {
+fn all(known: &Registry, heard: &[AgentRow], refusals: &Refusals) -> Vec<AgentLine> {
     let mut states: BTreeMap<AgentId, Option<&AgentRow>> = known
         .all()
         .iter()
