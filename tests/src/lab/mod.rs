@@ -1,6 +1,10 @@
-//! The ground: namespaces, wires, a DNS server, an internet that answers, a webhook receiver.
+//! The ground: namespaces, wires, a DNS server, an internet that answers, a webhook receiver; and what
+//! tests put their subjects through: load, disks that fill, clocks that jump.
 
+pub mod clock;
+pub mod disk;
 pub mod internet;
+pub mod load;
 pub mod namespace;
 pub mod process;
 pub mod resolver;
@@ -9,6 +13,9 @@ pub mod topology;
 pub mod wait;
 pub mod webhook;
 
+pub use clock::Clock;
+pub use disk::SmallDisk;
+pub use load::Load;
 pub use namespace::Namespace;
 pub use process::Process;
 pub use topology::{Lab, Wire};

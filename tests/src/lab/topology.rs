@@ -20,6 +20,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use super::disk;
 use super::namespace::{self, LabName, Namespace};
 
 /// The instance's address in its VPC.
@@ -188,8 +189,12 @@ pub fn sweep() -> Result<Vec<String>> {
         fs::read_dir(std::env::temp_dir()).context("read the folder for scratch files")?;
     for folder in folders.flatten() {
         let name = folder.file_name().to_string_lossy().into_owned();
+        if !namespace::is_abandoned(&name) {
+            continue;
+        }
+        disk::release_below(&folder.path());
         // Another lab may be sweeping as well.
-        if namespace::is_abandoned(&name) && fs::remove_dir_all(folder.path()).is_ok() {
+        if fs::remove_dir_all(folder.path()).is_ok() {
             swept.push(name);
         }
     }

@@ -14,9 +14,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use toml::Table;
 
-use super::{Binaries, describe, json_lines, run};
+use super::{Binaries, describe, json_lines, run, set_key};
 use crate::lab::topology::SCENE_INTERFACE;
-use crate::lab::{Lab, Process, wait_until};
+use crate::lab::{Clock, Lab, Process, wait_until};
 use crate::scene::template::{ACCOUNT, INSTANCE_ID, REGION};
 
 /// How long it may take until it captures.
@@ -29,6 +29,7 @@ pub struct Agent {
     program: PathBuf,
     folder: PathBuf,
     seed: [u8; 32],
+    clock: Option<Clock>,
     process: Option<Process>,
 }
 
@@ -59,6 +60,7 @@ impl Agent {
             program: binaries.agent.clone(),
             folder,
             seed,
+            clock: None,
             process: None,
         })
     }
@@ -78,6 +80,16 @@ impl Agent {
         self.folder.join("intel")
     }
 
+    /// Folder of what it keeps: the spool, the state.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Has it live by `clock` from its next start on.
+    pub fn live_by(&mut self, clock: &Clock) {
+        self.clock = Some(clock.clone());
+    }
+
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.join("agent.toml")
@@ -95,7 +107,7 @@ impl Agent {
             ("region".into(), REGION.into()),
         ]);
         let config = Table::from_iter([
-            ("state_dir".into(), text(self.folder.join("state")).into()),
+            ("state_dir".into(), text(self.state()).into()),
             ("socket".into(), text(self.folder.join("agent.sock")).into()),
             (
                 "key_file".into(),
@@ -123,18 +135,7 @@ impl Agent {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn set(&self, table: &str, key: &str, value: toml::Value) -> Result<()> {
-        let text = fs::read_to_string(self.config()).context("read agent.toml")?;
-        let mut config: Table = text.parse().context("read agent.toml")?;
-        let keys = match table {
-            "" => Some(&mut config),
-            table => config
-                .entry(table)
-                .or_insert_with(|| Table::new().into())
-                .as_table_mut(),
-        };
-        keys.with_context(|| format!("{table} is no table"))?
-            .insert(key.to_owned(), value);
-        fs::write(self.config(), config.to_string()).context("write agent.toml")
+        set_key(&self.config(), table, key, value)
     }
 
     /// Has it capture on a rung of the ladder, in place of the best.
@@ -152,6 +153,9 @@ impl Agent {
     pub fn start(&mut self) -> Result<()> {
         let mut command = self.lab.instance.command(&self.program);
         command.arg("run").arg("--config").arg(self.config());
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
         let mut process = Process::start("agent", command, self.lab.folder())?;
         wait_until("the agent to capture", START_LIMIT, || {
             if let Some(status) = process.ended()? {

@@ -12,10 +12,10 @@ use picket_wire::{AgentId, Digest, PublicKey};
 use serde_json::Value;
 use toml::Table;
 
-use super::{Binaries, describe, json_lines, run};
+use super::{Binaries, describe, json_lines, run, set_key};
 use crate::lab::topology::COLLECTOR;
 use crate::lab::webhook;
-use crate::lab::{Lab, Process, wait_until};
+use crate::lab::{Clock, Lab, Process, wait_until};
 use crate::scene::template::{ACCOUNT, INSTANCE_ID, REGION};
 
 /// How long it may take until it listens.
@@ -46,6 +46,7 @@ pub struct Collector {
     lab: Arc<Lab>,
     program: PathBuf,
     folder: PathBuf,
+    clock: Option<Clock>,
     process: Option<Process>,
 }
 
@@ -66,6 +67,7 @@ impl Collector {
             lab: Arc::clone(lab),
             program: binaries.collector.clone(),
             folder,
+            clock: None,
             process: None,
         })
     }
@@ -80,6 +82,16 @@ impl Collector {
         self.folder.join("cloudtrail")
     }
 
+    /// Folder of what it keeps: the store, the authority.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Has it live by `clock` from its next start on.
+    pub fn live_by(&mut self, clock: &Clock) {
+        self.clock = Some(clock.clone());
+    }
+
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.join("collector.toml")
@@ -87,7 +99,7 @@ impl Collector {
 
     /// The authority that agents pin.
     pub fn ca_file(&self) -> PathBuf {
-        self.folder.join("state").join("ca.pem")
+        self.state().join("ca.pem")
     }
 
     /// Writes the configuration: who may speak, and where alerts go.
@@ -99,7 +111,7 @@ impl Collector {
         let name = COLLECTOR.to_string();
         let mut config = Table::new();
         config.insert("listen".into(), self.address().into());
-        config.insert("state_dir".into(), text(self.folder.join("state")).into());
+        config.insert("state_dir".into(), text(self.state()).into());
         config.insert(
             "socket".into(),
             text(self.folder.join("collector.sock")).into(),
@@ -143,16 +155,27 @@ impl Collector {
         fs::write(self.config(), config.to_string()).context("write collector.toml")
     }
 
+    /// Sets a key of the configuration in the table named, or before all tables.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn set(&self, table: &str, key: &str, value: toml::Value) -> Result<()> {
+        set_key(&self.config(), table, key, value)
+    }
+
     /// Starts it and waits until it listens.
     ///
     /// # Errors
     /// With the end of its log when it does not.
     pub fn start(&mut self) -> Result<()> {
         // Where it listens is written anew at each start.
-        let listen = self.folder.join("state").join("listen");
+        let listen = self.state().join("listen");
         let _ = fs::remove_file(&listen);
         let mut command = self.lab.collector.command(&self.program);
         command.arg("serve").arg("--config").arg(self.config());
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
         let mut process = Process::start("collector", command, self.lab.folder())?;
         wait_until("the collector to listen", START_LIMIT, || {
             if let Some(status) = process.ended()? {
@@ -255,7 +278,7 @@ impl Collector {
     pub fn journal(&self) -> Result<Vec<Vec<u8>>> {
         use rusqlite::{Connection, OpenFlags};
 
-        let path = self.folder.join("state").join("picket.db");
+        let path = self.state().join("picket.db");
         let database = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .with_context(|| format!("open {}", path.display()))?;
         let mut rows = database.prepare("SELECT envelope FROM journal ORDER BY id")?;

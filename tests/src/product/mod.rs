@@ -8,6 +8,7 @@ pub mod rig;
 pub mod story;
 pub mod watch;
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -15,6 +16,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use toml::Table;
 
 pub use agent::Agent;
 pub use alert::Alert;
@@ -23,6 +25,23 @@ pub use offline::Analysis;
 pub use rig::Rig;
 pub use story::Story;
 pub use watch::Watch;
+
+/// Sets a key of a configuration file in the table named, or before all tables.
+fn set_key(file: &Path, table: &str, key: &str, value: toml::Value) -> Result<()> {
+    let context = || format!("change {}", file.display());
+    let text = fs::read_to_string(file).with_context(context)?;
+    let mut config: Table = text.parse().with_context(context)?;
+    let keys = match table {
+        "" => Some(&mut config),
+        table => config
+            .entry(table)
+            .or_insert_with(|| Table::new().into())
+            .as_table_mut(),
+    };
+    keys.with_context(|| format!("{table} is no table"))?
+        .insert(key.to_owned(), value);
+    fs::write(file, config.to_string()).with_context(context)
+}
 
 /// Where the two binaries are.
 #[derive(Debug, Clone)]
