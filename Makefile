@@ -10,7 +10,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup kernel build test demo lab kernels bench check style lint clean \
+.PHONY: help setup kernel build test chaos demo lab kernels bench check style lint clean \
 	test-libraries test-programs test-binaries test-system
 
 CARGO ?= cargo
@@ -68,6 +68,9 @@ test-binaries:
 test-system:
 	@scripts/rights
 	@$(STAGE) system "system tests" $(TEST) $(call tests_in,tests) -- --test-threads=$(SYSTEM_THREADS)
+
+chaos: setup build ## kills, cuts and fills everything under load, and shows that all was stored or counted
+	@$(TEST) -p picket-tests --test chaos -- --nocapture --test-threads=1 --quiet
 
 demo: setup build ## plays an intrusion against a real agent and collector, and shows the findings
 	@$(RUN) picket-lab -- demo

@@ -92,6 +92,8 @@ packages() {
     want ip iproute2
     want ethtool ethtool
     want dnsmasq dnsmasq-base
+    # Moves the clock of one process in tests.
+    want faketime faketime
     if [ "$purpose" = kernels ]; then
         want qemu-system-x86_64 qemu-system-x86
         want busybox busybox-static

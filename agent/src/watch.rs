@@ -38,6 +38,11 @@ pub use crate::telling::Passed;
 /// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
+/// Shortest time between two messages of hits alone: the first goes at once, and a storm makes ten a
+/// second, each of which costs two syncs of the disk here and one at the collector. Chosen by hand,
+/// well below the second in which a hit is to be told.
+const HITS_GAP: Duration = Duration::from_millis(100);
+
 /// Summaries that may wait for the thread that keeps them: windows for ten minutes, if it does not
 /// move.
 pub const SUMMARIES_WAITING_MAX: usize = 64;
@@ -166,6 +171,8 @@ struct Watch {
     sensor: Sensor,
     window_ns: u64,
     summaries: mpsc::Sender<Summary>,
+    /// When hits alone were last passed on.
+    hits_passed: Option<Instant>,
     tallies: Arc<Tallies>,
     told: Vec<(&'static str, u64)>,
     telling: Telling,
@@ -274,6 +281,7 @@ impl Watch {
             window_ns: config.window_ns,
             sensor: Sensor::new(config, Arc::default()),
             summaries,
+            hits_passed: None,
             tallies,
             told: Vec::new(),
             telling: Telling::new(plan.filter, plan.privacy),
@@ -449,12 +457,20 @@ impl Watch {
         }
     }
 
-    /// Passes summaries on while there is room for them.
+    /// Passes summaries on while there is room for them. Hits that follow others closely wait a
+    /// moment, in the sensor, for more.
     fn pass_on(&mut self) {
         while let Ok(room) = self.summaries.try_reserve() {
+            let close = self.hits_passed.is_some_and(|at| at.elapsed() < HITS_GAP);
+            if close && !self.sensor.has_output() {
+                return;
+            }
             let Some(summary) = self.sensor.poll_output() else {
                 return;
             };
+            if summary.immediate {
+                self.hits_passed = Some(Instant::now());
+            }
             room.send(self.telling.tell(summary));
         }
     }

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 /// How long what waits may take to arrive once nothing is broken any more: the agent's longest
 /// pause is a minute.
-const SETTLE_LIMIT: Duration = Duration::from_secs(40);
+const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
 /// How often the collector is killed.
 const KILLS: u64 = 20;
@@ -274,6 +274,7 @@ fn whatever_breaks_everything_is_stored_once() {
     let once: BTreeSet<u64> = stored.hits.values().copied().collect();
     assert_eq!(once, BTreeSet::from([1]), "a hit of each listed flow");
     assert_eq!(stored.hits.len() as u64, sent.rounds);
+    assert!(told.len() as u64 * 2 < sent.rounds, "hits share envelopes");
     wait_until("the gaps to close", SETTLE_LIMIT, || {
         Ok(open_gaps(&rig).is_empty().then_some(()))
     })
@@ -305,19 +306,6 @@ fn what_the_spool_cannot_hold_is_counted_at_both_ends() {
     let told = wait_until("the rest to arrive", SETTLE_LIMIT, || {
         let told = rig.told()?;
         let hits: u64 = Stored::of(&told).hits.values().sum();
-        if hits < sent.rounds {
-            let have: BTreeSet<u16> = Stored::of(&told).hits.keys().copied().collect();
-            let lack: Vec<u16> = (32768..32768 + sent.rounds as u16)
-                .filter(|p| !have.contains(p))
-                .collect();
-            println!(
-                "{hits} {} {} {lack:?} {} miss {}",
-                sent.rounds,
-                status(&rig)?["spool"],
-                status(&rig)?,
-                missing(&told)
-            );
-        }
         let waiting = &status(&rig)?["spool"]["envelopes"];
         Ok((hits >= sent.rounds && *waiting == 0).then_some(told))
     })
