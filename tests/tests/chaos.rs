@@ -157,21 +157,18 @@ fn settle(rig: &Rig, sent: Sent) -> Vec<Opened> {
         let all_came = last.0.listed >= sent.rounds && last.1["envelopes"] == 0;
         Ok(all_came.then_some(told))
     });
-    let told = settled.unwrap_or_else(|error| {
-        let (stored, spool) = &last;
-        let hits: u64 = stored.hits.values().sum();
-        panic!(
-            "{error:#}: {sent:?}, stored {} and {}, {hits} hits, spool {spool}\n{}",
-            stored.listed,
-            stored.plain,
-            rig.tail(30)
-        )
-    });
-    println!(
-        "chaos: settled after {:.1} s",
-        began.elapsed().as_secs_f64()
+    let (stored, spool) = &last;
+    let hits: u64 = stored.hits.values().sum();
+    assert!(
+        settled.is_ok(),
+        "{sent:?}, stored {} and {}, {hits} hits, spool {spool}\n{}",
+        stored.listed,
+        stored.plain,
+        rig.tail(30)
     );
-    told
+    let seconds = began.elapsed().as_secs_f64();
+    println!("chaos: settled after {seconds:.1} s");
+    settled.unwrap()
 }
 
 /// Sum of what the agent says did not reach the collector.
