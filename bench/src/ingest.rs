@@ -4,12 +4,15 @@
 //!
 //! `collector/ingest_vs_verify` posts the smallest summaries, those of quiet hosts, so that what is
 //! measured is taking in. `collector/ingest_typical` posts whole ones, whose analysis, which goes on
-//! beside, is part of the process's time.
+//! beside, is part of the process's time. `collector/ingest_vs_fsync` posts small ones, each in a
+//! request of its own that waits for its answer, against the wall clock: agents that come at once
+//! share a sync, so the disk does not bound them as it bounds who syncs after each.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use picket_agent::identity::Envelope;
@@ -27,12 +30,18 @@ use crate::rounds::{Samples, thread_ns};
 
 /// Agents that ship at once.
 const AGENTS: u8 = 8;
+/// Agents that ship at once where each request is one envelope.
+const AGENTS_SINGLE: u8 = 64;
 /// Envelopes of a request: what has gathered over a short outage.
 const BATCH: usize = 32;
 /// Requests of each agent in a round.
 const BATCHES_SMALL: usize = 32;
 /// The same with whole summaries.
 const BATCHES_TYPICAL: usize = 2;
+/// The same where each request is one envelope.
+const BATCHES_SINGLE: usize = 32;
+/// Envelopes that the bare file is synced after.
+const SYNCS: usize = 64;
 /// Packets of the capture that the summaries tell of.
 const PACKETS: u32 = 50_000;
 /// How long a collector may take to start.
@@ -48,25 +57,83 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         questions: typical.questions.iter().take(2).cloned().collect(),
         ..typical.clone()
     };
-    for (name, summary, batches) in [
-        ("collector/ingest_vs_verify", &small, BATCHES_SMALL),
-        ("collector/ingest_typical", &typical, BATCHES_TYPICAL),
-    ] {
-        let folder = setting.scratch.join(name.replace('/', "-"));
-        let mut agents: Vec<Agent> = (1..=AGENTS).map(Agent::new).collect();
-        let collector = Collector::start(&setting.binaries.collector, &folder, &agents, summary)?;
-        let mut samples = Samples::default();
-        for _ in 0..setting.rounds.min(5) {
-            let envelopes: Vec<Vec<Envelope>> = agents
-                .iter_mut()
-                .map(|agent| agent.envelopes(summary, batches * BATCH))
-                .collect::<Result<_>>()?;
-            let bare = verify(&agents, &envelopes)?;
-            samples.add(collector.take_in(&envelopes)?, bare);
-        }
-        report.add(name, &samples);
+    let rounds = setting.rounds.min(5);
+
+    let mut stand = Stand::raise(setting, "small", AGENTS, &small)?;
+    let mut samples = Samples::default();
+    for _ in 0..rounds {
+        let envelopes = stand.envelopes(BATCHES_SMALL * BATCH)?;
+        let bare = stand.verify(&envelopes)?;
+        samples.add(stand.collector.take_in(&envelopes, BATCH)?.per_cpu_s, bare);
     }
+    report.add("collector/ingest_vs_verify", &samples);
+    drop(stand);
+
+    let mut stand = Stand::raise(setting, "single", AGENTS_SINGLE, &small)?;
+    let mut samples = Samples::default();
+    for _ in 0..rounds {
+        let envelopes = stand.envelopes(BATCHES_SINGLE)?;
+        let bare = sync_each(&setting.scratch, &envelopes[0][0].bytes)?;
+        samples.add(stand.collector.take_in(&envelopes, 1)?.per_s, bare);
+    }
+    report.add("collector/ingest_vs_fsync", &samples);
+    drop(stand);
+
+    let mut stand = Stand::raise(setting, "typical", AGENTS, &typical)?;
+    let (mut samples, mut megabytes) = (Samples::default(), Samples::default());
+    for _ in 0..rounds {
+        let envelopes = stand.envelopes(BATCHES_TYPICAL * BATCH)?;
+        let bare = stand.verify(&envelopes)?;
+        let taken = stand.collector.take_in(&envelopes, BATCH)?;
+        let each = envelopes[0][0].bytes.len() as f64 / 1e6;
+        samples.add(taken.per_cpu_s, bare);
+        megabytes.add(taken.per_cpu_s * each, bare * each);
+    }
+    report.add("collector/ingest_typical", &samples);
+    report.add("collector/ingest_typical_bytes", &megabytes);
     Ok(())
+}
+
+/// A collector and the agents that it knows.
+struct Stand<'a> {
+    agents: Vec<Agent>,
+    collector: Collector,
+    summary: &'a Summary,
+}
+
+impl<'a> Stand<'a> {
+    fn raise(setting: &Setting, name: &str, agents: u8, summary: &'a Summary) -> Result<Self> {
+        let folder = setting.scratch.join(format!("ingest-{name}"));
+        let agents: Vec<Agent> = (1..=agents).map(Agent::new).collect();
+        let collector = Collector::start(&setting.binaries.collector, &folder, &agents, summary)?;
+        Ok(Self {
+            agents,
+            collector,
+            summary,
+        })
+    }
+
+    /// So many new envelopes of each agent.
+    fn envelopes(&mut self, count: usize) -> Result<Vec<Vec<Envelope>>> {
+        let summary = self.summary;
+        let each = self.agents.iter_mut();
+        each.map(|agent| agent.envelopes(summary, count)).collect()
+    }
+
+    fn verify(&self, envelopes: &[Vec<Envelope>]) -> Result<f64> {
+        verify(&self.agents, envelopes)
+    }
+}
+
+/// How many envelopes a second are durable that are written to one file, synced after each.
+fn sync_each(folder: &Path, envelope: &[u8]) -> Result<f64> {
+    let mut file = fs::File::create(folder.join("synced")).context("make a file to sync")?;
+    let began = Instant::now();
+    for _ in 0..SYNCS {
+        file.write_all(envelope)?;
+        file.sync_data()?;
+    }
+    Ok(SYNCS as f64 / began.elapsed().as_secs_f64())
 }
 
 /// The fullest summary that the agent makes of a capture.
@@ -158,6 +225,14 @@ impl Drop for Running {
     }
 }
 
+/// Envelopes that a collector took in.
+struct Taken {
+    /// By the wall clock.
+    per_s: f64,
+    /// By its own.
+    per_cpu_s: f64,
+}
+
 /// A collector on the loopback.
 struct Collector {
     process: Running,
@@ -191,22 +266,22 @@ impl Collector {
         })
     }
 
-    /// Posts all, each agent's in order, and waits until all are acknowledged: envelopes per CPU
-    /// second of the collector.
-    fn take_in(&self, envelopes: &[Vec<Envelope>]) -> Result<f64> {
+    /// Posts all, each agent's in order, `batch` in a request, and waits until all are acknowledged.
+    fn take_in(&self, envelopes: &[Vec<Envelope>], batch: usize) -> Result<Taken> {
         let pid = self.process.0.id();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("start the runtime")?;
         let before = process_s(pid)?;
+        let began = Instant::now();
         let accepted: usize = runtime.block_on(async {
             let mut tasks = Vec::new();
             for chain in envelopes {
                 let (client, chain) = (self.client.clone(), chain.clone());
                 tasks.push(tokio::spawn(async move {
                     let mut accepted = 0;
-                    for batch in chain.chunks(BATCH) {
+                    for batch in chain.chunks(batch) {
                         for verdict in client.post(batch).await? {
                             let is_in =
                                 verdict.status == picket_agent::ship::collector::Status::Accepted;
@@ -225,7 +300,10 @@ impl Collector {
         })?;
         let expected: usize = envelopes.iter().map(Vec::len).sum();
         ensure!(accepted == expected, "{accepted} of {expected} accepted");
-        Ok(accepted as f64 / (process_s(pid)? - before))
+        Ok(Taken {
+            per_s: accepted as f64 / began.elapsed().as_secs_f64(),
+            per_cpu_s: accepted as f64 / (process_s(pid)? - before),
+        })
     }
 }
 

@@ -161,8 +161,20 @@ pub(crate) const NAMES: &[Name] = &[
         RatioAtLeast(1.0 / 3.0),
     ),
     row(
+        "collector/ingest_vs_fsync",
+        "envelopes/s",
+        "a file synced after each",
+        RatioAtLeast(1.0),
+    ),
+    row(
         "collector/ingest_typical",
         "envelopes/CPU-s",
+        "bare signature check",
+        Nothing,
+    ),
+    row(
+        "collector/ingest_typical_bytes",
+        "MB/CPU-s",
         "bare signature check",
         Nothing,
     ),
