@@ -9,6 +9,7 @@
 
 mod admission;
 mod alerts;
+mod attacks;
 mod authority;
 mod configuration;
 mod durability;

@@ -341,6 +341,11 @@ impl Rig {
         }
     }
 
+    /// The running collector's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
     /// Kills the collector as the kernel would for want of memory.
     pub(crate) fn kill(&mut self) {
         let mut process = self.process.take().unwrap();
