@@ -5,16 +5,12 @@
 mod alert;
 mod analysis;
 mod api;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the doors that ask for claims come next")
-)]
 mod claims;
 mod clock;
 pub mod command;
 pub mod config;
 mod follow;
-mod indicators;
+pub mod indicators;
 mod ingest;
 mod log;
 mod metrics;

@@ -80,6 +80,10 @@ pub(crate) struct Metrics {
     pub(crate) log_files_damaged: Counter,
     /// Pieces of log files that were no event that could be read.
     pub(crate) log_events_refused: Family,
+    /// Requests of agents for indicators, by what became of them.
+    pub(crate) indicator_polls: Family,
+    /// Bytes of indicators that agents were given.
+    pub(crate) indicator_bytes_sent: Counter,
     /// Findings opened, by severity band.
     pub(crate) findings_opened: Family,
     /// Alerts delivered, by kind of channel.
@@ -91,7 +95,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 8] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 9] {
         [
             (
                 "envelopes_accepted",
@@ -133,10 +137,15 @@ impl Metrics {
                 "log files of which a part could not be read",
                 &self.log_files_damaged,
             ),
+            (
+                "indicator_bytes_sent",
+                "bytes of indicators that agents were given",
+                &self.indicator_bytes_sent,
+            ),
         ]
     }
 
-    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 9] {
+    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 10] {
         [
             (
                 "envelopes_refused",
@@ -167,6 +176,12 @@ impl Metrics {
                 "pieces of log files that were no event that could be read",
                 "reason",
                 &self.log_events_refused,
+            ),
+            (
+                "indicator_polls",
+                "requests of agents for indicators",
+                "outcome",
+                &self.indicator_polls,
             ),
             (
                 "findings_opened",

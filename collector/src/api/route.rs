@@ -13,10 +13,15 @@ use axum::routing::MethodRouter;
 
 use super::guard::{self, Guard};
 use super::{Desk, Role};
-use super::{agents, findings, incidents};
+use super::{agents, findings, incidents, intel};
 
 /// Every route, by noun.
-pub(crate) const ALL: &[&[Route]] = &[agents::ROUTES, findings::ROUTES, incidents::ROUTES];
+pub(crate) const ALL: &[&[Route]] = &[
+    agents::ROUTES,
+    findings::ROUTES,
+    incidents::ROUTES,
+    intel::ROUTES,
+];
 
 /// One thing that can be asked for.
 pub(crate) struct Route {
@@ -38,7 +43,6 @@ pub(crate) enum Reach {
     Own,
     /// It is about everybody, or its handler does not ask whose it is: refused (403) to callers
     /// who are bound to some accounts.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no such route yet"))]
     Whole,
 }
 

@@ -6,6 +6,7 @@ mod agents;
 mod analyze;
 mod findings;
 mod incidents;
+mod intel;
 mod page;
 mod serve;
 
@@ -33,6 +34,8 @@ enum Command {
     Findings(findings::Arguments),
     /// The stories the running collector has put together.
     Incidents(incidents::Arguments),
+    /// What the fleet looks for.
+    Intel(intel::Arguments),
     /// The service.
     Serve(serve::Arguments),
 }
@@ -70,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Findings(arguments) => findings::run(arguments),
         Command::Incidents(arguments) => incidents::run(arguments),
+        Command::Intel(arguments) => intel::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
     }
 }

@@ -16,6 +16,7 @@ mod durability;
 mod enrolment;
 mod gaps;
 mod health;
+mod indicators;
 mod logs;
 mod operator;
 mod overload;

@@ -31,7 +31,7 @@ use super::{BundleError, ChunkHead};
 use crate::id::Digest;
 
 /// Bytes of the longest key: a domain has 253 at most.
-pub(super) const KEY_BYTES_MAX: usize = 255;
+pub const KEY_BYTES_MAX: usize = 255;
 
 /// What is done with the entries of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +100,45 @@ pub enum Value<'a> {
     Domain(&'a str),
 }
 
-impl Value<'_> {
+impl<'a> Value<'a> {
+    /// The entry of this kind with this key; a domain is put the right way round in `name`.
+    ///
+    /// # Errors
+    /// What is wrong with the key, in words.
+    pub fn of_key(
+        kind: Kind,
+        key: &[u8],
+        name: &'a mut [u8; KEY_BYTES_MAX],
+    ) -> Result<Self, &'static str> {
+        const SIZE: &str = "a key has the wrong size";
+        let address = |bytes: &[u8]| -> Result<IpAddr, &'static str> {
+            let v4 = <[u8; 4]>::try_from(bytes).map(|ip| Ipv4Addr::from(ip).into());
+            let v6 = || <[u8; 16]>::try_from(bytes).map(|ip| Ipv6Addr::from(ip).into());
+            v4.or_else(|_| v6()).map_err(|_| SIZE)
+        };
+        match kind {
+            Kind::Ipv4 | Kind::Ipv6 => Ok(Self::Address(address(key)?)),
+            Kind::Net4 | Kind::Net6 => {
+                let (prefix, bytes) = key.split_last().ok_or(SIZE)?;
+                let net = address(bytes)?;
+                check_net(bytes, *prefix)?;
+                Ok(Self::Net(net, *prefix))
+            }
+            Kind::Endpoint4 | Kind::Endpoint6 => {
+                let (bytes, port) = key.split_last_chunk().ok_or(SIZE)?;
+                let port = u16::from_be_bytes(*port);
+                Ok(Self::Endpoint(SocketAddr::new(address(bytes)?, port)))
+            }
+            Kind::Domain => {
+                let name = name.get_mut(..key.len()).ok_or(SIZE)?;
+                name.copy_from_slice(key);
+                name.reverse();
+                let name = std::str::from_utf8(name).map_err(|_| "a name is not UTF-8")?;
+                Ok(Self::Domain(name))
+            }
+        }
+    }
+
     /// What it is, and its key, which replaces what is in `key`.
     pub fn key(&self, key: &mut Vec<u8>) -> Kind {
         key.clear();
@@ -314,38 +352,7 @@ impl Entries<'_> {
     }
 
     fn value(&mut self) -> Result<Value<'_>, &'static str> {
-        let key = &self.key[..self.len];
-        let v4 = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).map(|ip| Ipv4Addr::from(ip).into());
-        let v6 = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map(|ip| Ipv6Addr::from(ip).into());
-        let address = |bytes: &[u8]| -> Result<IpAddr, &'static str> {
-            let address = if bytes.len() == 4 {
-                v4(bytes)
-            } else {
-                v6(bytes)
-            };
-            address.map_err(|_| "a key has the wrong size")
-        };
-        match self.kind {
-            Kind::Ipv4 | Kind::Ipv6 => Ok(Value::Address(address(key)?)),
-            Kind::Net4 | Kind::Net6 => {
-                let (prefix, bytes) = key.split_last().ok_or("a key has the wrong size")?;
-                let net = address(bytes)?;
-                check_net(bytes, *prefix)?;
-                Ok(Value::Net(net, *prefix))
-            }
-            Kind::Endpoint4 | Kind::Endpoint6 => {
-                let (bytes, port) = key.split_last_chunk().ok_or("a key has the wrong size")?;
-                let port = u16::from_be_bytes(*port);
-                Ok(Value::Endpoint(SocketAddr::new(address(bytes)?, port)))
-            }
-            Kind::Domain => {
-                let name = &mut self.name[..self.len];
-                name.copy_from_slice(&self.key[..self.len]);
-                name.reverse();
-                let name = std::str::from_utf8(name).map_err(|_| "a name is not UTF-8")?;
-                Ok(Value::Domain(name))
-            }
-        }
+        Value::of_key(self.kind, &self.key[..self.len], &mut self.name)
     }
 }
 

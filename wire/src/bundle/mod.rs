@@ -35,7 +35,7 @@ use crate::limits::{
 use crate::sign1::{self, Parts};
 use crate::stream::item_bytes;
 
-pub use chunk::{Act, Entries, Kind, Section, Sections, Value};
+pub use chunk::{Act, Entries, KEY_BYTES_MAX, Kind, Section, Sections, Value};
 pub use pack::{Chunk, Packer};
 
 /// Media type of the manifest's payload and what it names (protected header 3).
