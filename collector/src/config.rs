@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use picket_detect::settings::Accounts;
 use picket_wire::{AgentId, Digest, PublicKey};
 
-use crate::{alert, follow, indicators, ingest, store, tls};
+use crate::{alert, fetch, follow, ingest, store, tls};
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
@@ -87,8 +87,6 @@ pub struct Config {
     pub metrics: SocketAddr,
     /// Folder of indicator lists.
     pub intel_dir: Option<PathBuf>,
-    /// How indicators are published.
-    pub indicators: indicators::Settings,
     /// The server's certificate.
     pub tls: tls::Settings,
     /// What is taken in at once.
@@ -109,6 +107,10 @@ pub struct Config {
     pub cloudtrail: Vec<follow::Settings>,
     /// Whom to tell.
     pub alert: alert::Settings,
+    /// What holds for all feeds of indicators.
+    pub fetch: fetch::Settings,
+    /// Feeds of indicators that are fetched.
+    pub feed: Vec<fetch::Feed>,
 }
 
 impl Default for Config {
@@ -119,7 +121,6 @@ impl Default for Config {
             socket: "/run/picket/collector.sock".into(),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 9466)),
             intel_dir: None,
-            indicators: indicators::Settings::default(),
             tls: tls::Settings::default(),
             ingest: ingest::Settings::default(),
             admission: picket_detect::admit::Settings::default(),
@@ -130,6 +131,8 @@ impl Default for Config {
             agents: Vec::new(),
             cloudtrail: Vec::new(),
             alert: alert::Settings::default(),
+            fetch: fetch::Settings::default(),
+            feed: Vec::new(),
         }
     }
 }
@@ -186,10 +189,10 @@ impl Config {
 
     /// Says which key is wrong and why.
     fn check(&self) -> Result<(), BadValue> {
-        self.indicators.check()?;
         self.tls.check()?;
         self.ingest.check()?;
         self.alert.check()?;
+        fetch::settings::check(&self.fetch, &self.feed)?;
         for (at, account) in self.accounts.own.iter().enumerate() {
             check_account(format!("accounts.own[{at}]"), account)?;
         }

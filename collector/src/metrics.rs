@@ -3,6 +3,7 @@
 //! Counters live here as plain numbers; what can be asked of the store (depths, open findings) is
 //! asked when someone scrapes. Labels come from closed sets in the code, never from what a peer says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 use crate::clock;
+use crate::store::feeds::{self, FeedRow};
 use crate::store::{Store, StoreError, findings, journal, outbox};
 
 /// A number that only grows.
@@ -80,10 +82,8 @@ pub(crate) struct Metrics {
     pub(crate) log_files_damaged: Counter,
     /// Pieces of log files that were no event that could be read.
     pub(crate) log_events_refused: Family,
-    /// Requests of agents for indicators, by what became of them.
-    pub(crate) indicator_polls: Family,
-    /// Bytes of indicators that agents were given.
-    pub(crate) indicator_bytes_sent: Counter,
+    /// Feeds of indicators asked for, by what came of it.
+    pub(crate) feed_fetches: Family,
     /// Findings opened, by severity band.
     pub(crate) findings_opened: Family,
     /// Alerts delivered, by kind of channel.
@@ -95,7 +95,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 9] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 8] {
         [
             (
                 "envelopes_accepted",
@@ -137,11 +137,6 @@ impl Metrics {
                 "log files of which a part could not be read",
                 &self.log_files_damaged,
             ),
-            (
-                "indicator_bytes_sent",
-                "bytes of indicators that agents were given",
-                &self.indicator_bytes_sent,
-            ),
         ]
     }
 
@@ -178,10 +173,10 @@ impl Metrics {
                 &self.log_events_refused,
             ),
             (
-                "indicator_polls",
-                "requests of agents for indicators",
+                "feed_fetches",
+                "feeds of indicators asked for, by what came of it",
                 "outcome",
-                &self.indicator_polls,
+                &self.feed_fetches,
             ),
             (
                 "findings_opened",
@@ -245,15 +240,17 @@ impl Metrics {
 struct Gauge {
     name: &'static str,
     help: &'static str,
-    values: Vec<(&'static str, f64)>,
+    /// By labels as they are written; those of feeds come from the configuration.
+    values: Vec<(Cow<'static, str>, f64)>,
 }
 
 fn gauges(store: &Store) -> Result<Vec<Gauge>, StoreError> {
-    let (journal, outbox, open) = store.read(|connection| {
+    let (journal, outbox, open, feeds) = store.read(|connection| {
         Ok((
             journal::depth(connection)?,
             outbox::depth(connection)?,
             findings::open_by_band(connection)?,
+            feeds::list(connection)?,
         ))
     })?;
     let (waiting, oldest_ms) = journal;
@@ -261,7 +258,7 @@ fn gauges(store: &Store) -> Result<Vec<Gauge>, StoreError> {
     let one = |name, help, value: u64| Gauge {
         name,
         help,
-        values: vec![("", value as f64)],
+        values: vec![("".into(), value as f64)],
     };
     Ok(vec![
         one(
@@ -272,7 +269,7 @@ fn gauges(store: &Store) -> Result<Vec<Gauge>, StoreError> {
         Gauge {
             name: "analysis_lag_seconds",
             help: "age of the oldest envelope not yet analysed",
-            values: vec![("", lag_ms as f64 / 1_000.0)],
+            values: vec![("".into(), lag_ms as f64 / 1_000.0)],
         },
         one(
             "outbox_waiting_alerts",
@@ -290,10 +287,50 @@ fn gauges(store: &Store) -> Result<Vec<Gauge>, StoreError> {
                 "{severity=\"critical\"}",
             ]
             .into_iter()
+            .map(Cow::Borrowed)
             .zip(open.map(|count| count as f64))
             .collect(),
         },
+        of_feeds("feed_entries", "entries of a feed in use", &feeds, |feed| {
+            feed.current.as_ref().map_or(0, |current| current.entries)
+        }),
+        of_feeds(
+            "feed_held",
+            "1 if what came of a feed is held back, otherwise 0",
+            &feeds,
+            |feed| u64::from(feed.held.is_some()),
+        ),
+        of_feeds(
+            "feed_failures",
+            "failures of a feed since it last answered",
+            &feeds,
+            |feed| feed.failures,
+        ),
+        of_feeds(
+            "feed_answered_timestamp_seconds",
+            "when the server of a feed last answered in full, seconds since the epoch; 0 for never",
+            &feeds,
+            |feed| feed.success_ms / 1_000,
+        ),
     ])
+}
+
+/// One number of each feed. Their names are letters, digits, `-` and `_`.
+fn of_feeds(
+    name: &'static str,
+    help: &'static str,
+    feeds: &[FeedRow],
+    value: impl Fn(&FeedRow) -> u64,
+) -> Gauge {
+    let one = |feed: &FeedRow| {
+        let label = format!("{{feed=\"{}\"}}", feed.name);
+        (label.into(), value(feed) as f64)
+    };
+    Gauge {
+        name,
+        help,
+        values: feeds.iter().map(one).collect(),
+    }
 }
 
 /// Serves `/metrics`.
@@ -344,7 +381,7 @@ mod tests {
         let text = metrics.render(&[Gauge {
             name: "findings_open",
             help: "h",
-            values: vec![("{severity=\"low\"}", 1.0)],
+            values: vec![("{severity=\"low\"}".into(), 1.0)],
         }]);
         for line in [
             "picket_collector_envelopes_accepted_total 3",

@@ -18,4 +18,4 @@ pub use category::Category;
 pub use format::{FormatError, ListReport, Refused};
 pub use indicator::{Indicator, IndicatorError};
 pub use list::{Direction, List};
-pub use set::{IndicatorSet, Listed, Match, SetBuilder, SetError};
+pub use set::{IndicatorSet, Match, SetBuilder, SetError};

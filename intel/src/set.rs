@@ -1,7 +1,5 @@
 //! A set of indicators, built once and asked often.
 
-mod entries;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use foldhash::fast::RandomState;
@@ -13,8 +11,6 @@ use crate::limits::{ENTRIES_MAX, LISTS_MAX};
 use crate::list::List;
 use crate::names::Names;
 use crate::version::{Fingerprint, Sort, hash};
-
-pub use entries::Listed;
 
 /// Why an indicator was not taken in.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -11,7 +11,6 @@
 //! `docs/envelope.md` describes the format for someone who has none of this code.
 #![forbid(unsafe_code)]
 
-pub mod bundle;
 pub mod claim;
 pub mod enrol;
 pub mod envelope;
@@ -22,7 +21,6 @@ mod sign1;
 pub mod stream;
 pub mod summary;
 
-pub use bundle::{BundleError, Manifest};
 pub use claim::{Claim, ClaimError, Purpose, SealedClaim};
 pub use envelope::{Chain, EnvelopeError, Header, PublicKey, Sealed, Signer, Verified};
 pub use id::{AgentId, BootId, Digest, IdError};

@@ -12,7 +12,7 @@ pub enum SourceKind {
     Agent,
     /// CloudTrail.
     Cloudtrail,
-    /// What admission noticed about the sensors themselves; `serve` alone has it.
+    /// What the collector noticed about the sensors and about itself; `serve` alone has it.
     Sensor,
 }
 
@@ -47,6 +47,8 @@ pub enum Event {
     Api(Box<ApiCall>),
     /// A remark about a sensor.
     Sensor(SensorEvent),
+    /// A remark about a feed of indicators.
+    Feed(FeedEvent),
 }
 
 impl Event {
@@ -55,7 +57,7 @@ impl Event {
         match self {
             Self::Summary(_) => SourceKind::Agent,
             Self::Api(_) => SourceKind::Cloudtrail,
-            Self::Sensor(_) => SourceKind::Sensor,
+            Self::Sensor(_) | Self::Feed(_) => SourceKind::Sensor,
         }
     }
 
@@ -65,6 +67,7 @@ impl Event {
             Self::Summary(summary) => summary.window.end_ns,
             Self::Api(call) => call.event_time_ns,
             Self::Sensor(event) => event.time_ns,
+            Self::Feed(event) => event.time_ns,
         }
     }
 }
@@ -127,6 +130,40 @@ pub enum SensorWord {
         /// The stable word of the refusal.
         reason: &'static str,
     },
+}
+
+/// A remark about one feed of indicators that the collector fetches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedEvent {
+    /// Account that the collector counts such findings to.
+    pub account: String,
+    /// The feed's name, as configured.
+    pub feed: String,
+    /// When it was noticed.
+    pub time_ns: u64,
+    /// What.
+    pub word: FeedWord,
+}
+
+/// What can be said about a feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedWord {
+    /// What came cannot take the place of what is in use.
+    Refused {
+        /// Why, in words.
+        why: String,
+    },
+    /// What is in use is good again.
+    Good,
+    /// Its server has not answered for too long.
+    Stale {
+        /// When it last did, or since when it is asked.
+        since_ns: u64,
+        /// Why not, in words.
+        why: String,
+    },
+    /// It answers again.
+    Fresh,
 }
 
 /// What a window says about its sensor.

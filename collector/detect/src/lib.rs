@@ -29,7 +29,7 @@ pub mod time;
 
 pub use admit::{Admission, Admitted, Gap, Gaps, KnownAgent, Link, Refusal, Standing};
 pub use analyzer::{Analyzer, Output, Totals};
-pub use event::{Event, SensorEvent, SensorWindow, SensorWord, SourceKind};
+pub use event::{Event, FeedEvent, FeedWord, SensorEvent, SensorWindow, SensorWord, SourceKind};
 pub use finding::Finding;
 pub use incident::Incident;
 pub use settings::Settings;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use picket_detect::SensorEvent;
 use picket_detect::logs::ApiCall;
+use picket_detect::{FeedEvent, SensorEvent};
 use picket_intel::IndicatorSet;
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,6 +38,8 @@ pub(super) enum Work {
     Journal,
     /// A remark about a sensor.
     Sensor(SensorEvent),
+    /// A remark about a feed of indicators.
+    Feed(FeedEvent),
     /// Calls, and who waits until their outcome is stored.
     Calls(Calls, oneshot::Sender<()>),
     /// A finding to put away, and who waits to hear whether there is one.
@@ -87,6 +89,11 @@ impl Inbox {
     /// Hands in a remark about a sensor; says whether there was room.
     pub(crate) fn sensor(&self, event: SensorEvent) -> bool {
         self.work.try_send(Work::Sensor(event)).is_ok()
+    }
+
+    /// Hands in a remark about a feed of indicators; says whether there was room.
+    pub(crate) fn feed(&self, event: FeedEvent) -> bool {
+        self.work.try_send(Work::Feed(event)).is_ok()
     }
 
     /// Hands in calls and waits until their outcome is stored. If the analysis ends meanwhile they

@@ -185,6 +185,10 @@ impl Analysis {
                 self.feed(analyst, Event::Sensor(event));
                 self.settle(analyst.outcome());
             }
+            Work::Feed(event) => {
+                self.feed(analyst, Event::Feed(event));
+                self.settle(analyst.outcome());
+            }
             Work::Calls(calls, done) => {
                 let outcome = self.calls(analyst, calls);
                 if self.settle(outcome) {

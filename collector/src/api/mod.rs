@@ -7,10 +7,10 @@
 mod agents;
 mod caller;
 pub(crate) mod client;
+mod feeds;
 mod findings;
 mod guard;
 mod incidents;
-mod intel;
 mod role;
 mod route;
 
@@ -22,12 +22,10 @@ use std::sync::Arc;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
-use picket_wire::PublicKey;
 use tokio::net::UnixListener;
 
 use crate::analysis;
-use crate::indicators::Board;
-use crate::indicators::door::Queue;
+use crate::fetch::Fetcher;
 use crate::ingest::gate::Refusals;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
@@ -37,7 +35,6 @@ pub(crate) use agents::AgentLine;
 pub(crate) use caller::{Caller, Scope, SocketPeer};
 pub(crate) use findings::Asked;
 use guard::Guard;
-pub(crate) use intel::{Addition, Changed, Removal, StatusLine};
 pub(crate) use role::Role;
 pub(crate) use route::{Reach, Route};
 
@@ -53,14 +50,10 @@ pub(crate) struct Desk {
     pub(crate) analysis: analysis::Inbox,
     /// Whose word is taken.
     pub(crate) agents: Arc<Registry>,
+    /// Who fetches indicators.
+    pub(crate) feeds: Fetcher,
     /// What was refused of them.
     pub(crate) refusals: Arc<Refusals>,
-    /// What they are told to look for.
-    pub(crate) indicators: Board,
-    /// What they have of it.
-    pub(crate) polls: Arc<Queue>,
-    /// The key that what they are told is signed with.
-    pub(crate) signing_key: PublicKey,
 }
 
 /// Opens the socket, in place of one that nobody listens on any more.

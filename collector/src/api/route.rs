@@ -13,14 +13,14 @@ use axum::routing::MethodRouter;
 
 use super::guard::{self, Guard};
 use super::{Desk, Role};
-use super::{agents, findings, incidents, intel};
+use super::{agents, feeds, findings, incidents};
 
 /// Every route, by noun.
 pub(crate) const ALL: &[&[Route]] = &[
     agents::ROUTES,
+    feeds::ROUTES,
     findings::ROUTES,
     incidents::ROUTES,
-    intel::ROUTES,
 ];
 
 /// One thing that can be asked for.

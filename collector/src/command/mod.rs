@@ -4,6 +4,7 @@
 
 mod agents;
 mod analyze;
+mod feeds;
 mod findings;
 mod incidents;
 mod intel;
@@ -34,7 +35,7 @@ enum Command {
     Findings(findings::Arguments),
     /// The stories the running collector has put together.
     Incidents(incidents::Arguments),
-    /// What the fleet looks for.
+    /// Indicators of the running collector.
     Intel(intel::Arguments),
     /// The service.
     Serve(serve::Arguments),

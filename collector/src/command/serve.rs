@@ -28,13 +28,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Outcome;
 use crate::alert::{self, Office};
-use crate::analysis::{self, Analysis, Inbox};
+use crate::analysis::{self, Analysis, Inbox, Outlet};
 use crate::api::{self, Desk, SocketPeer};
-use crate::claims::Claims;
 use crate::config::{BadValue, Config, ConfigError};
+use crate::fetch::Fetcher;
 use crate::follow::Follower;
-use crate::indicators::door::{Door, Queue};
-use crate::indicators::{self, Board, Hub, Inputs};
+use crate::indicators;
 use crate::ingest::gate::{Keeper, Refusals};
 use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
@@ -92,11 +91,9 @@ struct Service {
     store: Store,
     agents: Arc<Registry>,
     intel: IndicatorSet,
-    hub: Hub,
-    board: Board,
     channels: Vec<alert::Channel>,
     tls: tls::Identity,
-    signing: Arc<SigningKey>,
+    signing: SigningKey,
     agents_door: TcpListener,
     operators_door: UnixListener,
     metrics_door: TcpListener,
@@ -117,20 +114,14 @@ impl Service {
             .with_context(|| format!("open the store in {}", state_dir.display()))?;
         let agents = Registry::open(&config.agents, store.clone())
             .context("read the agents in the store")?;
+        let intel = match &config.intel_dir {
+            Some(folder) => indicators::read(folder)
+                .map_err(|error| BadValue::new("intel_dir", format!("{error:#}")))?,
+            None => IndicatorSet::default(),
+        };
         let channels = alert::open(&config.alert)?;
         let tls = tls::identity(&config.tls, state_dir)?;
-        let signing = Arc::new(SigningKey::load_or_create(state_dir)?);
-        let inputs = Inputs {
-            intel_dir: config.intel_dir.clone(),
-            feeds_dir: state_dir.join("feeds"),
-            signing: signing.clone(),
-            settings: config.indicators.clone(),
-        };
-        let kept = store.clone();
-        let (hub, board, intel) = tokio::task::spawn_blocking(move || Hub::open(inputs, &kept))
-            .await
-            .context("read indicators")?
-            .map_err(|error| BadValue::new("intel_dir", format!("{error:#}")))?;
+        let signing = SigningKey::load_or_create(state_dir)?;
         let agents_door = bind("listen", config.listen).await?;
         let metrics_door = bind("metrics", config.metrics).await?;
         let operators_door = api::listen(&config.socket)
@@ -139,8 +130,6 @@ impl Service {
             agents: Arc::new(agents),
             store,
             intel,
-            hub,
-            board,
             channels,
             tls,
             signing,
@@ -165,7 +154,9 @@ impl Service {
 
         let mut way_out = JoinSet::new();
         let mut parts = JoinSet::new();
-        self.start(&shared, &mut parts, &mut way_out);
+        let (inbox, outlet) = analysis::inbox();
+        let fetcher = self.fetcher(&shared, inbox.clone()).await?;
+        self.start(&shared, (inbox, outlet), fetcher, &mut parts, &mut way_out);
         write_whole(&state_dir.join("metrics"), &format!("{metrics_bound}\n"))?;
         write_whole(&state_dir.join("listen"), &format!("{bound}\n"))?;
         tracing::info!(
@@ -202,9 +193,26 @@ impl Service {
         }
     }
 
+    async fn fetcher(&self, shared: &Shared, inbox: Inbox) -> anyhow::Result<Fetcher> {
+        Fetcher::open(
+            &self.config.fetch,
+            &self.config.feed,
+            &self.config.state_dir,
+            self.config.accounts.own.first(),
+            (self.store.clone(), inbox, shared.metrics.clone()),
+        )
+        .await
+    }
+
     /// Starts every part; what must run as long as the process goes to `parts`.
-    fn start(self, shared: &Shared, parts: &mut Parts, way_out: &mut JoinSet<()>) {
-        let (inbox, outlet) = analysis::inbox();
+    fn start(
+        self,
+        shared: &Shared,
+        (inbox, outlet): (Inbox, Outlet),
+        fetcher: Fetcher,
+        parts: &mut Parts,
+        way_out: &mut JoinSet<()>,
+    ) {
         let alert = Arc::new(self.config.alert.clone());
         let rules = self.channels.iter().map(alert::Channel::rule).collect();
         for channel in self.channels {
@@ -247,22 +255,10 @@ impl Service {
             self.config.store.journal_envelopes_max,
         );
         parts.spawn_blocking(move || ("gate", keeper.run(queue).context("admit envelopes")));
-        let queue = Arc::new(Queue::new(self.config.indicators.polls_max));
-        let door = Door {
-            board: self.board.clone(),
-            agents: self.agents.clone(),
-            claims: Arc::new(Claims::default()),
-            queue: queue.clone(),
-            metrics: shared.metrics.clone(),
-            stop: shared.stop_in.ear(),
-        };
-        let (hub, stop, told) = (self.hub, shared.stop_in.ear(), inbox.clone());
-        parts.spawn(async { ("publishing of indicators", hub.run(told, stop).await) });
         let tls = TlsAcceptor::from(self.tls.config);
         let (metrics, stop) = (shared.metrics.clone(), shared.stop_in.ear());
         parts.spawn(async move {
             let router = ingest::router(ingest.clone(), gate, metrics.clone());
-            let router = router.merge(indicators::door::router(door));
             listen::serve(self.agents_door, tls, router, &ingest, metrics, stop).await;
             ("agents' door", Ok(()))
         });
@@ -271,10 +267,8 @@ impl Service {
             store: self.store.clone(),
             analysis: inbox.clone(),
             agents: self.agents.clone(),
+            feeds: fetcher.clone(),
             refusals: shared.refusals.clone(),
-            indicators: self.board.clone(),
-            polls: queue,
-            signing_key: self.signing.public(),
         };
         let router = api::router(desk).into_make_service_with_connect_info::<SocketPeer>();
         let operators =
@@ -290,6 +284,11 @@ impl Service {
             axum::serve(self.metrics_door, page).with_graceful_shutdown(shared.stopping());
         parts.spawn(async { ("metrics' door", metrics_door.await.context("serve metrics")) });
 
+        let stop = shared.stop_in.ear();
+        parts.spawn(async move {
+            fetcher.run(stop).await;
+            ("fetching of feeds", Ok(()))
+        });
         for settings in self.config.cloudtrail.clone() {
             let follower = Follower {
                 settings,
@@ -335,6 +334,13 @@ fn beside(
         drop(lock);
         ("upkeep", Ok(()))
     });
+    if let Some(folder) = config.intel_dir.clone() {
+        let (inbox, stop) = (inbox.clone(), shared.stop_in.ear());
+        parts.spawn(async move {
+            indicators::follow(folder, inbox, stop).await;
+            ("reading of indicators", Ok(()))
+        });
+    }
     let stop = shared.stop_in.ear();
     let silence_s = config.ingest.silence_s;
     let metrics = shared.metrics.clone();

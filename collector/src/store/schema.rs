@@ -174,22 +174,21 @@ const STEPS: &[&str] = &[
         revoked_at INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
-    // 7: indicators of operators, and the version of what was last published.
+    // 7: feeds of indicators that are fetched.
     "
-    CREATE TABLE operator_indicator (
-        value TEXT NOT NULL,
-        category TEXT NOT NULL,
-        comment TEXT,
-        who TEXT NOT NULL,
+    CREATE TABLE feed (
+        name TEXT PRIMARY KEY,
+        origin TEXT NOT NULL,
         added_at INTEGER NOT NULL,
-        expires_at INTEGER,
-        PRIMARY KEY (value, category)
-    ) WITHOUT ROWID;
-    CREATE TABLE published (
-        what TEXT PRIMARY KEY,
-        version INTEGER NOT NULL,
-        content INTEGER NOT NULL,
-        issued_at INTEGER NOT NULL
+        current TEXT,
+        held TEXT,
+        checked_at INTEGER NOT NULL,
+        success_at INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL,
+        next_at INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
+        last_error TEXT,
+        is_stale_told INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
 ];

@@ -31,6 +31,17 @@ fn exits_78_and_names_the_key() {
         "alert.jsonl[0].path",
     );
     check("[tls]\nnames = ['no name at all']", "tls.names");
+    let feed = "[[feed]]\nname = 'a'\ncategory = 'c2'\nurl = ";
+    check(&format!("{feed}'http://feeds.example/'"), "feed[0].url");
+    check(
+        &format!("{feed}'https://feeds.example/'\nevery_s = 5"),
+        "feed[0].every_s",
+    );
+    // With the defaults, too many of them.
+    check(
+        "[fetch]\ndefaults = true\nat_once_max = 0",
+        "fetch.at_once_max",
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod cloudtrail_logging;
 mod evidence_of;
 mod indicator_address;
 mod indicator_caller;
+mod indicator_feed;
 mod indicator_name;
 mod occurrence;
 mod port_scan;
@@ -79,6 +80,7 @@ detections! {
     cloudtrail_logging: CloudtrailLogging,
     indicator_address: IndicatorAddress,
     indicator_caller: IndicatorCaller,
+    indicator_feed: IndicatorFeed,
     indicator_name: IndicatorName,
     port_scan: PortScan,
     root_usage: RootUsage,

@@ -47,7 +47,7 @@ impl History {
                     self.probes.note(summary);
                 }
             }
-            Event::Api(_) | Event::Sensor(_) => {}
+            Event::Api(_) | Event::Sensor(_) | Event::Feed(_) => {}
         }
     }
 

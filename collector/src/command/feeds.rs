@@ -1,0 +1,113 @@
+//! `intel feeds`: the feeds that the collector fetches, and taking what is held back.
+
+use anyhow::bail;
+use clap::Subcommand;
+
+use super::Outcome;
+use super::findings::{Format, joined, print};
+use super::page::Table;
+use crate::api::Asked;
+use crate::api::client::{self, Address};
+use crate::fetch::FeedLine;
+
+/// What `intel feeds` takes: without a verb it lists.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists feeds: entries, last answer, last change, next look, what is wrong
+    List(List),
+    /// Takes what is held back of a feed, be it empty or shrunken
+    Accept(Accept),
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    #[command(flatten)]
+    address: Address,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct Accept {
+    #[command(flatten)]
+    address: Address,
+    /// Name of the feed
+    name: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    match arguments.verb {
+        None => arguments.list.run(),
+        Some(Verb::List(list)) => list.run(),
+        Some(Verb::Accept(accept)) => accept.run(),
+    }
+}
+
+impl List {
+    fn run(self) -> anyhow::Result<Outcome> {
+        let lines = self.address.lines("/v1/feeds", &Asked::default())?;
+        let lines = lines.unwrap_or_default();
+        match self.format {
+            Format::Jsonl => print(&joined(&lines)),
+            Format::Text => print(&table(&lines)?),
+        }
+    }
+}
+
+fn table(lines: &[String]) -> anyhow::Result<String> {
+    let mut table = Table::new(&[
+        "feed",
+        "state",
+        "entries",
+        "last answer",
+        "last change",
+        "next",
+        "what is wrong",
+    ]);
+    for line in lines {
+        let feed: FeedLine = client::parse(line)?;
+        let wrong = match (&feed.held, &feed.last_error) {
+            (Some(held), _) => format!("held back since {}: {}", held.since, held.why),
+            (None, Some(error)) => format!("{error} ({} times)", feed.failures),
+            (None, None) => feed.note.unwrap_or_else(|| "-".to_owned()),
+        };
+        let of = |time: Option<String>| time.unwrap_or_else(|| "-".to_owned());
+        table.row(&[
+            &feed.feed,
+            &feed.state,
+            &feed.entries.to_string(),
+            &of(feed.last_success),
+            &of(feed.last_change),
+            &format!("in {} s", feed.next_s),
+            &wrong,
+        ]);
+    }
+    Ok(table.finish())
+}
+
+impl Accept {
+    fn run(self) -> anyhow::Result<Outcome> {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if !self.name.bytes().all(is_name) {
+            bail!("{:?} is no name of a feed", self.name);
+        }
+        if !self
+            .address
+            .post(&format!("/v1/feeds/{}/accept", self.name))?
+        {
+            bail!("nothing is held back of a feed {}", self.name);
+        }
+        print(&format!("{} is taken as it came\n", self.name))
+    }
+}
