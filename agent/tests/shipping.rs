@@ -330,6 +330,39 @@ fn only_the_pinned_authority_and_tls_1_3_will_do() {
     assert!(!refused.contains("taken"), "{refused}");
 }
 
+/// Where the collector speaks HTTP/2 the agent begins with its preface (RFC 9113 section 3.4); the
+/// servers of the other tests speak HTTP/1.1 alone.
+#[test]
+fn http_2_is_spoken_where_the_collector_speaks_it() {
+    let authority = Authority::new();
+    let mut tls = authority.server(&rustls::version::TLS13, "127.0.0.1");
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let preface = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(ANY_PORT).await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let collector = Collector::new(&url, &[authority.file()]).unwrap();
+        let heard = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(tls));
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let mut preface = [0; 24];
+            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface)
+                .await
+                .unwrap();
+            preface
+        };
+        tokio::select! {
+            preface = heard => preface,
+            _ = collector.knock() => [0; 24],
+        }
+    });
+    assert_eq!(preface, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+}
+
 #[test]
 fn the_collectors_time_is_asked() {
     let authority = Authority::new();

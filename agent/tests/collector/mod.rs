@@ -58,7 +58,12 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
-    fn server(&self, version: &'static SupportedProtocolVersion, address: &str) -> ServerConfig {
+    /// What a server at `address` needs that speaks this version of TLS.
+    pub(crate) fn server(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        address: &str,
+    ) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![address.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
