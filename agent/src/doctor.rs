@@ -225,7 +225,7 @@ fn intel(config: &Config) -> Answer {
         Ok(feeds) => feeds,
         Err(error) => return no("intel", format!("{error:#}")),
     };
-    let (count, lists) = (feeds.set.len(), feeds.lists.len());
+    let (count, lists) = (feeds.set.len(), feeds.report.lists.len());
     let read = format!(
         "{count} indicators on {lists} lists in {}",
         folder.display()

@@ -1,29 +1,37 @@
-//! Feeds: the folder of indicator lists, read into one set.
+//! Feeds: the folder of indicator lists, read into one set. What the files mean, and in which order
+//! they are read, is said by `picket_intel::folder`; here is the disk.
 //!
-//! A file that is no list, or a line that names no indicator, is reported and passed over: one bad
-//! file must not blind the sensor for what the others list. Sub-folders and hidden files are left
-//! alone.
+//! A file that is no list, or an entry that names no indicator, is reported and passed over: one bad
+//! file must not blind the sensor for what the others list. Only a wrong `feeds.toml` is refused as
+//! a whole, since without it the files mean something else.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use picket_intel::folder::{Folder, FolderPlan, FolderReport, Look};
 use picket_intel::limits::FILE_BYTES_MAX;
-use picket_intel::{FormatError, IndicatorSet, ListReport, SetBuilder};
+use picket_intel::{IndicatorSet, SetBuilder};
 
-/// Files looked at in one folder; more than lists may be is a mistake. Chosen by hand.
-const FILES_MAX: usize = 4_096;
-
-/// A folder of lists as it was read.
+/// Lists as they were read.
 #[derive(Debug)]
 pub struct Feeds {
     /// Everything listed.
     pub set: Arc<IndicatorSet>,
-    /// Each list that was read.
-    pub lists: Vec<ListReport>,
-    /// Each file that was not, with the reason.
-    pub skipped: Vec<(PathBuf, String)>,
+    /// What came of each file; empty without a folder.
+    pub report: FolderReport,
+}
+
+/// Whether the built-in lists are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seed {
+    /// They are.
+    Taken,
+    /// They are not.
+    LeftOut,
 }
 
 impl Feeds {
@@ -31,92 +39,98 @@ impl Feeds {
     pub fn none() -> Self {
         Self {
             set: Arc::default(),
-            lists: Vec::new(),
-            skipped: Vec::new(),
+            report: FolderReport::default(),
         }
     }
 
-    /// Reads every list in `folder`, in the order of their names.
+    /// Reads every list in `folder`.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The folder or its `feeds.toml` cannot be read.
     pub fn load(folder: &Path) -> anyhow::Result<Self> {
-        let read = || format!("read intel folder {}", folder.display());
-        let mut files = Vec::new();
-        for entry in fs::read_dir(folder).with_context(read)? {
-            let path = entry.with_context(read)?.path();
-            let hidden = name_of(&path).starts_with('.');
-            if !hidden && path.is_file() {
-                files.push(path);
-            }
-        }
-        files.sort();
-        let mut builder = SetBuilder::default();
-        let (mut lists, mut skipped) = (Vec::new(), Vec::new());
-        for path in files {
-            if lists.len() + skipped.len() >= FILES_MAX {
-                skipped.push((path, format!("more than {FILES_MAX} files in the folder")));
-                break;
-            }
-            match read_list(&mut builder, &path) {
-                Ok(report) => lists.push(report),
-                Err(why) => skipped.push((path, why)),
-            }
-        }
-        Ok(Self {
-            set: Arc::new(builder.build()),
-            lists,
-            skipped,
-        })
+        Self::gather(Some(folder), Seed::LeftOut)
     }
 
     /// As [`Feeds::load`], where there is a folder.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The folder or its `feeds.toml` cannot be read.
     pub fn load_if(folder: Option<&Path>) -> anyhow::Result<Self> {
-        folder.map_or_else(|| Ok(Self::none()), Self::load)
+        Self::gather(folder, Seed::LeftOut)
+    }
+
+    /// Reads the built-in lists, if they are wanted, and those of a folder, if there is one. What is
+    /// over today is left out.
+    ///
+    /// # Errors
+    /// The folder or its `feeds.toml` cannot be read.
+    pub fn gather(folder: Option<&Path>, seed: Seed) -> anyhow::Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        let mut builder = SetBuilder::at(now_ms);
+        let mut report = FolderReport::default();
+        let mut disk = folder.map(Disk);
+        let mut plan = None;
+        if let Some(disk) = &mut disk {
+            let shown = disk.0.display();
+            let found = FolderPlan::of(disk);
+            let found = found.with_context(|| format!("read intel folder {shown}"))?;
+            let plan = plan.insert(found);
+            plan.read_allow(disk, &mut builder, &mut report);
+        }
+        if seed == Seed::Taken {
+            builder.add_seed().context("take the built-in lists")?;
+        }
+        if let (Some(disk), Some(mut plan)) = (&mut disk, plan) {
+            plan.read_lists(disk, &mut builder, &mut report);
+        }
+        Ok(Self {
+            set: Arc::new(builder.build()),
+            report,
+        })
     }
 
     /// What went wrong, in lines for a person.
     pub fn complaints(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (path, why) in &self.skipped {
-            lines.push(format!("{}: not read: {why}", path.display()));
-        }
-        for report in &self.lists {
-            for refusal in &report.refusals {
-                lines.push(format!(
-                    "list {}: line {}: {}",
-                    report.list.name, refusal.line, refusal.why
-                ));
-            }
-            let more = report.refused.saturating_sub(report.refusals.len());
-            if more > 0 {
-                lines.push(format!(
-                    "list {}: {more} more lines refused",
-                    report.list.name
-                ));
-            }
-        }
+        let lines = self.report.complaints().into_iter();
         lines
+            .map(|(file, line)| format!("{file}: {line}"))
+            .collect()
     }
 }
 
-fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
-    path.file_name().unwrap_or_default().to_string_lossy()
-}
+/// A folder on disk.
+struct Disk<'a>(&'a Path);
 
-fn read_list(builder: &mut SetBuilder, path: &Path) -> Result<ListReport, String> {
-    let bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if bytes > FILE_BYTES_MAX as u64 {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        return Err(FormatError::TooLarge { bytes }.to_string());
+impl Folder for Disk<'_> {
+    fn look(&mut self, path: &str) -> Result<Look, String> {
+        let path = self.0.join(path);
+        match fs::metadata(&path) {
+            Ok(data) if data.is_dir() => {}
+            Ok(_) => return Ok(Look::File),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Look::Missing),
+            Err(error) => return Err(error.to_string()),
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&path).map_err(|error| error.to_string())? {
+            let path = entry.map_err(|error| error.to_string())?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path.is_file() && !name.starts_with('.') {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(Look::Folder(names))
     }
-    let content = fs::read(path).map_err(|error| error.to_string())?;
-    builder
-        .read_file(&name_of(path), &content)
-        .map_err(|error| error.to_string())
+
+    fn read(&mut self, path: &str) -> Result<Vec<u8>, String> {
+        // Reading stops a byte past what a list may have, so that a huge file costs nothing.
+        let most = FILE_BYTES_MAX as u64 + 1;
+        let mut bytes = Vec::new();
+        let read = File::open(self.0.join(path));
+        let read = read.and_then(|file| file.take(most).read_to_end(&mut bytes));
+        read.map_err(|error| error.to_string())?;
+        Ok(bytes)
+    }
 }
 
 #[cfg(test)]
@@ -134,15 +148,46 @@ mod tests {
         put(".c2-ips.txt.swp", "192.0.2.2\n");
         fs::create_dir(folder.path().join("old")).unwrap();
         let feeds = Feeds::load(folder.path()).unwrap();
-        assert_eq!(
-            (feeds.set.len(), feeds.lists.len(), feeds.skipped.len()),
-            (3, 2, 2)
-        );
+        let (lists, skipped) = (feeds.report.lists.len(), feeds.report.skipped.len());
+        assert_eq!((feeds.set.len(), lists, skipped), (3, 2, 2));
         let complaints = feeds.complaints().join("\n");
-        assert!(complaints.contains("list c2-ips: line 2"), "{complaints}");
-        assert!(complaints.contains("README.md: not read"), "{complaints}");
+        assert!(complaints.contains("c2-ips.txt: line 2:"), "{complaints}");
+        assert!(complaints.contains("README.md: skipped"), "{complaints}");
         let again = Feeds::load(folder.path()).unwrap();
         assert_eq!(again.set.version(), feeds.set.version());
+    }
+
+    #[test]
+    fn feeds_toml_says_what_files_are_and_what_is_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        put(
+            "feeds.toml",
+            "[[feed]]\nfile = 'x.csv'\nformat = 'csv'\ncategory = 'c2'\n\
+             [[feed]]\nfile = 'gone.csv'\n[[allow]]\nfile = 'ours.txt'\n",
+        );
+        put("x.csv", "192.0.2.1,x\n192.0.2.2,x\n");
+        put("ours.txt", "192.0.2.2\nnanopool.org\n");
+        let feeds = Feeds::gather(Some(folder.path()), Seed::Taken).unwrap();
+        let listed = |address: &str| {
+            !feeds
+                .set
+                .match_address(address.parse().unwrap(), 1)
+                .is_empty()
+        };
+        assert_eq!((listed("192.0.2.1"), listed("192.0.2.2")), (true, false));
+        assert!(!feeds.set.match_domain("xmrpool.eu").is_empty());
+        assert!(feeds.set.match_domain("nanopool.org").is_empty());
+        assert_eq!(
+            feeds.complaints(),
+            ["gone.csv: named in feeds.toml but not there"]
+        );
+        put("feeds.toml", "[[feed]]\nfile = 'x.csv'\nform = 'csv'\n");
+        let error = format!("{:#}", Feeds::load(folder.path()).unwrap_err());
+        assert!(
+            error.contains("line 3") && error.contains("form"),
+            "{error}"
+        );
     }
 
     #[test]

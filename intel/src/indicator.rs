@@ -30,6 +30,12 @@ pub enum IndicatorError {
     /// Not a domain name.
     #[error("{0:?} is no domain")]
     NotADomain(String),
+    /// A page or a path, which does not stand for the host it is on.
+    #[error("{0:?} names a page, not a host")]
+    NotAHost(String),
+    /// Something else than a host, such as a hash of a file.
+    #[error("{0:?} is nothing that shows on the network")]
+    OfNoUse(String),
 }
 
 impl Indicator {
@@ -74,7 +80,7 @@ impl Indicator {
     ///
     /// # Errors
     /// [`IndicatorError::NotADomain`]: empty labels, labels over 63 bytes, names over 253, bytes
-    /// other than letters, digits, `-` and `_`, a bare top-level label, or an address.
+    /// other than letters, digits, `-` and `_`, a bare top-level label, or one that is a number.
     pub fn domain(text: &str) -> Result<Self, IndicatorError> {
         let refuse = || IndicatorError::NotADomain(text.to_owned());
         let name = text
@@ -91,7 +97,9 @@ impl Indicator {
         if name.len() > 253 || !name.contains('.') || !name.split('.').all(sound) {
             return Err(refuse());
         }
-        if name.parse::<Ipv4Addr>().is_ok() {
+        // No top-level domain is a number, and `192.0.2` is a broken address.
+        let last = name.rsplit('.').next().unwrap_or_default();
+        if last.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(refuse());
         }
         Ok(Self::Domain(name.to_ascii_lowercase().into()))

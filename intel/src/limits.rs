@@ -7,13 +7,38 @@ pub const ENTRIES_MAX: usize = 2_000_000;
 /// Bytes of one line of a list. A domain takes at most 253; the rest is room for a comment.
 pub const LINE_BYTES_MAX: usize = 1_024;
 
+/// Bytes of one row of a table or of JSON lines. GuardDuty's widest sample has 47 columns; the rest
+/// is room for descriptions (chosen by hand).
+pub const ROW_BYTES_MAX: usize = 64 << 10;
+
+/// Nets that one written range may come to. From an odd first to an odd last address it takes 46 of
+/// IPv4 and 222 of IPv6 (twice the bits, less two for each that the prefix must have).
+pub const RANGE_NETS_MAX: usize = 256;
+
+/// Nets into which one listed net may be cut by what is allowed inside it; beyond, it is left out.
+/// Chosen by hand: an allowed address in a /8 leaves 24.
+pub const CUT_NETS_MAX: usize = 1_024;
+
+/// Entries of all allow-lists. The largest warninglist in use, of public resolvers, has 62,745.
+pub const ALLOWED_MAX: usize = 1_000_000;
+
+/// Allowed texts that are looked for anywhere in a name, one after the other, for each name. Chosen
+/// by hand: ten milliseconds for a million names take this few.
+pub const ALLOWED_PARTS_MAX: usize = 1_000;
+
+/// Levels of XML. The deepest STIX 1.2 samples have a dozen.
+pub const XML_DEPTH_MAX: usize = 64;
+
+/// Files read from one folder and the folders that its `feeds.toml` names: maltrail has 3,000.
+pub const FOLDER_FILES_MAX: usize = 8_192;
+
 /// Bytes of one list file: a million lines of 64 bytes.
 pub const FILE_BYTES_MAX: usize = 64 << 20;
 
 /// Lists of one set; a list is named by 16 bits in every entry.
 pub const LISTS_MAX: usize = 4_096;
 
-/// Refused lines kept with their reason; the rest is only counted.
+/// Entries left out that are kept with their reason, for each reason; the rest is only counted.
 pub const REFUSALS_KEPT: usize = 20;
 
 /// Shortest IPv4 network taken from a list. A shorter one is a mistake or sabotage: the registries

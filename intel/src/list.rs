@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::category::Category;
 
 /// One list.
@@ -36,7 +38,8 @@ impl List {
 /// Seen from our host: who has to open a conversation with an entry for it to count. Questions and
 /// server names are always our host's own doing, so that a list for [`Direction::Inbound`] says
 /// nothing about them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Either end.
     Both,
@@ -93,7 +96,7 @@ impl Direction {
 /// ran into are nearly certain; lists of who knocked somewhere name anybody with a borrowed address.
 fn usual_confidence(category: Category) -> u8 {
     match category {
-        Category::Scanner => 50,
+        Category::Scanner => 70,
         _ => 90,
     }
 }

@@ -1,16 +1,22 @@
 //! A set of indicators, built once and asked often.
 
+mod entries;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use crate::allow::Allowed;
 use crate::category::Category;
+use crate::exclude::Suffixes;
 use crate::indicator::{Indicator, mask};
 use crate::limits::{ENTRIES_MAX, LISTS_MAX};
 use crate::list::List;
 use crate::names::Names;
 use crate::version::{Fingerprint, Sort, hash};
+
+pub use entries::Listed;
 
 /// Why an indicator was not taken in.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -50,6 +56,11 @@ type Table<K> = HashMap<K, u32, RandomState>;
 #[derive(Debug, Default)]
 pub struct SetBuilder {
     set: IndicatorSet,
+    /// What stays out of the lists that are read.
+    pub(crate) allowed: Allowed,
+    pub(crate) suffixes: Option<Suffixes>,
+    /// What is over by then is not taken in.
+    pub(crate) now_ms: u64,
 }
 
 /// The finished set. Lookups cost a few hash probes: one for an address and an endpoint each, one
@@ -67,10 +78,31 @@ pub struct IndicatorSet {
     /// Prefix lengths in use, longest first, each with its nets.
     nets: Vec<((bool, u8), Table<IpAddr>)>,
     domains: Names,
+    next_expiry_ms: Option<u64>,
     version: u64,
 }
 
 impl SetBuilder {
+    /// A builder that leaves out what is over at this time, in milliseconds since the Unix epoch.
+    /// That of `default()` leaves out nothing for that reason.
+    pub fn at(now_ms: u64) -> Self {
+        Self {
+            now_ms,
+            ..Self::default()
+        }
+    }
+
+    /// Keeps public suffixes out of the lists that are read from here on, as `suffixes` knows them.
+    pub fn know_suffixes(&mut self, suffixes: Suffixes) {
+        self.suffixes = Some(suffixes);
+    }
+
+    /// Notes that something taken in is over at this time.
+    pub(crate) fn ends_at(&mut self, ends_ms: u64) {
+        let next = &mut self.set.next_expiry_ms;
+        *next = Some(next.map_or(ends_ms, |next| next.min(ends_ms)));
+    }
+
     /// Begins a list, or goes on with an equal one; the number returned names it in
     /// [`SetBuilder::add`].
     ///
@@ -89,7 +121,8 @@ impl SetBuilder {
         Ok((self.set.lists.len() - 1) as u16)
     }
 
-    /// Adds an indicator to a list. The same value twice on one list counts once; returns whether
+    /// Adds an indicator to a list, whatever it names; files go through [`SetBuilder::read_file`]
+    /// and its like, which leave out what no list may name. The same value twice on one list counts once; returns whether
     /// it was new there.
     ///
     /// # Errors
@@ -182,6 +215,12 @@ impl IndicatorSet {
         self.version
     }
 
+    /// When the first of its entries is over, in milliseconds since the Unix epoch: from then on a
+    /// set built anew holds less.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.next_expiry_ms
+    }
+
     /// How many values on lists it holds.
     pub fn len(&self) -> usize {
         self.count
@@ -259,6 +298,20 @@ impl IndicatorSet {
             .iter()
             .flat_map(|((_, prefix), nets)| nets.keys().map(move |address| (*address, *prefix)));
         ipv4.chain(ipv6).chain(endpoints).map(whole).chain(nets)
+    }
+
+    /// Every value listed, each once, in no particular order.
+    pub fn indicators(&self) -> impl Iterator<Item = Indicator> + '_ {
+        let ipv4 = self.ipv4.keys().map(|a| Indicator::Address(IpAddr::V4(*a)));
+        let ipv6 = self.ipv6.keys().map(|a| Indicator::Address(IpAddr::V6(*a)));
+        let endpoints = self.endpoints.keys().map(|e| Indicator::Endpoint(*e));
+        let nets = self.nets.iter().flat_map(|((_, prefix), nets)| {
+            let net = |address: &IpAddr| Indicator::Net(*address, *prefix);
+            nets.keys().map(net)
+        });
+        let domains = self.domains().map(|name| Indicator::Domain(name.into()));
+        let addresses = ipv4.chain(ipv6).chain(endpoints);
+        addresses.chain(nets).chain(domains)
     }
 
     /// Every listed domain, in the order in which they were listed.

@@ -1,42 +1,140 @@
-//! The formats a list may come in: one file each, and a line in [`FORMATS`].
+//! The formats a feed may come in: one file each, and a line in [`FORMATS`].
+//!
+//! A reader is given the whole file, which the caller bounds, and puts entry after entry into a
+//! [`Sink`]; what it cannot read it names with its place and passes over.
 
+mod adblock;
+mod alienvault;
+mod csv;
+mod feodo;
+mod fireeye;
+mod firehol;
+mod hosts;
+mod ipsum;
+mod json;
+mod lines;
+mod maltrail;
+mod misp;
+mod otx;
 mod plain;
+mod proofpoint;
+mod rpz;
+mod spamhaus;
+mod stix1;
+mod stix2;
+mod threatfox;
+mod tor;
+mod urlhaus;
+mod warninglist;
+mod zeek;
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::csv::{Column, Csv};
+pub use self::warninglist::{AllowFormat, AllowReport};
 use crate::category::Category;
-use crate::indicator::{Indicator, IndicatorError};
-use crate::limits::{FILE_BYTES_MAX, REFUSALS_KEPT};
-use crate::list::List;
+use crate::feeds_file::FeedEntry;
+use crate::limits::FILE_BYTES_MAX;
+use crate::list::{Direction, List};
+use crate::report::ListReport;
 use crate::set::{SetBuilder, SetError};
+use crate::sink::Sink;
 
-/// A list format.
+/// A feed format.
+#[derive(Debug)]
 pub struct Format {
     /// Its name in settings.
     pub name: &'static str,
-    /// Says from the file's name (without folder) what list it is, if it is of this format.
-    pub recognise: fn(file: &str) -> Option<Header>,
-    /// Reads the file, giving each indicator or refused line to the sink.
-    pub read: fn(header: &Header, bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), SetError>,
+    /// What its feeds are where nobody says; `None` for formats that hold anything.
+    usual: Option<Usual>,
+    /// Whether a file is of this format, by its beginning.
+    recognise: fn(&Head<'_>) -> bool,
+    /// Reads a file.
+    read: fn(&[u8], &mut Sink<'_>) -> Result<(), SetError>,
 }
 
-/// Every format, sorted by name.
-pub const FORMATS: &[Format] = &[plain::FORMAT];
+/// What the feeds of a format usually are.
+#[derive(Debug, Clone, Copy)]
+struct Usual {
+    category: Category,
+    direction: Option<Direction>,
+    confidence: Option<u8>,
+}
 
-/// What a list file is, before its lines are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
-    /// The list.
-    pub list: List,
-    /// What its lines name.
-    pub kind: Kind,
+impl Usual {
+    const fn of(category: Category) -> Option<Self> {
+        Some(Self {
+            category,
+            direction: None,
+            confidence: None,
+        })
+    }
+}
+
+/// Every format, sorted by name. A file is of one of them at most.
+pub const FORMATS: &[Format] = &[
+    adblock::FORMAT,
+    alienvault::FORMAT,
+    csv::FORMAT,
+    feodo::FORMAT,
+    fireeye::FORMAT,
+    firehol::FORMAT,
+    hosts::FORMAT,
+    ipsum::FORMAT,
+    maltrail::FORMAT,
+    misp::FORMAT,
+    otx::FORMAT,
+    plain::FORMAT,
+    proofpoint::FORMAT,
+    rpz::FORMAT,
+    spamhaus::FORMAT,
+    stix1::FORMAT,
+    stix2::FORMAT,
+    threatfox::FORMAT,
+    tor::FORMAT,
+    urlhaus::FORMAT,
+    zeek::FORMAT,
+];
+
+impl Format {
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FORMATS.iter().find(|format| format.name == name)
+    }
 }
 
 /// What the lines of a list name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// Whatever names a host.
+    #[default]
+    Any,
     /// Domains.
     Domains,
     /// Addresses, nets, endpoints.
     Addresses,
+}
+
+/// A feed: what its entries are and how its file is read.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    /// The list that its entries come to stand on.
+    pub list: List,
+    /// The format of its file.
+    pub format: &'static Format,
+    /// What a plain list or a table names.
+    pub kind: Kind,
+    /// Entries of which the feed is less sure are left out: 0 to 100.
+    pub confidence_min: u8,
+    /// Entries last seen so many days ago are left out.
+    pub expires_days: Option<u16>,
+    /// How to read a table.
+    pub csv: Csv,
+    /// Whether it may name private addresses: the operator's own lists may.
+    pub private: bool,
 }
 
 /// Why a file was not read as a list.
@@ -44,7 +142,7 @@ pub enum Kind {
 pub enum FormatError {
     /// No format knows this file.
     #[error(
-        "not recognised as an indicator list (name it <category>-domains.txt or <category>-ips.txt)"
+        "not recognised as an indicator list (name it in feeds.toml, or <category>-domains.txt or <category>-ips.txt)"
     )]
     Unknown,
     /// The name begins like a list's but its category is not one of ours.
@@ -53,6 +151,19 @@ pub enum FormatError {
         /// The file's name.
         file: String,
     },
+    /// The format is known, but not what its entries are.
+    #[error(
+        "recognised as {format}, which may list anything: name its category in feeds.toml or put it before the file's name as in c2-{file}"
+    )]
+    NoCategory {
+        /// The format.
+        format: &'static str,
+        /// The file's name.
+        file: String,
+    },
+    /// It says what is harmless.
+    #[error("a MISP warninglist: name it under [[allow]] in feeds.toml to keep out what it lists")]
+    AllowList,
     /// Larger than a list may be.
     #[error("{bytes} bytes, {FILE_BYTES_MAX} allowed")]
     TooLarge {
@@ -64,110 +175,207 @@ pub enum FormatError {
     Set(#[from] SetError),
 }
 
-/// A line that names no indicator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// Its number, from 1.
-    pub line: usize,
-    /// Why, in words.
-    pub why: String,
+/// The beginning of a file, by which it is recognised.
+#[derive(Debug)]
+struct Head<'a> {
+    text: Cow<'a, str>,
 }
 
-/// What came of reading one list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListReport {
-    /// The list.
-    pub list: List,
-    /// Indicators taken in.
-    pub taken: usize,
-    /// Lines that named an indicator a second time.
-    pub repeated: usize,
-    /// Lines refused.
-    pub refused: usize,
-    /// The first [`REFUSALS_KEPT`] refused lines.
-    pub refusals: Vec<Refused>,
+/// Bytes looked at to recognise a file: past the longest comment in front of a feed in use, which
+/// is that of a FireHOL list (2 kB), and well into a JSON document.
+const HEAD_BYTES: usize = 8 << 10;
+
+impl<'a> Head<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let head = bytes.get(..HEAD_BYTES).unwrap_or(bytes);
+        Self {
+            text: String::from_utf8_lossy(head),
+        }
+    }
+
+    /// Lines that hold something, comments too.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines().map(str::trim);
+        lines.filter(|line| !line.is_empty())
+    }
+
+    /// The first line that is no comment.
+    fn first(&self) -> &str {
+        let mut data = self
+            .lines()
+            .filter(|line| !line.starts_with(['#', ';', '!']));
+        data.next().unwrap_or_default()
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.text.contains(part)
+    }
+
+    fn is_json(&self) -> bool {
+        self.text.trim_start().starts_with(['{', '['])
+    }
 }
 
-/// Where a format puts what it read.
-pub struct Sink<'a> {
-    builder: &'a mut SetBuilder,
-    list: u16,
-    report: ListReport,
-}
+impl Feed {
+    /// The operator's own plain list.
+    pub fn own(list: List) -> Self {
+        Self {
+            private: true,
+            ..Self::new(list, &plain::FORMAT)
+        }
+    }
 
-impl Sink<'_> {
-    /// Takes the outcome of line `line` (from 1).
+    fn new(list: List, format: &'static Format) -> Self {
+        Self {
+            list,
+            format,
+            kind: Kind::Any,
+            confidence_min: 0,
+            expires_days: None,
+            csv: Csv::default(),
+            private: false,
+        }
+    }
+
+    /// What a file is that nobody names: by its name, if that is a plain list's, else by its
+    /// content, with the category from the name (`c2-…`) or the one usual in its format.
     ///
     /// # Errors
-    /// [`SetError::Full`].
-    pub fn put(
-        &mut self,
-        line: usize,
-        indicator: Result<Indicator, IndicatorError>,
-    ) -> Result<(), SetError> {
-        match indicator {
-            Ok(indicator) => {
-                if self.builder.add(self.list, indicator)? {
-                    self.report.taken += 1;
-                } else {
-                    self.report.repeated += 1;
-                }
+    /// Every [`FormatError`] but [`FormatError::Set`].
+    pub fn recognise(file: &str, bytes: &[u8]) -> Result<Self, FormatError> {
+        for (ending, kind) in [
+            ("-domains.txt", Kind::Domains),
+            ("-ips.txt", Kind::Addresses),
+        ] {
+            if let Some(category) = file.strip_suffix(ending) {
+                let unknown = |_| FormatError::Category {
+                    file: file.to_owned(),
+                };
+                let category = category.parse().map_err(unknown)?;
+                let own = Self::own(List::new(list_name(file), category));
+                return Ok(Self { kind, ..own });
             }
-            Err(error) => self.refuse(line, error.to_string()),
         }
-        Ok(())
+        let named = file.split_once('-').and_then(|(word, _)| word.parse().ok());
+        let head = Head::of(bytes);
+        match (content(&head), named) {
+            (Some(format), Some(category)) => {
+                Ok(Self::new(List::new(list_name(file), category), format))
+            }
+            (Some(format), None) => {
+                let no_category = || FormatError::NoCategory {
+                    format: format.name,
+                    file: file.to_owned(),
+                };
+                let usual = format.usual.ok_or_else(no_category)?;
+                let category = maltrail::category_of(format, file).unwrap_or(usual.category);
+                let mut list = List::new(list_name(file), category);
+                usual.apply(&mut list);
+                Ok(Self::new(list, format))
+            }
+            (None, _) if warninglist::recognise(&head) => Err(FormatError::AllowList),
+            (None, Some(category)) if plain::recognise(&head) => {
+                Ok(Self::own(List::new(list_name(file), category)))
+            }
+            (None, _) => Err(FormatError::Unknown),
+        }
     }
 
-    /// Notes that line `line` names nothing.
-    pub fn refuse(&mut self, line: usize, why: String) {
-        self.report.refused += 1;
-        if self.report.refusals.len() < REFUSALS_KEPT {
-            self.report.refusals.push(Refused { line, why });
+    /// What a file is that `feeds.toml` names; what is not said there is recognised.
+    ///
+    /// # Errors
+    /// Every [`FormatError`] but [`FormatError::Set`].
+    pub fn of_entry(entry: &FeedEntry, file: &str, bytes: &[u8]) -> Result<Self, FormatError> {
+        let base = file.rsplit('/').next().unwrap_or(file);
+        let head = Head::of(bytes);
+        let format = entry.format.map(|format| format.0);
+        let format = match format.or_else(|| content(&head)) {
+            Some(format) => format,
+            None if plain::recognise(&head) => &plain::FORMAT,
+            None if warninglist::recognise(&head) => return Err(FormatError::AllowList),
+            None => return Err(FormatError::Unknown),
+        };
+        let by_name = || {
+            let (word, _) = base.split_once('-')?;
+            word.parse().ok()
+        };
+        let usual = || Some(format.usual?.category);
+        let category = entry
+            .category
+            .or_else(by_name)
+            .or_else(|| maltrail::category_of(format, base))
+            .or_else(usual);
+        let category = category.ok_or_else(|| FormatError::NoCategory {
+            format: format.name,
+            file: base.to_owned(),
+        })?;
+        let mut list = List::new(entry.list_name(file), category);
+        if let Some(usual) = format.usual {
+            usual.apply(&mut list);
+        }
+        list.direction = entry.direction.unwrap_or(list.direction);
+        list.confidence = entry.confidence.unwrap_or(list.confidence);
+        Ok(Self {
+            kind: entry.kind,
+            confidence_min: entry.confidence_min,
+            expires_days: entry.expires_days,
+            csv: entry.csv.clone(),
+            private: entry.private,
+            ..Self::new(list, format)
+        })
+    }
+}
+
+impl Usual {
+    /// Sets what is usual, if the list is of the usual category.
+    fn apply(self, list: &mut List) {
+        if list.category == self.category {
+            list.direction = self.direction.unwrap_or(list.direction);
+            list.confidence = self.confidence.unwrap_or(list.confidence);
         }
     }
+}
+
+/// The name of a list whose feed has none: the file's, without its ending.
+pub(crate) fn list_name(file: &str) -> String {
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    stem.to_owned()
+}
+
+fn content(head: &Head<'_>) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| (format.recognise)(head))
 }
 
 impl SetBuilder {
-    /// Reads one list file: `file` is its name without folder, `bytes` its content.
+    /// Reads one list file that nobody names: `file` is its name without folder, `bytes` its content.
     ///
     /// # Errors
     /// Every [`FormatError`]; what was read before [`SetError::Full`] stays in the set.
     pub fn read_file(&mut self, file: &str, bytes: &[u8]) -> Result<ListReport, FormatError> {
+        self.read_feed(&Feed::recognise(file, bytes)?, file, bytes)
+    }
+
+    /// Reads one file of a feed.
+    ///
+    /// # Errors
+    /// [`FormatError::TooLarge`], [`FormatError::Set`]; what was read before stays in the set.
+    pub fn read_feed(
+        &mut self,
+        feed: &Feed,
+        file: &str,
+        bytes: &[u8],
+    ) -> Result<ListReport, FormatError> {
         if bytes.len() > FILE_BYTES_MAX {
             return Err(FormatError::TooLarge { bytes: bytes.len() });
         }
-        let known = FORMATS
-            .iter()
-            .find_map(|format| Some((format, (format.recognise)(file)?)));
-        let Some((format, header)) = known else {
-            let named_so = file.ends_with("-domains.txt") || file.ends_with("-ips.txt");
-            return Err(if named_so {
-                FormatError::Category {
-                    file: file.to_owned(),
-                }
-            } else {
-                FormatError::Unknown
-            });
-        };
-        let number = self.list(header.list.clone())?;
-        let report = ListReport {
-            list: header.list.clone(),
-            taken: 0,
-            repeated: 0,
-            refused: 0,
-            refusals: Vec::new(),
-        };
-        let mut sink = Sink {
-            builder: self,
-            list: number,
-            report,
-        };
-        (format.read)(&header, bytes, &mut sink)?;
-        Ok(sink.report)
+        let mut sink = Sink::new(self, feed, file)?;
+        (feed.format.read)(bytes, &mut sink)?;
+        Ok(sink.end())
     }
 }
 
-/// Reads `<category>` off a file name such as `c2-domains.txt`.
-fn category_of(file: &str, ending: &str) -> Option<Category> {
-    file.strip_suffix(ending)?.parse().ok()
-}
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,501 @@
+//! What no list may name, whoever wrote it: a poisoned or careless entry for a resolver, the
+//! metadata service or half of the web would bury every true finding.
+//!
+//! An entry that holds or touches something here is left out whole, with the reason. Documentation
+//! ranges (RFC 5737, RFC 3849) are not here: nothing real is there to be harmed, and rehearsals use
+//! them. Address space of AWS is not here either: attackers rent it too.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::category::Category;
+use crate::indicator::Indicator;
+use crate::range::Range;
+
+/// Whose lists an exclusion holds for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// Feeds of others. The operator's own lists may name it.
+    Feeds,
+    /// Every list but those of [`Category::Custom`], which are policy rather than intelligence.
+    NotCustom,
+    /// Every list.
+    All,
+}
+
+/// What a list may be trusted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub(crate) category: Category,
+    /// The operator's own list, or one said to speak of private addresses.
+    pub(crate) own: bool,
+}
+
+impl Author {
+    fn bound_by(self, reach: Reach) -> bool {
+        match reach {
+            Reach::All => true,
+            Reach::NotCustom => self.category != Category::Custom,
+            Reach::Feeds => self.category != Category::Custom && !self.own,
+        }
+    }
+}
+
+/// Says for a name whether it is a public suffix, if so of which kind. The list is large, so that
+/// who has it lends it.
+pub type Suffixes = fn(name: &str) -> Option<Suffix>;
+
+/// Whose business the names below a public suffix are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suffix {
+    /// Anybody may register below it, as below `co.uk`.
+    Registry,
+    /// A company's customers get names below it, as below `github.io`.
+    Private,
+}
+
+/// Why an indicator is left out of a list of this author; `None` if it may stand.
+pub(crate) fn why(
+    indicator: &Indicator,
+    author: Author,
+    suffixes: Option<Suffixes>,
+) -> Option<String> {
+    let Some(range) = Range::of(indicator) else {
+        return match indicator {
+            Indicator::Domain(name) => why_name(name, author, suffixes),
+            _ => None,
+        };
+    };
+    let touched = |net: &Net| author.bound_by(net.reach) && net.range().meets(range);
+    let net = SERVICES.iter().chain(RANGES).find(|net| touched(net));
+    let whole = |net: &Net| match net.range().holds(range) {
+        true => format!("is {}", net.what),
+        false => format!("holds {}, {}", net.address, net.what),
+    };
+    net.map(whole).or_else(|| {
+        let known = author.bound_by(Reach::NotCustom);
+        let found = RESOLVERS.iter().filter(|_| known).find(|(address, _)| {
+            let one = Range::of_net(*address, 128);
+            range.holds(one)
+        });
+        found.map(|(address, whose)| match indicator {
+            Indicator::Net(..) => format!("holds {address}, the public resolver of {whose}"),
+            _ => format!("is the public resolver of {whose}"),
+        })
+    })
+}
+
+fn why_name(name: &str, author: Author, suffixes: Option<Suffixes>) -> Option<String> {
+    let bare = name.strip_prefix("www.").unwrap_or(name);
+    if author.bound_by(Reach::NotCustom) && BIG_NAMES.binary_search(&bare).is_ok() {
+        return Some("is among the most used names of all".to_owned());
+    }
+    if matches!(name, "localhost.localdomain") {
+        return Some("is this host".to_owned());
+    }
+    match suffixes?(name)? {
+        Suffix::Registry => Some("is a public suffix".to_owned()),
+        Suffix::Private if author.bound_by(Reach::NotCustom) => {
+            Some("is a suffix below which a provider gives names to anybody".to_owned())
+        }
+        Suffix::Private => None,
+    }
+}
+
+struct Net {
+    address: IpAddr,
+    prefix: u8,
+    reach: Reach,
+    what: &'static str,
+}
+
+impl Net {
+    fn range(&self) -> Range {
+        Range::of_net(self.address, self.prefix)
+    }
+}
+
+const fn v4(octets: [u8; 4], prefix: u8, reach: Reach, what: &'static str) -> Net {
+    let [a, b, c, d] = octets;
+    let address = IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    Net {
+        address,
+        prefix,
+        reach,
+        what,
+    }
+}
+
+const fn v6(bits: u128, prefix: u8, reach: Reach, what: &'static str) -> Net {
+    let address = IpAddr::V6(Ipv6Addr::from_bits(bits));
+    Net {
+        address,
+        prefix,
+        reach,
+        what,
+    }
+}
+
+/// What every instance talks to: the EC2 user guide, "Instance metadata", and the VPC user guide,
+/// "Amazon DNS server" and "Amazon Time Sync Service".
+const SERVICES: &[Net] = &[
+    v4(
+        [169, 254, 169, 254],
+        32,
+        Reach::All,
+        "the instance metadata service",
+    ),
+    v4([169, 254, 169, 253], 32, Reach::All, "the VPC's resolver"),
+    v4(
+        [169, 254, 169, 123],
+        32,
+        Reach::All,
+        "the Amazon time service",
+    ),
+    v4(
+        [169, 254, 170, 2],
+        32,
+        Reach::All,
+        "the container credentials service",
+    ),
+    v6(
+        0xfd00_0ec2 << 96 | 0x254,
+        128,
+        Reach::All,
+        "the instance metadata service",
+    ),
+    v6(
+        0xfd00_0ec2 << 96 | 0x253,
+        128,
+        Reach::All,
+        "the VPC's resolver",
+    ),
+    v6(
+        0xfd00_0ec2 << 96 | 0x123,
+        128,
+        Reach::All,
+        "the Amazon time service",
+    ),
+];
+
+/// RFC 6890 (special-purpose address registries) and its successors in the IANA registries.
+const RANGES: &[Net] = &[
+    v4([0, 0, 0, 0], 8, Reach::All, "this network (RFC 791)"),
+    v4([127, 0, 0, 0], 8, Reach::All, "loopback (RFC 1122)"),
+    v4([169, 254, 0, 0], 16, Reach::All, "link-local (RFC 3927)"),
+    v4([224, 0, 0, 0], 4, Reach::All, "multicast (RFC 5771)"),
+    v4([240, 0, 0, 0], 4, Reach::All, "reserved (RFC 1112)"),
+    v4([10, 0, 0, 0], 8, Reach::Feeds, "private (RFC 1918)"),
+    v4([172, 16, 0, 0], 12, Reach::Feeds, "private (RFC 1918)"),
+    v4([192, 168, 0, 0], 16, Reach::Feeds, "private (RFC 1918)"),
+    v4(
+        [100, 64, 0, 0],
+        10,
+        Reach::Feeds,
+        "shared by carriers (RFC 6598)",
+    ),
+    v4([192, 0, 0, 0], 24, Reach::Feeds, "for protocols (RFC 6890)"),
+    v4(
+        [198, 18, 0, 0],
+        15,
+        Reach::Feeds,
+        "for benchmarks (RFC 2544)",
+    ),
+    v6(0, 127, Reach::All, "unspecified or loopback (RFC 4291)"),
+    v6(0xfe80 << 112, 10, Reach::All, "link-local (RFC 4291)"),
+    v6(0xff << 120, 8, Reach::All, "multicast (RFC 4291)"),
+    v6(
+        0x64_ff9b << 96,
+        96,
+        Reach::Feeds,
+        "all of IPv4, translated (RFC 6052)",
+    ),
+    v6(0x100 << 112, 64, Reach::Feeds, "discarded (RFC 6666)"),
+    v6(0xfc << 120, 7, Reach::Feeds, "private (RFC 4193)"),
+];
+
+const fn ip(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+const fn ip6(bits: u128) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(bits))
+}
+
+/// Open resolvers that hosts are set to by hand or by default, as their operators document them.
+const RESOLVERS: &[(IpAddr, &str)] = &[
+    (ip(1, 1, 1, 1), "Cloudflare"),
+    (ip(1, 0, 0, 1), "Cloudflare"),
+    (ip(1, 1, 1, 2), "Cloudflare"),
+    (ip(1, 0, 0, 2), "Cloudflare"),
+    (ip(1, 1, 1, 3), "Cloudflare"),
+    (ip(1, 0, 0, 3), "Cloudflare"),
+    (ip(8, 8, 8, 8), "Google"),
+    (ip(8, 8, 4, 4), "Google"),
+    (ip(9, 9, 9, 9), "Quad9"),
+    (ip(9, 9, 9, 10), "Quad9"),
+    (ip(9, 9, 9, 11), "Quad9"),
+    (ip(149, 112, 112, 112), "Quad9"),
+    (ip(149, 112, 112, 10), "Quad9"),
+    (ip(149, 112, 112, 11), "Quad9"),
+    (ip(208, 67, 222, 222), "OpenDNS"),
+    (ip(208, 67, 220, 220), "OpenDNS"),
+    (ip(208, 67, 222, 123), "OpenDNS"),
+    (ip(208, 67, 220, 123), "OpenDNS"),
+    (ip(4, 2, 2, 1), "Level 3"),
+    (ip(4, 2, 2, 2), "Level 3"),
+    (ip(4, 2, 2, 3), "Level 3"),
+    (ip(4, 2, 2, 4), "Level 3"),
+    (ip(4, 2, 2, 5), "Level 3"),
+    (ip(4, 2, 2, 6), "Level 3"),
+    (ip(64, 6, 64, 6), "Vercara"),
+    (ip(64, 6, 65, 6), "Vercara"),
+    (ip(156, 154, 70, 1), "Vercara"),
+    (ip(156, 154, 71, 1), "Vercara"),
+    (ip(94, 140, 14, 14), "AdGuard"),
+    (ip(94, 140, 15, 15), "AdGuard"),
+    (ip(76, 76, 2, 0), "Control D"),
+    (ip(76, 76, 10, 0), "Control D"),
+    (ip(185, 228, 168, 9), "CleanBrowsing"),
+    (ip(185, 228, 169, 9), "CleanBrowsing"),
+    (ip(8, 26, 56, 26), "Comodo"),
+    (ip(8, 20, 247, 20), "Comodo"),
+    (ip(84, 200, 69, 80), "DNS.WATCH"),
+    (ip(84, 200, 70, 40), "DNS.WATCH"),
+    (ip(77, 88, 8, 8), "Yandex"),
+    (ip(77, 88, 8, 1), "Yandex"),
+    (ip(114, 114, 114, 114), "114DNS"),
+    (ip(114, 114, 115, 115), "114DNS"),
+    (ip(119, 29, 29, 29), "DNSPod"),
+    (ip(223, 5, 5, 5), "AliDNS"),
+    (ip(223, 6, 6, 6), "AliDNS"),
+    (ip(180, 76, 76, 76), "Baidu"),
+    (ip6(0x2606_4700_4700 << 80 | 0x1111), "Cloudflare"),
+    (ip6(0x2606_4700_4700 << 80 | 0x1001), "Cloudflare"),
+    (ip6(0x2001_4860_4860 << 80 | 0x8888), "Google"),
+    (ip6(0x2001_4860_4860 << 80 | 0x8844), "Google"),
+    (ip6(0x2620_00fe << 96 | 0xfe), "Quad9"),
+    (ip6(0x2620_00fe << 96 | 0x9), "Quad9"),
+    (ip6(0x2620_0119_0035 << 80 | 0x35), "OpenDNS"),
+    (ip6(0x2620_0119_0053 << 80 | 0x53), "OpenDNS"),
+    (ip6(0x2a10_50c0 << 96 | 0xad1_00ff), "AdGuard"),
+    (ip6(0x2a10_50c0 << 96 | 0xad2_00ff), "AdGuard"),
+];
+
+/// Names under which so much stands that an entry for the name itself, which covers all below it,
+/// can only be a mistake or sabotage. Names below them may be listed. Sorted; chosen by hand.
+const BIG_NAMES: &[&str] = &[
+    "adobe.com",
+    "akadns.net",
+    "akamai.net",
+    "akamaiedge.net",
+    "akamaized.net",
+    "alpinelinux.org",
+    "amazon.com",
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "anaconda.org",
+    "apache.org",
+    "apple.com",
+    "archlinux.org",
+    "atlassian.com",
+    "aws.amazon.com",
+    "aws.dev",
+    "azure.com",
+    "azureedge.net",
+    "baidu.com",
+    "bing.com",
+    "bitbucket.org",
+    "canonical.com",
+    "centos.org",
+    "cisco.com",
+    "cloudflare.com",
+    "cloudfront.net",
+    "cran.r-project.org",
+    "crates.io",
+    "datadoghq.com",
+    "debian.org",
+    "digicert.com",
+    "docker.com",
+    "docker.io",
+    "dropbox.com",
+    "duckduckgo.com",
+    "elastic.co",
+    "facebook.com",
+    "fastly.net",
+    "fedoraproject.org",
+    "gcr.io",
+    "ghcr.io",
+    "github.com",
+    "githubusercontent.com",
+    "gitlab.com",
+    "globalsign.com",
+    "gmail.com",
+    "golang.org",
+    "google.com",
+    "googleapis.com",
+    "googleusercontent.com",
+    "grafana.com",
+    "gstatic.com",
+    "hashicorp.com",
+    "ibm.com",
+    "instagram.com",
+    "intel.com",
+    "k8s.io",
+    "kernel.org",
+    "launchpad.net",
+    "letsencrypt.org",
+    "linkedin.com",
+    "live.com",
+    "maven.org",
+    "microsoft.com",
+    "microsoftonline.com",
+    "mongodb.com",
+    "mozilla.org",
+    "msftncsi.com",
+    "mysql.com",
+    "netflix.com",
+    "nginx.org",
+    "nodejs.org",
+    "npmjs.com",
+    "npmjs.org",
+    "ntp.org",
+    "nvidia.com",
+    "office.com",
+    "office365.com",
+    "okta.com",
+    "openai.com",
+    "oracle.com",
+    "outlook.com",
+    "packagist.org",
+    "pagerduty.com",
+    "paypal.com",
+    "postgresql.org",
+    "pypi.org",
+    "python.org",
+    "pythonhosted.org",
+    "quay.io",
+    "redhat.com",
+    "root-servers.net",
+    "rubygems.org",
+    "rust-lang.org",
+    "salesforce.com",
+    "sentry.io",
+    "slack.com",
+    "snapcraft.io",
+    "stackoverflow.com",
+    "stripe.com",
+    "suse.com",
+    "terraform.io",
+    "twilio.com",
+    "twitter.com",
+    "ubuntu.com",
+    "update.microsoft.com",
+    "verisign.com",
+    "whatsapp.com",
+    "wikipedia.org",
+    "windows.com",
+    "windows.net",
+    "windowsupdate.com",
+    "x.com",
+    "yahoo.com",
+    "youtube.com",
+    "zoom.us",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clue;
+
+    fn suffix(name: &str) -> Option<Suffix> {
+        match name {
+            "co.uk" => Some(Suffix::Registry),
+            "github.io" => Some(Suffix::Private),
+            _ => None,
+        }
+    }
+
+    /// Whether it is left out of a feed, of the operator's own list, of a custom list.
+    #[track_caller]
+    fn check(text: &str, feed: bool, own: bool, custom: bool) {
+        for (category, is_own, expected) in [
+            (Category::C2, false, feed),
+            (Category::C2, true, own),
+            (Category::Custom, false, custom),
+        ] {
+            let author = Author {
+                category,
+                own: is_own,
+            };
+            let found = clue::any(text).unwrap();
+            let why = why(&found[0], author, Some(suffix));
+            assert_eq!(why.is_some(), expected, "{text} {author:?} {why:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_and_of_which_lists() {
+        for all in [
+            "169.254.169.254",
+            "169.254.169.253:53",
+            "169.254.169.123",
+            "169.254.0.0/16",
+            "fd00:ec2::254",
+            "fd00:ec2::/32",
+            "127.0.0.53",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.251",
+            "::1",
+            "fe80::1",
+            "ff02::fb",
+            "co.uk",
+        ] {
+            check(all, true, true, true);
+        }
+        for not_custom in [
+            "8.8.8.8",
+            "1.0.0.0/24",
+            "2606:4700:4700::1111",
+            "2001:4860::/32",
+            "microsoft.com",
+            "www.google.com",
+            "amazonaws.com",
+            "github.io",
+        ] {
+            check(not_custom, true, true, false);
+        }
+        for feeds in ["10.1.2.3", "192.168.0.0/16", "172.31.0.1:4444", "fd12::1"] {
+            check(feeds, true, false, false);
+        }
+    }
+
+    #[test]
+    fn what_stands_beside_it() {
+        for text in [
+            "192.0.2.1",
+            "198.51.100.0/24",
+            "8.8.8.9",
+            "1.0.1.0/24",
+            "172.32.0.1",
+            "172.15.255.255",
+            "11.0.0.0/8",
+            "100.128.0.1",
+            "52.95.110.1",
+            "2001:db8::1",
+            "2600::1",
+            "evil.microsoft.com",
+            "notmicrosoft.com",
+            "evil.co.uk",
+            "evil.github.io",
+            "bucket.s3.amazonaws.com",
+        ] {
+            check(text, false, false, false);
+        }
+    }
+
+    #[test]
+    fn the_table_is_sorted() {
+        assert!(BIG_NAMES.is_sorted());
+    }
+}
