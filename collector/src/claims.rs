@@ -89,7 +89,7 @@ impl Claims {
         let id = sealed.claims().agent;
         let agent = known(id).ok_or(Unclaimed::Unknown(id))?;
         let claim = sealed.verify(&agent.key)?;
-        if agent.revoked {
+        if !agent.is_believed(now_ms) {
             return Err(Unclaimed::Revoked(id));
         }
         if claim.purpose != purpose || claim.body != body {
@@ -142,6 +142,7 @@ mod tests {
             region: "eu-west-1".into(),
             instance: "i-1".into(),
             revoked: false,
+            until_ms: None,
         }
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use picket_detect::settings::Accounts;
 use picket_wire::{AgentId, Digest, PublicKey};
 
-use crate::{alert, fetch, follow, ingest, store, tls};
+use crate::{alert, enrol, fetch, follow, ingest, store, tls};
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
@@ -89,6 +89,8 @@ pub struct Config {
     pub intel_dir: Option<PathBuf>,
     /// The server's certificate.
     pub tls: tls::Settings,
+    /// Who may enrol, and how.
+    pub enrol: enrol::Settings,
     /// What is taken in at once.
     pub ingest: ingest::Settings,
     /// How far a clock may be off.
@@ -122,6 +124,7 @@ impl Default for Config {
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 9466)),
             intel_dir: None,
             tls: tls::Settings::default(),
+            enrol: enrol::Settings::default(),
             ingest: ingest::Settings::default(),
             admission: picket_detect::admit::Settings::default(),
             store: store::Settings::default(),
@@ -190,6 +193,7 @@ impl Config {
     /// Says which key is wrong and why.
     fn check(&self) -> Result<(), BadValue> {
         self.tls.check()?;
+        self.enrol.check()?;
         self.ingest.check()?;
         self.alert.check()?;
         fetch::settings::check(&self.fetch, &self.feed)?;
@@ -237,7 +241,8 @@ impl Agent {
     }
 }
 
-fn check_account(key: String, account: &str) -> Result<(), BadValue> {
+/// Says whether a text is an account.
+pub(crate) fn check_account(key: String, account: &str) -> Result<(), BadValue> {
     if account.len() == 12 && account.bytes().all(|digit| digit.is_ascii_digit()) {
         Ok(())
     } else {

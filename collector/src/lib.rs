@@ -13,6 +13,7 @@ mod claims;
 mod clock;
 pub mod command;
 pub mod config;
+mod enrol;
 mod fetch;
 mod follow;
 mod indicators;

@@ -60,6 +60,10 @@ pub(crate) struct Metrics {
     pub(crate) envelopes_accepted: Counter,
     /// Envelopes refused, by the refusal's word; `replayed` is one that was accepted before.
     pub(crate) envelopes_refused: Family,
+    /// Enrolments that ended well, by proof, and `pending` ones.
+    pub(crate) enrolments: Family,
+    /// Enrolments refused, by the refusal's word.
+    pub(crate) enrolments_refused: Family,
     /// Requests turned away whole.
     pub(crate) requests_refused: Family,
     /// Connections that came to nothing.
@@ -140,13 +144,25 @@ impl Metrics {
         ]
     }
 
-    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 10] {
+    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 12] {
         [
             (
                 "envelopes_refused",
                 "envelopes refused, nothing of them stored",
                 "reason",
                 &self.envelopes_refused,
+            ),
+            (
+                "enrolments",
+                "enrolments that ended well, or wait for an operator",
+                "proof",
+                &self.enrolments,
+            ),
+            (
+                "enrolments_refused",
+                "enrolments refused, and challenges for them",
+                "reason",
+                &self.enrolments_refused,
             ),
             (
                 "requests_refused",

@@ -11,12 +11,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use picket_detect::{Admission, KnownAgent};
 use picket_wire::AgentId;
 use picket_wire::enrol::Level;
+use rusqlite::Transaction;
 use tokio::sync::Mutex;
 
 use crate::clock;
 use crate::config;
 use crate::store::enrolled::{self, Enrolled};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, join_tokens};
 
 /// An agent, and why it is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ impl Entry {
     pub(crate) fn standing(&self) -> &'static str {
         if self.known.revoked {
             "revoked"
+        } else if self.known.until_ms.is_some() {
+            "succeeded"
         } else if self.is_pending {
             "pending"
         } else {
@@ -47,7 +50,7 @@ impl Entry {
 
     /// Says whether it is expected to speak.
     pub(crate) fn is_expected(&self) -> bool {
-        !self.known.revoked && !self.is_pending
+        !self.known.revoked && self.known.until_ms.is_none() && !self.is_pending
     }
 }
 
@@ -73,7 +76,10 @@ impl Registry {
         }
         // What the configuration says counts before what was once enrolled.
         for agent in configured {
-            let entry = of_configured(agent, revoked.contains(&agent.id));
+            let mut entry = of_configured(agent, revoked.contains(&agent.id));
+            // That another key has taken its place, only the store knows.
+            let before = agents.get(&agent.id);
+            entry.known.until_ms = before.and_then(|before| before.known.until_ms);
             agents.insert(agent.id, Arc::new(entry));
         }
         Ok(Self {
@@ -147,7 +153,8 @@ impl Registry {
         Ok(true)
     }
 
-    /// Lets an agent in that waits for it. Says whether there is one.
+    /// Lets an agent in that waits for it. Says whether there is one whose instance is not bound to
+    /// another key meanwhile.
     pub(crate) async fn approve(&self, agent: AgentId) -> Result<bool, StoreError> {
         let _changing = self.changing.lock().await;
         let waits = self.find(agent).is_some_and(|entry| entry.is_pending);
@@ -160,8 +167,13 @@ impl Registry {
                 let Some(mut found) = enrolled::find(transaction, agent)? else {
                     return Ok(None);
                 };
+                let (account, region) = (&found.account, &found.region);
+                if enrolled::bound(transaction, account, region, &found.instance)?.is_some() {
+                    return Ok(None);
+                }
                 found.is_pending = false;
                 enrolled::put(transaction, &found)?;
+                enrolled::bind(transaction, &found)?;
                 let is_revoked = enrolled::is_revoked(transaction, agent)?;
                 Ok(Some((found, is_revoked)))
             })
@@ -174,11 +186,157 @@ impl Registry {
         Ok(true)
     }
 
+    /// Takes an agent in whose proof holds, if its instance is not bound to another key. One that is in
+    /// already stays as it is, and uses up nothing.
+    pub(crate) async fn enrol(
+        &self,
+        newcomer: Newcomer,
+    ) -> Result<Result<Arc<Entry>, Unfit>, StoreError> {
+        let _changing = self.changing.lock().await;
+        let enrolled = &newcomer.enrolled;
+        if let Some(entry) = self.find(enrolled.agent) {
+            if !entry.known.is_believed(enrolled.enrolled_ms) {
+                return Ok(Err(Unfit::Revoked));
+            }
+            if !is_same_host(&entry.known, enrolled) {
+                return Ok(Err(Unfit::OtherHost));
+            }
+            let gains = enrolled.level > entry.level || entry.is_pending && !enrolled.is_pending;
+            if !gains {
+                return Ok(Ok(entry));
+            }
+        }
+        let configured = self
+            .all()
+            .into_iter()
+            .find(|entry| entry.enrolled.is_none() && is_same_host(&entry.known, enrolled));
+        if let Some(entry) = configured
+            && newcomer.predecessor != Some(entry.known.id)
+        {
+            return Ok(Err(Unfit::SecondKey(entry.known.id)));
+        }
+        let predecessor = match newcomer.predecessor {
+            Some(old) => self.find(old),
+            None => None,
+        };
+        let old = predecessor.as_deref().map(|entry| {
+            let until_ms = enrolled.enrolled_ms.saturating_add(newcomer.overlap_ms);
+            to_enrolled(entry, until_ms)
+        });
+        let (taken, followed) = (newcomer.enrolled.clone(), old.clone());
+        let outcome = self
+            .store
+            .write(move |transaction| take(transaction, &newcomer, old.as_ref()))
+            .await?;
+        if let Err(unfit) = outcome {
+            return Ok(Err(unfit));
+        }
+        if let (Some(entry), Some(old)) = (predecessor, followed) {
+            let mut entry = Entry::clone(&entry);
+            entry.known.until_ms = old.until_ms;
+            self.put(entry);
+        }
+        let agent = taken.agent;
+        self.put(of_enrolled(taken, false, 0));
+        // What was just put is there: only this function changes it.
+        Ok(self.find(agent).ok_or(Unfit::Revoked))
+    }
+
     fn put(&self, mut entry: Entry) {
         let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
         entry.change = self.changes.load(Ordering::Relaxed) + 1;
         agents.insert(entry.known.id, Arc::new(entry));
         self.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// An agent whose proof holds.
+pub(crate) struct Newcomer {
+    /// Who, and for which host.
+    pub(crate) enrolled: Enrolled,
+    /// The join token it uses up.
+    pub(crate) token: Option<String>,
+    /// The agent in whose place it comes.
+    pub(crate) predecessor: Option<AgentId>,
+    /// Milliseconds for which that one is still believed.
+    pub(crate) overlap_ms: u64,
+    /// Agents that may wait for an operator, at most.
+    pub(crate) pending_max: u64,
+}
+
+/// Why an agent whose proof holds is not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// Its key is revoked.
+    Revoked,
+    /// Its key is that of another host.
+    OtherHost,
+    /// Its instance is bound to this agent.
+    SecondKey(AgentId),
+    /// Its join token is used up.
+    Spent,
+    /// Too many wait for an operator.
+    TooMany,
+}
+
+/// Writes a newcomer down, or says why not and writes nothing.
+fn take(
+    transaction: &Transaction<'_>,
+    newcomer: &Newcomer,
+    old: Option<&Enrolled>,
+) -> rusqlite::Result<Result<(), Unfit>> {
+    let enrolled = &newcomer.enrolled;
+    if enrolled::is_revoked(transaction, enrolled.agent)? {
+        return Ok(Err(Unfit::Revoked));
+    }
+    let (account, region, instance) = (&enrolled.account, &enrolled.region, &enrolled.instance);
+    let bound = enrolled::bound(transaction, account, region, instance)?;
+    if let Some(first) = bound
+        && first != enrolled.agent
+        && Some(first) != newcomer.predecessor
+    {
+        return Ok(Err(Unfit::SecondKey(first)));
+    }
+    if enrolled.is_pending && enrolled::pending(transaction)? >= newcomer.pending_max {
+        return Ok(Err(Unfit::TooMany));
+    }
+    if let Some(token) = &newcomer.token
+        && !join_tokens::spend(transaction, token, enrolled.enrolled_ms)?
+    {
+        return Ok(Err(Unfit::Spent));
+    }
+    enrolled::put(transaction, enrolled)?;
+    if !enrolled.is_pending {
+        // One that waits binds nothing: whoever proves more must not find its place taken.
+        enrolled::bind(transaction, enrolled)?;
+    }
+    if let Some(old) = old {
+        enrolled::put(transaction, old)?;
+    }
+    Ok(Ok(()))
+}
+
+fn is_same_host(known: &KnownAgent, enrolled: &Enrolled) -> bool {
+    known.account == enrolled.account
+        && known.region == enrolled.region
+        && known.instance == enrolled.instance
+}
+
+/// An agent that has a successor, as it is kept.
+fn to_enrolled(entry: &Entry, until_ms: u64) -> Enrolled {
+    let known = entry.known.clone();
+    let (enrolled_ms, by) = entry.enrolled.clone().unwrap_or_default();
+    Enrolled {
+        agent: known.id,
+        key: known.key,
+        account: known.account,
+        region: known.region,
+        instance: known.instance,
+        level: entry.level,
+        by,
+        enrolled_ms,
+        is_pending: false,
+        until_ms: Some(until_ms),
     }
 }
 
@@ -191,6 +349,7 @@ fn of_enrolled(agent: Enrolled, revoked: bool, change: u64) -> Entry {
             region: agent.region,
             instance: agent.instance,
             revoked,
+            until_ms: agent.until_ms,
         },
         level: agent.level,
         enrolled: Some((agent.enrolled_ms, agent.by)),
@@ -208,6 +367,7 @@ fn of_configured(agent: &config::Agent, revoked: bool) -> Entry {
             region: agent.region.clone(),
             instance: agent.instance.clone(),
             revoked,
+            until_ms: None,
         },
         level: Level::Configured,
         enrolled: None,

@@ -64,7 +64,6 @@ impl SigningKey {
     }
 
     /// What signs.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what is signed comes next"))]
     pub(crate) fn signer(&self) -> &Signer {
         &self.signer
     }

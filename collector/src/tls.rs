@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use picket_wire::limits::{AUTHORITIES_MAX, AUTHORITY_BYTES_MAX};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
-use rustls::ServerConfig;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{RootCertStore, ServerConfig};
 use serde::Deserialize;
 
 use crate::config::BadValue;
@@ -30,6 +33,9 @@ pub struct Settings {
     pub cert_file: Option<PathBuf>,
     /// Its private key in PEM.
     pub key_file: Option<PathBuf>,
+    /// Authorities (PEM) that enrolled agents are to trust: the one in use and the next. The self-made
+    /// one is always among them.
+    pub ca_files: Vec<PathBuf>,
     /// Names and addresses that the self-made certificate answers for.
     pub names: Vec<String>,
 }
@@ -39,6 +45,8 @@ impl Default for Settings {
         Self {
             cert_file: None,
             key_file: None,
+            // Agents then go on with what they pinned.
+            ca_files: Vec::new(),
             // What works on one machine; a fleet needs the name its agents use.
             names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
         }
@@ -82,6 +90,8 @@ pub(crate) struct Identity {
     pub(crate) config: Arc<ServerConfig>,
     /// The file agents pin, if the authority is our own.
     pub(crate) ca_file: Option<PathBuf>,
+    /// The certificates (DER) that agents are told to pin.
+    pub(crate) authorities: Vec<Vec<u8>>,
 }
 
 /// Loads the certificate from files, or makes one below `state_dir`.
@@ -100,6 +110,7 @@ pub(crate) fn identity(settings: &Settings, state_dir: &Path) -> anyhow::Result<
             (chain, key, Some(ca_file))
         }
     };
+    let authorities = authorities(&settings.ca_files, ca_file.as_deref(), &chain)?;
     let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_no_client_auth()
         .with_single_cert(chain, key)
@@ -108,7 +119,63 @@ pub(crate) fn identity(settings: &Settings, state_dir: &Path) -> anyhow::Result<
     Ok(Identity {
         config: Arc::new(config),
         ca_file,
+        authorities,
     })
+}
+
+/// The certificates that agents are to pin. One that does not vouch for what we serve would keep them
+/// out, so at least one must.
+fn authorities(
+    files: &[PathBuf],
+    own: Option<&Path>,
+    chain: &[CertificateDer<'static>],
+) -> Result<Vec<Vec<u8>>, BadValue> {
+    let mut roots = RootCertStore::empty();
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for (at, file) in own
+        .into_iter()
+        .chain(files.iter().map(PathBuf::as_path))
+        .enumerate()
+    {
+        let at = at.saturating_sub(usize::from(own.is_some()));
+        let key = format!("tls.ca_files[{at}]");
+        let refuse = |error: &dyn std::fmt::Display| BadValue::file(key.clone(), file, error);
+        let certificates = CertificateDer::pem_file_iter(file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| refuse(&error))?;
+        for certificate in certificates {
+            if certificate.len() > AUTHORITY_BYTES_MAX {
+                return Err(refuse(&format!("more than {AUTHORITY_BYTES_MAX} bytes")));
+            }
+            roots
+                .add(certificate.clone())
+                .map_err(|error| refuse(&error))?;
+            if !all.iter().any(|one| one.as_slice() == &*certificate) {
+                all.push(certificate.to_vec());
+            }
+        }
+    }
+    if all.len() > AUTHORITIES_MAX {
+        let why = format!("are {} certificates, {AUTHORITIES_MAX} allowed", all.len());
+        return Err(BadValue::new("tls.ca_files", why));
+    }
+    let (Some((first, others)), false) = (chain.split_first(), all.is_empty()) else {
+        return Ok(all);
+    };
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let vouched = ParsedCertificate::try_from(first).and_then(|certificate| {
+        let now = UnixTime::now();
+        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, others, now, algorithms.all)
+    });
+    match vouched {
+        Ok(()) => Ok(all),
+        Err(error) => {
+            let why = format!(
+                "none of them vouches for tls.cert_file ({error}): agents that pin them could not come back"
+            );
+            Err(BadValue::new("tls.ca_files", why))
+        }
+    }
 }
 
 type Made = (

@@ -78,3 +78,28 @@ pub const BLOCK_EVENTS_MAX: usize = 16_384;
 /// Compression level of a summary. Measured by hand on windows of 10,000 conversations: level 3
 /// costs 4 ms and level 9 five times that for a tenth less.
 pub const ZSTD_LEVEL: i32 = 3;
+
+/// Bytes of a request to enrol: an identity, a session token and little more.
+pub const ENROL_REQUEST_BYTES_MAX: usize = 32 << 10;
+
+/// Bytes of a challenge. Ours takes at most 80.
+pub const CHALLENGE_BYTES_MAX: usize = 256;
+
+/// Bytes of a receipt: its authorities and a few texts.
+pub const RECEIPT_BYTES_MAX: usize = 32 << 10;
+
+/// Bytes of a short text of an enrolment: a token, the name of a region or an instance.
+pub const ENROL_TEXT_BYTES_MAX: usize = 255;
+
+/// Bytes of the signature of an instance identity document. They take about 1,300; chosen by hand.
+pub const IDENTITY_BYTES_MAX: usize = 8 << 10;
+
+/// Bytes of a header of a signed request to STS. Session tokens have no bound that AWS would tell;
+/// those seen take less than 2 KiB, and a server takes headers of 16 KiB together.
+pub const STS_TEXT_BYTES_MAX: usize = 8 << 10;
+
+/// Authorities in one receipt: the one in use and the next, and as many of a fleet in transition.
+pub const AUTHORITIES_MAX: usize = 4;
+
+/// Bytes of an authority's certificate.
+pub const AUTHORITY_BYTES_MAX: usize = 4 << 10;

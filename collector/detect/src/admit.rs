@@ -48,6 +48,8 @@ pub struct KnownAgent {
     pub instance: String,
     /// Its key is not believed any more.
     pub revoked: bool,
+    /// When its key ends, milliseconds since the epoch: another has taken its place.
+    pub until_ms: Option<u64>,
 }
 
 /// How far an envelope's signing time may be from ours.
@@ -326,7 +328,7 @@ impl Admission {
             .agents
             .get(&id)
             .ok_or(Refusal::UnknownKey { agent: id })?;
-        if agent.known.revoked {
+        if !agent.known.is_believed(now_ms) {
             return Err(Refusal::Revoked { agent: id });
         }
         let verified = sealed
@@ -436,6 +438,11 @@ impl Admission {
 }
 
 impl KnownAgent {
+    /// Whether its key is believed at this time, milliseconds since the epoch.
+    pub fn is_believed(&self, now_ms: u64) -> bool {
+        !self.revoked && self.until_ms.is_none_or(|until_ms| now_ms <= until_ms)
+    }
+
     /// The host it speaks for.
     pub fn host(&self) -> Host {
         Host {

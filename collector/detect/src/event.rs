@@ -125,6 +125,11 @@ pub enum SensorWord {
     },
     /// What a window says about its sensor.
     Window(Box<SensorWindow>),
+    /// Somebody who could prove to be its host asked that another key be believed for it.
+    SecondKey {
+        /// The agent that the other key names.
+        other: AgentId,
+    },
     /// Someone spoke in its name and was refused.
     Refused {
         /// The stable word of the refusal.

@@ -18,6 +18,7 @@ mod detections;
 pub mod event;
 pub mod finding;
 mod history;
+pub mod identity;
 pub mod incident;
 mod ledger;
 pub mod limits;

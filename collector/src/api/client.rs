@@ -62,6 +62,12 @@ impl Address {
         Ok(answer.is_some())
     }
 
+    /// Has something made as `what` says; returns what the collector says of it.
+    pub(crate) fn make(&self, path: &str, what: &impl serde::Serialize) -> anyhow::Result<String> {
+        let answer = self.ask(|client| client.post(url(path)).json(what))?;
+        answer.context("the collector knows of no such thing")
+    }
+
     fn ask(
         &self,
         request: impl FnOnce(&Client) -> RequestBuilder,

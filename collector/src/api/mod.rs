@@ -11,6 +11,7 @@ mod feeds;
 mod findings;
 mod guard;
 mod incidents;
+pub(crate) mod join_tokens;
 mod role;
 mod route;
 

@@ -8,6 +8,7 @@ mod feeds;
 mod findings;
 mod incidents;
 mod intel;
+mod join_tokens;
 mod page;
 mod serve;
 
@@ -37,6 +38,8 @@ enum Command {
     Incidents(incidents::Arguments),
     /// Indicators of the running collector.
     Intel(intel::Arguments),
+    /// Tokens by which hosts join that nobody else can vouch for.
+    JoinTokens(join_tokens::Arguments),
     /// The service.
     Serve(serve::Arguments),
 }
@@ -75,6 +78,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Findings(arguments) => findings::run(arguments),
         Command::Incidents(arguments) => incidents::run(arguments),
         Command::Intel(arguments) => intel::run(arguments),
+        Command::JoinTokens(arguments) => join_tokens::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
     }
 }

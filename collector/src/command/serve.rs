@@ -31,6 +31,7 @@ use crate::alert::{self, Office};
 use crate::analysis::{self, Analysis, Inbox, Outlet};
 use crate::api::{self, Desk, SocketPeer};
 use crate::config::{BadValue, Config, ConfigError};
+use crate::enrol;
 use crate::fetch::Fetcher;
 use crate::follow::Follower;
 use crate::indicators;
@@ -93,7 +94,8 @@ struct Service {
     intel: IndicatorSet,
     channels: Vec<alert::Channel>,
     tls: tls::Identity,
-    signing: SigningKey,
+    signing: Arc<SigningKey>,
+    enrol: enrol::Opened,
     agents_door: TcpListener,
     operators_door: UnixListener,
     metrics_door: TcpListener,
@@ -121,7 +123,8 @@ impl Service {
         };
         let channels = alert::open(&config.alert)?;
         let tls = tls::identity(&config.tls, state_dir)?;
-        let signing = SigningKey::load_or_create(state_dir)?;
+        let signing = Arc::new(SigningKey::load_or_create(state_dir)?);
+        let enrol = enrol::open(&config)?;
         let agents_door = bind("listen", config.listen).await?;
         let metrics_door = bind("metrics", config.metrics).await?;
         let operators_door = api::listen(&config.socket)
@@ -133,6 +136,7 @@ impl Service {
             channels,
             tls,
             signing,
+            enrol,
             agents_door,
             operators_door,
             metrics_door,
@@ -255,10 +259,21 @@ impl Service {
             self.config.store.journal_envelopes_max,
         );
         parts.spawn_blocking(move || ("gate", keeper.run(queue).context("admit envelopes")));
+        let enrolment = enrol::router(
+            self.enrol,
+            enrol::Means {
+                registry: self.agents.clone(),
+                store: self.store.clone(),
+                signing: self.signing.clone(),
+                analysis: inbox.clone(),
+                metrics: shared.metrics.clone(),
+                authorities: self.tls.authorities,
+            },
+        );
         let tls = TlsAcceptor::from(self.tls.config);
         let (metrics, stop) = (shared.metrics.clone(), shared.stop_in.ear());
         parts.spawn(async move {
-            let router = ingest::router(ingest.clone(), gate, metrics.clone());
+            let router = ingest::router(ingest.clone(), gate, metrics.clone()).merge(enrolment);
             listen::serve(self.agents_door, tls, router, &ingest, metrics, stop).await;
             ("agents' door", Ok(()))
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::Settings;
+use crate::enrol::Peer;
 use crate::metrics::Metrics;
 use crate::stop::Stop;
 
@@ -48,11 +49,11 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match places.clone().try_acquire_owned() {
+                Ok((stream, peer)) => match places.clone().try_acquire_owned() {
                     Ok(place) => {
                         let connection = Connection {
                             tls: tls.clone(),
-                            router: router.clone(),
+                            router: router.clone().layer(Extension(Peer(peer.ip()))),
                             metrics: metrics.clone(),
                             stop: told.clone(),
                             _place: place,

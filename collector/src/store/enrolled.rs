@@ -67,6 +67,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Enrolled> {
     })
 }
 
+/// How many wait for an operator.
+pub(crate) fn pending(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM enrolled WHERE is_pending";
+    connection.query_row(sql, [], |row| row.get(0).map(unsigned))
+}
+
 /// Adds an agent, or replaces what was known of it.
 pub(crate) fn put(transaction: &Transaction<'_>, enrolled: &Enrolled) -> rusqlite::Result<()> {
     let sql = format!(
@@ -89,7 +95,6 @@ pub(crate) fn put(transaction: &Transaction<'_>, enrolled: &Enrolled) -> rusqlit
 }
 
 /// The agent that an instance is bound to.
-#[cfg_attr(not(test), expect(dead_code, reason = "enrolment binds"))]
 pub(crate) fn bound(
     connection: &Connection,
     account: &str,
@@ -106,7 +111,6 @@ pub(crate) fn bound(
 }
 
 /// Binds an agent's instance to it.
-#[cfg_attr(not(test), expect(dead_code, reason = "enrolment binds"))]
 pub(crate) fn bind(transaction: &Transaction<'_>, enrolled: &Enrolled) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT OR REPLACE INTO instance_key (account, region, instance, agent)

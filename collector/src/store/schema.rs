@@ -191,6 +191,22 @@ const STEPS: &[&str] = &[
         is_stale_told INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
+    // 8: join tokens.
+    "
+    CREATE TABLE join_token (
+        id TEXT PRIMARY KEY,
+        hash BLOB NOT NULL,
+        label TEXT NOT NULL,
+        account TEXT,
+        region TEXT,
+        instance TEXT,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        uses_max INTEGER NOT NULL,
+        uses INTEGER NOT NULL,
+        is_revoked INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Settings, Store, StoreError, findings, journal, outbox, sources};
+use super::{Settings, Store, StoreError, findings, join_tokens, journal, outbox, sources};
 use crate::clock;
 use crate::stop::Stop;
 
@@ -32,6 +32,15 @@ pub(crate) async fn run(store: Store, limits: Limits, mut stop: Stop) {
             && let Err(error) = forget_files(&store, &limits, clock::now_ms()).await
         {
             tracing::error!(%error, "files that are gone not forgotten");
+        }
+        if number % FILES_ROUNDS == 0 {
+            let kept_ms = limits.settings.findings_keep_s.saturating_mul(1_000);
+            let before_ms = clock::now_ms().saturating_sub(kept_ms);
+            let forgotten =
+                store.write(move |transaction| join_tokens::forget(transaction, before_ms));
+            if let Err(error) = forgotten.await {
+                tracing::error!(%error, "join tokens that ended not forgotten");
+            }
         }
         match round(&store, &limits, clock::now_ms()).await {
             Ok(0) => {}

@@ -23,6 +23,7 @@ fn known() -> KnownAgent {
         region: host.region,
         instance: host.instance,
         revoked: false,
+        until_ms: None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! The sensor itself: it was blind, it contradicts itself, it is silent, or someone else speaks in
-//! its name. A sensor that can be blinded unnoticed proves nothing.
+//! its name or asks to. A sensor that can be blinded unnoticed proves nothing.
 //! Reads: what admission noticed, which `serve` alone has. Fires: at once.
 //! Evidence: what was noticed. Severity: by what it is, see the settings.
 //! Innocent look-alikes: an agent that was stopped in order (low), envelopes that come late (they
@@ -34,6 +34,9 @@ pub struct Settings {
     pub forked_severity: f64,
     /// Severity of words for another host under this key: 8.0, high: the key was copied.
     pub impersonated_severity: f64,
+    /// Severity of a second key for one instance: 8.0, high: whoever holds it could prove to be the
+    /// host. An agent whose key was lost does the same.
+    pub second_key_severity: f64,
     /// Severity of words that this key did not sign: 2.0, low: anybody who reaches the collector and
     /// knows the agent's id can say them.
     pub tampered_severity: f64,
@@ -47,6 +50,7 @@ impl Default for Settings {
             silent_severity: 5.0,
             forked_severity: 8.0,
             impersonated_severity: 8.0,
+            second_key_severity: 8.0,
             tampered_severity: 2.0,
         }
     }
@@ -55,6 +59,7 @@ impl Default for Settings {
 const GAP: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorGap", 5.0);
 const SILENT: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorSilent", 5.0);
 const FORKED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorForked", 8.0);
+const SECOND_KEY: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorSecondKey", 8.0);
 const IMPERSONATED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorImpersonated", 8.0);
 
 /// The sensor itself.
@@ -66,7 +71,7 @@ impl Detection for Sensor {
     }
 
     fn types(&self) -> &'static [&'static FindingType] {
-        &[&FORKED, &GAP, &IMPERSONATED, &SILENT]
+        &[&FORKED, &GAP, &IMPERSONATED, &SECOND_KEY, &SILENT]
     }
 
     fn reads(&self) -> SourceKind {
@@ -169,6 +174,13 @@ fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
             actor: "forked".to_owned(),
             count: 1,
             what: format!("summary {sequence} of run {boot} contradicts one admitted before"),
+        },
+        SensorWord::SecondKey { other } => Judged {
+            kind: &SECOND_KEY,
+            severity: settings.second_key_severity,
+            actor: format!("key {other}"),
+            count: 1,
+            what: format!("another key, of agent {other}, asked to be believed for its host"),
         },
         SensorWord::Refused { reason } => Judged {
             kind: &IMPERSONATED,
@@ -279,6 +291,11 @@ mod tests {
         check(vec![forked], &[("DefenseEvasion:EC2/SensorForked", 8.0, 1)]);
         let silent = SensorWord::Silent { since_ns: START };
         check(vec![silent], &[("DefenseEvasion:EC2/SensorSilent", 5.0, 1)]);
+        let second = SensorWord::SecondKey {
+            other: AgentId([9; 16]),
+        };
+        let name = "DefenseEvasion:EC2/SensorSecondKey";
+        check(vec![second.clone(), second], &[(name, 8.0, 2)]);
         let refused = |reason| vec![SensorWord::Refused { reason }];
         let name = "DefenseEvasion:EC2/SensorImpersonated";
         check(refused("wrong_host"), &[(name, 8.0, 1)]);
