@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use picket_detect::settings::Accounts;
 use picket_wire::{AgentId, Digest, PublicKey};
 
-use crate::{alert, enrol, fetch, follow, ingest, store, tls};
+use crate::{alert, enrol, fetch, follow, indicators, ingest, store, tls};
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
@@ -87,6 +87,8 @@ pub struct Config {
     pub metrics: SocketAddr,
     /// Folder of indicator lists.
     pub intel_dir: Option<PathBuf>,
+    /// How indicators are published.
+    pub indicators: indicators::Settings,
     /// The server's certificate.
     pub tls: tls::Settings,
     /// Who may enrol, and how.
@@ -123,6 +125,7 @@ impl Default for Config {
             socket: "/run/picket/collector.sock".into(),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 9466)),
             intel_dir: None,
+            indicators: indicators::Settings::default(),
             tls: tls::Settings::default(),
             enrol: enrol::Settings::default(),
             ingest: ingest::Settings::default(),
@@ -192,6 +195,7 @@ impl Config {
 
     /// Says which key is wrong and why.
     fn check(&self) -> Result<(), BadValue> {
+        self.indicators.check()?;
         self.tls.check()?;
         self.enrol.check()?;
         self.ingest.check()?;

@@ -5,10 +5,6 @@
 mod alert;
 mod analysis;
 mod api;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the doors that ask for claims come next")
-)]
 mod claims;
 mod clock;
 pub mod command;
@@ -16,7 +12,7 @@ pub mod config;
 mod enrol;
 mod fetch;
 mod follow;
-mod indicators;
+pub mod indicators;
 mod ingest;
 mod log;
 mod metrics;

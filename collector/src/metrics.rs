@@ -88,6 +88,10 @@ pub(crate) struct Metrics {
     pub(crate) log_events_refused: Family,
     /// Feeds of indicators asked for, by what came of it.
     pub(crate) feed_fetches: Family,
+    /// Requests of agents for indicators, by what became of them.
+    pub(crate) indicator_polls: Family,
+    /// Bytes of indicators that agents were given.
+    pub(crate) indicator_bytes_sent: Counter,
     /// Findings opened, by severity band.
     pub(crate) findings_opened: Family,
     /// Alerts delivered, by kind of channel.
@@ -99,7 +103,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 8] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 9] {
         [
             (
                 "envelopes_accepted",
@@ -141,10 +145,15 @@ impl Metrics {
                 "log files of which a part could not be read",
                 &self.log_files_damaged,
             ),
+            (
+                "indicator_bytes_sent",
+                "bytes of indicators that agents were given",
+                &self.indicator_bytes_sent,
+            ),
         ]
     }
 
-    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 12] {
+    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 13] {
         [
             (
                 "envelopes_refused",
@@ -193,6 +202,12 @@ impl Metrics {
                 "feeds of indicators asked for, by what came of it",
                 "outcome",
                 &self.feed_fetches,
+            ),
+            (
+                "indicator_polls",
+                "requests of agents for indicators",
+                "outcome",
+                &self.indicator_polls,
             ),
             (
                 "findings_opened",

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use picket_tests::lab::load::{Round, Sent};
-use picket_tests::lab::{Clock, Load, SmallDisk, Wire, wait_until};
+use picket_tests::lab::{Clock, Load, Wire, wait_until};
 use picket_tests::product::Rig;
 use picket_tests::product::rig::skips;
 use picket_tests::product::story::Opened;
@@ -192,8 +192,8 @@ fn whatever_breaks_everything_is_stored_once() {
     }
     let mut random = Random::seeded();
     let mut rig = lay_out();
-    let collector_disk = SmallDisk::mount(&rig.collector.state(), 256 << 20).unwrap();
-    let agent_disk = SmallDisk::mount(&rig.agent.state(), 64 << 20).unwrap();
+    rig.collector.keep_on_disk(256 << 20).unwrap();
+    rig.agent.keep_on_disk(64 << 20).unwrap();
     let agent_clock = Clock::new(rig.lab.folder(), "agent").unwrap();
     let collector_clock = Clock::new(rig.lab.folder(), "collector").unwrap();
     match (&agent_clock, &collector_clock) {
@@ -213,9 +213,9 @@ fn whatever_breaks_everything_is_stored_once() {
         load.until_more(random.within(1..60)).unwrap();
         if kill == 11 {
             // Both at once: no collector, and no disk to wait on.
-            agent_disk.fill().unwrap();
+            rig.agent.disk().unwrap().fill().unwrap();
             load.until_more(150).unwrap();
-            agent_disk.free().unwrap();
+            rig.agent.disk().unwrap().free().unwrap();
         }
         rig.collector.start().unwrap();
         match kill {
@@ -225,9 +225,9 @@ fn whatever_breaks_everything_is_stored_once() {
                 rig.lab.collector.ip("link set mgmt0 up").unwrap();
             }
             7 => {
-                collector_disk.fill().unwrap();
+                rig.collector.disk().unwrap().fill().unwrap();
                 load.until_more(random.within(200..400)).unwrap();
-                collector_disk.free().unwrap();
+                rig.collector.disk().unwrap().free().unwrap();
             }
             15 => {
                 let Some(clock) = &agent_clock else { continue };

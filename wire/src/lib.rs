@@ -11,6 +11,7 @@
 //! `docs/envelope.md` describes the format for someone who has none of this code.
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod claim;
 pub mod enrol;
 pub mod envelope;
@@ -21,6 +22,7 @@ mod sign1;
 pub mod stream;
 pub mod summary;
 
+pub use bundle::{BundleError, Manifest};
 pub use claim::{Claim, ClaimError, Purpose, SealedClaim};
 pub use envelope::{Chain, EnvelopeError, Header, PublicKey, Sealed, Signer, Verified};
 pub use id::{AgentId, BootId, Digest, IdError};

@@ -103,3 +103,32 @@ pub const AUTHORITIES_MAX: usize = 4;
 
 /// Bytes of an authority's certificate.
 pub const AUTHORITY_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of the manifest of a bundle of indicators: 4,096 lists at a hundred bytes and a thousand
+/// chunks at fifty, twice.
+pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of the chunks of one bundle. A million addresses and a million domains take some 14 MiB.
+pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+
+/// Chunks of one bundle: two million domains of 253 bytes each fill half of them.
+pub const BUNDLE_CHUNKS_MAX: usize = 1_024;
+
+/// Lists of one bundle, as many as a set of indicators takes.
+pub const BUNDLE_LISTS_MAX: usize = 4_096;
+
+/// Entries of one bundle, as many as a set of indicators takes.
+pub const BUNDLE_ENTRIES_MAX: usize = 2_000_000;
+
+/// Bytes of a list's name.
+pub const LIST_NAME_BYTES_MAX: usize = 255;
+
+/// Bytes that one chunk inflates to: all that whoever reads a bundle needs of it in memory.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one chunk as it travels: what does not shrink grows by less than this (zstd.h,
+/// `ZSTD_COMPRESSBOUND`: a 256th).
+pub const CHUNK_FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX + (CHUNK_BYTES_MAX >> 7);
+
+/// Compression level of a chunk. It is written once and read by every agent; chosen by hand.
+pub const BUNDLE_ZSTD_LEVEL: i32 = 9;

@@ -68,6 +68,24 @@ impl Address {
         answer.context("the collector knows of no such thing")
     }
 
+    /// Sends something to `path`, and gives the answer.
+    pub(crate) fn send(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> anyhow::Result<Option<String>> {
+        self.ask(|client| client.post(url(path)).json(body))
+    }
+
+    /// Has something taken away; `None` if there is no such thing.
+    pub(crate) fn delete(
+        &self,
+        path: &str,
+        query: &impl serde::Serialize,
+    ) -> anyhow::Result<Option<String>> {
+        self.ask(|client| client.delete(url(path)).query(query))
+    }
+
     fn ask(
         &self,
         request: impl FnOnce(&Client) -> RequestBuilder,

@@ -11,6 +11,7 @@ mod feeds;
 mod findings;
 mod guard;
 mod incidents;
+mod intel;
 pub(crate) mod join_tokens;
 mod role;
 mod route;
@@ -23,10 +24,13 @@ use std::sync::Arc;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
+use picket_wire::PublicKey;
 use tokio::net::UnixListener;
 
 use crate::analysis;
 use crate::fetch::Fetcher;
+use crate::indicators::Board;
+use crate::indicators::door::Queue;
 use crate::ingest::gate::Refusals;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
@@ -36,6 +40,7 @@ pub(crate) use agents::AgentLine;
 pub(crate) use caller::{Caller, Scope, SocketPeer};
 pub(crate) use findings::Asked;
 use guard::Guard;
+pub(crate) use intel::{Addition, Changed, Removal, StatusLine};
 pub(crate) use role::Role;
 pub(crate) use route::{Reach, Route};
 
@@ -55,6 +60,12 @@ pub(crate) struct Desk {
     pub(crate) feeds: Fetcher,
     /// What was refused of them.
     pub(crate) refusals: Arc<Refusals>,
+    /// What they are told to look for.
+    pub(crate) indicators: Board,
+    /// What they have of it.
+    pub(crate) polls: Arc<Queue>,
+    /// The key that what they are told is signed with.
+    pub(crate) signing_key: PublicKey,
 }
 
 /// Opens the socket, in place of one that nobody listens on any more.

@@ -13,7 +13,7 @@ use axum::routing::MethodRouter;
 
 use super::guard::{self, Guard};
 use super::{Desk, Role};
-use super::{agents, feeds, findings, incidents, join_tokens};
+use super::{agents, feeds, findings, incidents, intel, join_tokens};
 
 /// Every route, by noun.
 pub(crate) const ALL: &[&[Route]] = &[
@@ -21,6 +21,7 @@ pub(crate) const ALL: &[&[Route]] = &[
     feeds::ROUTES,
     findings::ROUTES,
     incidents::ROUTES,
+    intel::ROUTES,
     join_tokens::ROUTES,
 ];
 

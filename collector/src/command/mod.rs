@@ -36,7 +36,7 @@ enum Command {
     Findings(findings::Arguments),
     /// The stories the running collector has put together.
     Incidents(incidents::Arguments),
-    /// Indicators of the running collector.
+    /// What the fleet looks for.
     Intel(intel::Arguments),
     /// Tokens by which hosts join that nobody else can vouch for.
     JoinTokens(join_tokens::Arguments),

@@ -30,11 +30,13 @@ use super::Outcome;
 use crate::alert::{self, Office};
 use crate::analysis::{self, Analysis, Inbox, Outlet};
 use crate::api::{self, Desk, SocketPeer};
+use crate::claims::Claims;
 use crate::config::{BadValue, Config, ConfigError};
 use crate::enrol;
 use crate::fetch::Fetcher;
 use crate::follow::Follower;
-use crate::indicators;
+use crate::indicators::door::{Door, Queue};
+use crate::indicators::{self, Board, Hub, Inputs};
 use crate::ingest::gate::{Keeper, Refusals};
 use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
@@ -92,6 +94,8 @@ struct Service {
     store: Store,
     agents: Arc<Registry>,
     intel: IndicatorSet,
+    hub: Hub,
+    board: Board,
     channels: Vec<alert::Channel>,
     tls: tls::Identity,
     signing: Arc<SigningKey>,
@@ -116,15 +120,21 @@ impl Service {
             .with_context(|| format!("open the store in {}", state_dir.display()))?;
         let agents = Registry::open(&config.agents, store.clone())
             .context("read the agents in the store")?;
-        let intel = match &config.intel_dir {
-            Some(folder) => indicators::read(folder)
-                .map_err(|error| BadValue::new("intel_dir", format!("{error:#}")))?,
-            None => IndicatorSet::default(),
-        };
         let channels = alert::open(&config.alert)?;
         let tls = tls::identity(&config.tls, state_dir)?;
         let signing = Arc::new(SigningKey::load_or_create(state_dir)?);
         let enrol = enrol::open(&config)?;
+        let inputs = Inputs {
+            intel_dir: config.intel_dir.clone(),
+            feeds_dir: state_dir.join("feeds"),
+            signing: signing.clone(),
+            settings: config.indicators.clone(),
+        };
+        let kept = store.clone();
+        let (hub, board, intel) = tokio::task::spawn_blocking(move || Hub::open(inputs, &kept))
+            .await
+            .context("read indicators")?
+            .map_err(|error| BadValue::new("intel_dir", format!("{error:#}")))?;
         let agents_door = bind("listen", config.listen).await?;
         let metrics_door = bind("metrics", config.metrics).await?;
         let operators_door = api::listen(&config.socket)
@@ -133,6 +143,8 @@ impl Service {
             agents: Arc::new(agents),
             store,
             intel,
+            hub,
+            board,
             channels,
             tls,
             signing,
@@ -270,10 +282,24 @@ impl Service {
                 authorities: self.tls.authorities,
             },
         );
+        let queue = Arc::new(Queue::new(self.config.indicators.polls_max));
+        let door = Door {
+            board: self.board.clone(),
+            agents: self.agents.clone(),
+            claims: Arc::new(Claims::default()),
+            queue: queue.clone(),
+            metrics: shared.metrics.clone(),
+            stop: shared.stop_in.ear(),
+        };
+        let (hub, stop, told) = (self.hub, shared.stop_in.ear(), inbox.clone());
+        parts.spawn(async { ("publishing of indicators", hub.run(told, stop).await) });
         let tls = TlsAcceptor::from(self.tls.config);
         let (metrics, stop) = (shared.metrics.clone(), shared.stop_in.ear());
         parts.spawn(async move {
-            let router = ingest::router(ingest.clone(), gate, metrics.clone()).merge(enrolment);
+            let router = ingest::router(ingest.clone(), gate, metrics.clone());
+            let router = router
+                .merge(indicators::door::router(door))
+                .merge(enrolment);
             listen::serve(self.agents_door, tls, router, &ingest, metrics, stop).await;
             ("agents' door", Ok(()))
         });
@@ -284,6 +310,9 @@ impl Service {
             agents: self.agents.clone(),
             feeds: fetcher.clone(),
             refusals: shared.refusals.clone(),
+            indicators: self.board.clone(),
+            polls: queue,
+            signing_key: self.signing.public(),
         };
         let router = api::router(desk).into_make_service_with_connect_info::<SocketPeer>();
         let operators =
@@ -349,13 +378,6 @@ fn beside(
         drop(lock);
         ("upkeep", Ok(()))
     });
-    if let Some(folder) = config.intel_dir.clone() {
-        let (inbox, stop) = (inbox.clone(), shared.stop_in.ear());
-        parts.spawn(async move {
-            indicators::follow(folder, inbox, stop).await;
-            ("reading of indicators", Ok(()))
-        });
-    }
     let stop = shared.stop_in.ear();
     let silence_s = config.ingest.silence_s;
     let metrics = shared.metrics.clone();

@@ -174,7 +174,25 @@ const STEPS: &[&str] = &[
         revoked_at INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
-    // 7: feeds of indicators that are fetched.
+    // 7: indicators of operators, and the version of what was last published.
+    "
+    CREATE TABLE operator_indicator (
+        value TEXT NOT NULL,
+        category TEXT NOT NULL,
+        comment TEXT,
+        who TEXT NOT NULL,
+        added_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        PRIMARY KEY (value, category)
+    ) WITHOUT ROWID;
+    CREATE TABLE published (
+        what TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        content INTEGER NOT NULL,
+        issued_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ",
+    // 8: feeds of indicators that are fetched.
     "
     CREATE TABLE feed (
         name TEXT PRIMARY KEY,

@@ -17,6 +17,7 @@ mod enrolment;
 mod feeds;
 mod gaps;
 mod health;
+mod indicators;
 mod logs;
 mod operator;
 mod overload;

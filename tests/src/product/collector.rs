@@ -15,7 +15,7 @@ use toml::Table;
 use super::{Binaries, describe, json_lines, run, set_key};
 use crate::lab::topology::COLLECTOR;
 use crate::lab::webhook;
-use crate::lab::{Clock, Lab, Process, wait_until};
+use crate::lab::{Clock, Lab, Process, SmallDisk, wait_until};
 use crate::scene::template::{ACCOUNT, INSTANCE_ID, REGION};
 
 /// How long it may take until it listens.
@@ -48,6 +48,8 @@ pub struct Collector {
     folder: PathBuf,
     clock: Option<Clock>,
     process: Option<Process>,
+    /// Taken off when the process has ended.
+    disk: Option<SmallDisk>,
 }
 
 impl Collector {
@@ -69,6 +71,7 @@ impl Collector {
             folder,
             clock: None,
             process: None,
+            disk: None,
         })
     }
 
@@ -85,6 +88,23 @@ impl Collector {
     /// Folder of what it keeps: the store, the authority.
     pub fn state(&self) -> PathBuf {
         self.folder.join("state")
+    }
+
+    /// Gives it a disk of its own for what it keeps, before its first start.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub fn keep_on_disk(&mut self, bytes: u64) -> Result<()> {
+        self.disk = Some(SmallDisk::mount(&self.state(), bytes)?);
+        Ok(())
+    }
+
+    /// That disk.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn disk(&self) -> Result<&SmallDisk> {
+        self.disk.as_ref().context("no disk of its own")
     }
 
     /// Has it live by `clock` from its next start on.
