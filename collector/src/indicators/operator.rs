@@ -34,8 +34,8 @@ pub(crate) fn judge(category: Category, value: &str) -> Result<String, String> {
     let report = SetBuilder::default()
         .read_file(&file, written.as_bytes())
         .map_err(|error| error.to_string())?;
-    match report.refusals.first() {
-        Some(refused) => Err(refused.why.clone()),
+    match report.notes.first() {
+        Some(note) => Err(note.why.clone()),
         None => Ok(written),
     }
 }
