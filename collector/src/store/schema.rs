@@ -209,7 +209,7 @@ const STEPS: &[&str] = &[
         is_stale_told INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
-    // 8: join tokens.
+    // 9: join tokens.
     "
     CREATE TABLE join_token (
         id TEXT PRIMARY KEY,
