@@ -5,8 +5,8 @@
 //! so that a list that came late still finds. Fires: at once on what a host opens; on what a listed
 //! address opens once the host answers.
 //! Evidence: the hit (list, version, packet time, process) and the conversation (bytes both ways,
-//! TLS name, JA4, name that led there). Severity: by category, see `verdict.rs`; callers at most
-//! `callers.severity_max`, scanners only where answered.
+//! TLS name, JA4, name that led there). Severity: by category, direction and confidence of the list,
+//! see `verdict.rs`; callers at most `callers.severity_max`, scanners only where answered.
 //! Innocent look-alikes: unanswered knocks from the internet, stray answers to forged questions, a
 //! list that names an address of our own. ATT&CK T1071, T1496, T1090.003 and others by category.
 //! First look: which process holds the socket; what name led there; what else the host's role did.
@@ -16,12 +16,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use picket_intel::{Category, Match};
+use picket_intel::{Category, IndicatorSet, Match};
 use picket_wire::{Conversation, Hit, HitKind, Host as Speaker, Opened, Summary};
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, Direction, End, quote};
-use super::verdict::{ADDRESS_TYPES, Callers, Met, Verdict, verdict};
+use super::verdict::{ADDRESS_TYPES, Callers, Met, Standing, Verdict, verdict};
 use super::{Context, Detection, Occurrence};
 use crate::conversation::{SpeakerKey, is_answered, is_own, whose};
 use crate::event::{Event, SourceKind};
@@ -60,6 +60,7 @@ impl Detection for IndicatorAddress {
             summary,
             speaker: SpeakerKey::of(&summary.host),
             callers: &context.settings.detections.indicator_address.callers,
+            intel: context.intel,
             history: context.history,
             out,
         };
@@ -86,7 +87,7 @@ impl Detection for IndicatorAddress {
 /// What is listed and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Listed {
-    category: Category,
+    standing: Standing,
     indicator: String,
     list: String,
 }
@@ -94,7 +95,7 @@ struct Listed {
 impl From<&Match<'_>> for Listed {
     fn from(found: &Match<'_>) -> Self {
         Self {
-            category: found.list.category,
+            standing: Standing::from(found.list),
             indicator: found.indicator.to_string(),
             list: found.list.name.clone(),
         }
@@ -103,9 +104,9 @@ impl From<&Match<'_>> for Listed {
 
 impl Listed {
     /// `None` for a category that a newer agent knows and we do not.
-    fn of_hit(hit: &Hit) -> Option<Self> {
+    fn of_hit(hit: &Hit, intel: &IndicatorSet) -> Option<Self> {
         Some(Self {
-            category: hit.category.parse().ok()?,
+            standing: Standing::of_hit(hit, intel)?,
             indicator: hit.indicator.clone(),
             list: hit.list.clone(),
         })
@@ -142,6 +143,7 @@ struct Judge<'a, 'b> {
     summary: &'a Summary,
     speaker: SpeakerKey,
     callers: &'a Callers,
+    intel: &'a IndicatorSet,
     history: &'b mut History,
     out: &'b mut Vec<Occurrence>,
 }
@@ -161,7 +163,7 @@ impl Judge<'_, '_> {
             HitKind::TlsName => Met::Named,
             HitKind::Stratum => return self.on_stratum(hit),
         };
-        let Some(listed) = Listed::of_hit(hit) else {
+        let Some(listed) = Listed::of_hit(hit, self.intel) else {
             return;
         };
         let meeting = Meeting {
@@ -182,7 +184,7 @@ impl Judge<'_, '_> {
     /// A miner's call: the miner is the host, unless only its pool is one of ours.
     fn on_stratum(&mut self, hit: &Hit) {
         let listed = Listed {
-            category: Category::Mining,
+            standing: Standing::certain(Category::Mining),
             indicator: hit.indicator.clone(),
             list: String::new(),
         };
@@ -213,7 +215,7 @@ impl Judge<'_, '_> {
     /// says what is listed even where our own lists do not.
     fn on_conversation(&mut self, c: &Conversation, listed_end: IpAddr, found: &[Match<'_>]) {
         let knocks = self.history.knocks.of(self.speaker, c, listed_end);
-        let of_knocks = knocks.filter_map(Listed::of_hit);
+        let of_knocks = knocks.filter_map(|hit| Listed::of_hit(hit, self.intel));
         let all: Vec<Listed> = found.iter().map(Listed::from).chain(of_knocks).collect();
         if all.is_empty() || is_own(&self.summary.host, listed_end) {
             return;
@@ -227,13 +229,7 @@ impl Judge<'_, '_> {
         } else {
             (server, client)
         };
-        let mut seen: Vec<Category> = Vec::new();
-        for listed in &all {
-            // The most specific entry of a category speaks for it.
-            if seen.contains(&listed.category) {
-                continue;
-            }
-            seen.push(listed.category);
+        for listed in self.speakers(&all, met) {
             let meeting = Meeting {
                 listed,
                 met,
@@ -251,15 +247,10 @@ impl Judge<'_, '_> {
     }
 
     fn on_tls_name(&mut self, c: &Conversation, found: &[Match<'_>]) {
-        let mut seen: Vec<Category> = Vec::new();
-        for found in found {
-            let listed = Listed::from(found);
-            if seen.contains(&listed.category) {
-                continue;
-            }
-            seen.push(listed.category);
+        let all: Vec<Listed> = found.iter().map(Listed::from).collect();
+        for listed in self.speakers(&all, Met::Named) {
             let meeting = Meeting {
-                listed: &listed,
+                listed,
                 met: Met::Named,
                 direction: Direction::Outbound,
                 host: (c.client, c.client_port),
@@ -274,8 +265,29 @@ impl Judge<'_, '_> {
         }
     }
 
+    /// Of each category the entry that speaks for it: the one that makes most of such a meeting, the
+    /// most specific, which stands first, among equals.
+    fn speakers<'l>(&self, all: &'l [Listed], met: Met) -> Vec<&'l Listed> {
+        let mut best: Vec<(f64, &Listed)> = Vec::new();
+        for listed in all {
+            let Some(verdict) = verdict(listed.standing, met, self.callers) else {
+                continue;
+            };
+            let category = listed.standing.category;
+            let known = best
+                .iter_mut()
+                .find(|(_, best)| best.standing.category == category);
+            match known {
+                Some(known) if known.0 < verdict.severity => *known = (verdict.severity, listed),
+                Some(_) => {}
+                None => best.push((verdict.severity, listed)),
+            }
+        }
+        best.into_iter().map(|(_, listed)| listed).collect()
+    }
+
     fn report(&mut self, meeting: Meeting<'_>, told: Told) {
-        let Some(verdict) = verdict(meeting.listed.category, meeting.met, self.callers) else {
+        let Some(verdict) = verdict(meeting.listed.standing, meeting.met, self.callers) else {
             return;
         };
         let speaker = &self.summary.host;
@@ -344,8 +356,9 @@ fn occurrence(
     let Listed {
         indicator,
         list,
-        category,
+        standing,
     } = meeting.listed;
+    let category = standing.category;
     let ((own, own_port), (peer, port)) = (meeting.host, meeting.peer);
     let answered = matches!(meeting.met, Met::Answered { .. });
     let what = verdict.what;
@@ -393,7 +406,7 @@ fn occurrence(
         rule: IndicatorAddress.id(),
         severity: verdict.severity,
         // A list is as good as its maker; that it was met is certain.
-        confidence: if answered { 0.5 } else { 0.9 },
+        confidence: standing.at_most(if answered { 0.5 } else { 0.9 }),
         account: speaker.account.clone(),
         region: speaker.region.clone(),
         subject: whose.subject,

@@ -2,7 +2,8 @@
 //! Reads: calls whose source is an address. Fires: at once; by what is called as reconnaissance
 //! (listing, describing) or as unauthorised access (the rest).
 //! Evidence: the call, with the list and its entry. Severity: medium, as GuardDuty's; low for a
-//! sign-in or an anonymous call that failed, which takes no credential.
+//! sign-in or an anonymous call that failed, which takes no credential, or where the list is not
+//! sure.
 //! Innocent look-alikes: services that call on somebody's behalf (their source is a name), a list
 //! that names our own way out. ATT&CK T1078.004, T1580.
 //! First look: whether the principal's owner was behind that address; what else came from it; what
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, quote};
 use super::principal::principal;
+use super::verdict::{Standing, graded};
 use super::{Context, Detection, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
@@ -172,16 +174,17 @@ fn occurrence(
     let who = principal(call);
     let (name, api) = (quote(&who.name), &call.event_name);
     let list = &found.list.name;
+    let standing = Standing::from(found.list);
+    let severity = match is_knock(call) {
+        true => settings.knock_severity,
+        false => settings.severity,
+    };
     let title = format!("{name} called {api} from {address}, which is listed");
     Occurrence {
         kind,
         rule: IndicatorCaller.id(),
-        severity: if is_knock(call) {
-            settings.knock_severity
-        } else {
-            settings.severity
-        },
-        confidence: 0.8,
+        severity: graded(severity, standing.confidence),
+        confidence: standing.at_most(0.8),
         account: who.account,
         region: who.region,
         subject: who.subject,

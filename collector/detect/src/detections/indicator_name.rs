@@ -2,7 +2,7 @@
 //! Reads: hits on questions; grouped questions and the aliases in their answers, against the
 //! collector's own lists. Fires: at once, at the first question.
 //! Evidence: the hit (list, version, packet time, process) and the question (type, how often, what
-//! came back). Severity: by category, see `verdict.rs`.
+//! came back). Severity: by category and confidence of the list, see `verdict.rs`.
 //! Innocent look-alikes: names that only end alike (cut at label boundaries), a resolver that passes
 //! its clients' questions on. ATT&CK T1071, T1496, T1568.002 and others by category.
 //! First look: which process asked; whether the host then connected to what came back.
@@ -11,12 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use picket_intel::{Category, IndicatorSet};
+use picket_intel::IndicatorSet;
 use picket_wire::{Hit, HitKind, Host as Speaker, Question, Summary, Transport};
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, quote};
-use super::verdict::{Callers, Met, NAME_TYPES, Verdict, verdict};
+use super::verdict::{Callers, Met, NAME_TYPES, Standing, Verdict, verdict};
 use super::{Context, Detection, Occurrence};
 use crate::conversation::{is_own, whose};
 use crate::event::{Event, SourceKind};
@@ -64,7 +64,7 @@ impl Detection for IndicatorName {
         let forwarded = forwarded(summary);
         let mut meetings = Vec::new();
         for hit in &summary.hits {
-            meetings.extend(of_hit(hit));
+            meetings.extend(of_hit(hit, context.intel));
         }
         for question in &summary.questions {
             of_question(question, context.intel, settings, &mut meetings);
@@ -74,7 +74,7 @@ impl Detection for IndicatorName {
             if is_own(speaker, meeting.client) && forwarded.contains(meeting.name) {
                 continue;
             }
-            let Some(verdict) = verdict(meeting.category, Met::Asked, &Callers::default()) else {
+            let Some(verdict) = verdict_of(meeting.standing) else {
                 continue;
             };
             let subject = whose(speaker, meeting.client).subject;
@@ -97,9 +97,14 @@ impl Detection for IndicatorName {
     }
 }
 
+/// What asking for an entry of such a list means.
+fn verdict_of(standing: Standing) -> Option<Verdict> {
+    verdict(standing, Met::Asked, &Callers::default())
+}
+
 /// A host asks for something listed.
 struct Meeting<'a> {
-    category: Category,
+    standing: Standing,
     indicator: String,
     list: String,
     client: IpAddr,
@@ -136,13 +141,13 @@ fn forwarded(summary: &Summary) -> BTreeSet<&str> {
         .collect()
 }
 
-fn of_hit(hit: &Hit) -> Option<Meeting<'_>> {
+fn of_hit<'a>(hit: &'a Hit, intel: &IndicatorSet) -> Option<Meeting<'a>> {
     const TCP: u8 = 6;
     if hit.kind != HitKind::Question {
         return None;
     }
     Some(Meeting {
-        category: hit.category.parse().ok()?,
+        standing: Standing::of_hit(hit, intel)?,
         indicator: hit.indicator.clone(),
         list: hit.list.clone(),
         client: hit.src,
@@ -161,7 +166,8 @@ fn of_hit(hit: &Hit) -> Option<Meeting<'_>> {
     })
 }
 
-/// The categories a question's name or its aliases are listed under, each by its most specific entry.
+/// The categories a question's name or its aliases are listed under, each by the entry that makes
+/// most of it, the most specific among equals.
 fn of_question<'a>(
     question: &'a Question,
     intel: &IndicatorSet,
@@ -174,16 +180,22 @@ fn of_question<'a>(
         .iter()
         .filter(|answer| settings.follow_aliases && answer.rtype == CNAME)
         .map(|answer| Some(answer.data.trim_end_matches('.')));
-    let mut seen: Vec<Category> = Vec::new();
+    let mut best: Vec<(f64, Meeting<'a>)> = Vec::new();
     for alias in std::iter::once(None).chain(aliases) {
         for found in intel.match_domain(alias.unwrap_or(&question.name)) {
-            let category = found.list.category;
-            if seen.contains(&category) {
+            let standing = Standing::from(found.list);
+            let Some(Verdict { severity, .. }) = verdict_of(standing) else {
+                continue;
+            };
+            let category = standing.category;
+            let known = best
+                .iter()
+                .position(|(_, best)| best.standing.category == category);
+            if known.is_some_and(|at| best[at].0 >= severity) {
                 continue;
             }
-            seen.push(category);
-            out.push(Meeting {
-                category,
+            let meeting = Meeting {
+                standing,
                 indicator: found.indicator.to_string(),
                 list: found.list.name.clone(),
                 client: question.client,
@@ -195,9 +207,14 @@ fn of_question<'a>(
                 last_ns: question.last_ns,
                 told: Told::Questions(u64::from(question.asked.max(1))),
                 evidence: evidence_of::question(question),
-            });
+            };
+            match known {
+                Some(at) => best[at] = (severity, meeting),
+                None => best.push((severity, meeting)),
+            }
         }
     }
+    out.extend(best.into_iter().map(|(_, meeting)| meeting));
 }
 
 fn occurrence(
@@ -211,11 +228,12 @@ fn occurrence(
     let Meeting {
         client,
         resolver,
-        category,
+        standing,
         indicator,
         list,
         ..
     } = meeting;
+    let category = standing.category;
     let title = format!("{subject} asked for {name}, {}", verdict.what);
     let via = meeting
         .alias
@@ -229,7 +247,7 @@ fn occurrence(
         rule: IndicatorName.id(),
         severity: verdict.severity,
         // That it was asked is certain; that it was meant is not.
-        confidence: 0.9,
+        confidence: standing.at_most(0.9),
         account: speaker.account.clone(),
         region: speaker.region.clone(),
         subject: whose.subject,
@@ -264,6 +282,7 @@ mod tests {
     use crate::testing::{
         analyze, brief, intel, later, mirror, name_hit, question, speaker, summary,
     };
+    use picket_intel::{Category, Direction, Indicator, List, SetBuilder};
     use picket_wire::{Answer, Net};
 
     const C2: &str = "Backdoor:EC2/C&CActivity.B!DNS";
@@ -380,5 +399,69 @@ mod tests {
         ]);
         window.host = mirror();
         check(vec![window], &[(C2, 8.0, 1), (C2, 8.0, 1)]);
+    }
+
+    /// Lists of one name each, with what they are.
+    fn graded(rows: &[(&str, Direction, u8)]) -> IndicatorSet {
+        let mut builder = SetBuilder::default();
+        for (at, (name, direction, confidence)) in rows.iter().enumerate() {
+            let list = List {
+                direction: *direction,
+                confidence: *confidence,
+                ..List::new(format!("list-{at}"), Category::C2)
+            };
+            let list = builder.list(list).unwrap();
+            builder.add(list, Indicator::domain(name).unwrap()).unwrap();
+        }
+        builder.build()
+    }
+
+    #[track_caller]
+    fn check_of(lists: IndicatorSet, summary: Summary, expected: &[(&str, f64, u64)], list: &str) {
+        let (findings, _) = analyze(lists, [Event::Summary(Box::new(summary))]);
+        assert_eq!(brief(&findings), expected);
+        for finding in &findings {
+            assert!(finding.picket.why.contains(list), "{}", finding.picket.why);
+        }
+    }
+
+    #[test]
+    fn the_list_that_makes_most_of_it_speaks() {
+        let asked = || asking(vec![question("10.0.0.1", "a.evil.example")]);
+        let (both, inbound) = (Direction::Both, Direction::Inbound);
+        let doubtful = ("a.evil.example", both, 20);
+        check_of(graded(&[doubtful]), asked(), &[(C2, 2.0, 1)], "list-0");
+        let sure = ("evil.example", both, 90);
+        check_of(
+            graded(&[doubtful, sure]),
+            asked(),
+            &[(C2, 8.0, 1)],
+            "list-1",
+        );
+        let attackers = ("a.evil.example", inbound, 90);
+        check_of(
+            graded(&[attackers, sure]),
+            asked(),
+            &[(C2, 8.0, 1)],
+            "list-1",
+        );
+        check_of(graded(&[attackers]), asked(), &[], "");
+    }
+
+    #[test]
+    fn a_hit_counts_as_much_as_its_list() {
+        let told = |list: &str| {
+            let mut hit = name_hit("10.0.0.1", "a.evil.example", "evil.example", "c2");
+            hit.list = list.to_owned();
+            Summary {
+                immediate: true,
+                hits: vec![hit],
+                ..summary(speaker())
+            }
+        };
+        let lists = || graded(&[("evil.example", Direction::Both, 20)]);
+        check_of(lists(), told("list-0"), &[(C2, 2.0, 1)], "list-0");
+        // One that only the agent has counts as is usual.
+        check_of(lists(), told("local"), &[(C2, 8.0, 1)], "local");
     }
 }

@@ -1,7 +1,10 @@
 //! What the category of a list means for a finding: one table for addresses, names and the server
-//! names of TLS, both directions, complete over all categories.
+//! names of TLS, both directions, complete over all categories. A list counts only for the way of
+//! meeting its entries that it is made for, and one that is less sure makes a milder finding.
 
-use picket_intel::Category;
+use picket_intel::list::CONFIDENCE_MAX;
+use picket_intel::{Category, Direction, IndicatorSet, List};
+use picket_wire::Hit;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::FindingType;
@@ -22,6 +25,71 @@ pub(crate) enum Met {
     Named,
     /// The host spoke what only miners and their pools speak; no list names the other end.
     Spoke,
+}
+
+/// What a list says of its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) category: Category,
+    pub(crate) direction: Direction,
+    /// 0 to 100.
+    pub(crate) confidence: u8,
+}
+
+impl Standing {
+    /// What is certain whatever the lists say.
+    pub(crate) fn certain(category: Category) -> Self {
+        Self {
+            category,
+            direction: Direction::Both,
+            confidence: CONFIDENCE_MAX,
+        }
+    }
+
+    /// That of a hit, which names its list: as we have it, or as is usual in its category if we do
+    /// not. `None` for a category that a newer agent knows and we do not.
+    pub(crate) fn of_hit(hit: &Hit, intel: &IndicatorSet) -> Option<Self> {
+        let category = hit.category.parse().ok()?;
+        let known = intel.list_named(&hit.list, category);
+        Some(known.map_or_else(|| Self::from(&List::new("", category)), Self::from))
+    }
+
+    /// A confidence in a finding that is no more than the list's.
+    pub(crate) fn at_most(self, confidence: f64) -> f64 {
+        confidence.min(f64::from(self.confidence) / f64::from(CONFIDENCE_MAX))
+    }
+}
+
+impl From<&List> for Standing {
+    fn from(list: &List) -> Self {
+        Self {
+            category: list.category,
+            direction: list.direction,
+            confidence: list.confidence,
+        }
+    }
+}
+
+/// Confidence from which a list's word counts in full. Chosen by hand, as the others here: below
+/// it stand lists of nets and of who was seen somewhere once.
+const SURE: u8 = 70;
+
+/// Confidence from which it makes a medium finding at most, and below which a low one.
+const LIKELY: u8 = 40;
+
+/// The most that a list that is not [`SURE`] makes of a meeting: medium.
+const LIKELY_SEVERITY_MAX: f64 = 5.0;
+
+/// The most that a list that is not even [`LIKELY`] makes of it: low.
+const UNLIKELY_SEVERITY_MAX: f64 = 2.0;
+
+/// A severity as a list of this confidence can carry it.
+pub(crate) fn graded(severity: f64, confidence: u8) -> f64 {
+    match confidence {
+        SURE.. => severity,
+        LIKELY.. => severity.min(LIKELY_SEVERITY_MAX),
+        _ => severity.min(UNLIKELY_SEVERITY_MAX),
+    }
 }
 
 /// What a meeting is called and how bad it is.
@@ -126,9 +194,17 @@ impl Default for Callers {
     }
 }
 
-/// What meeting `category` in this way means; `None` where it means nothing.
-pub(crate) fn verdict(category: Category, met: Met, callers: &Callers) -> Option<Verdict> {
+/// What meeting an entry of such a list in this way means; `None` where it means nothing.
+pub(crate) fn verdict(standing: Standing, met: Met, callers: &Callers) -> Option<Verdict> {
     use Category as C;
+    let category = standing.category;
+    let covered = match met {
+        Met::Answered { .. } => standing.direction.covers_inbound(),
+        Met::Opened | Met::Asked | Met::Named | Met::Spoke => standing.direction.covers_outbound(),
+    };
+    if !covered {
+        return None;
+    }
     let (what, mitre): (_, &'static [&'static str]) = match category {
         C::C2 => ("a command-and-control server", &["T1071"]),
         C::Mining => ("a mining pool", &["T1496"]),
@@ -183,7 +259,7 @@ pub(crate) fn verdict(category: Category, met: Met, callers: &Callers) -> Option
     };
     Some(Verdict {
         kind,
-        severity,
+        severity: graded(severity, standing.confidence),
         what,
         mitre,
     })
@@ -193,10 +269,55 @@ pub(crate) fn verdict(category: Category, met: Met, callers: &Callers) -> Option
 mod tests {
     use super::*;
 
+    /// What a list for both ways makes of it.
+    fn of_category(category: Category, met: Met) -> Option<Verdict> {
+        verdict(Standing::certain(category), met, &Callers::default())
+    }
+
+    #[test]
+    fn a_list_counts_the_way_it_is_made_for() {
+        let check = |direction, outbound: bool, inbound: bool| {
+            let standing = Standing {
+                direction,
+                ..Standing::certain(Category::C2)
+            };
+            let counts = |met| verdict(standing, met, &Callers::default()).is_some();
+            for met in [Met::Opened, Met::Asked, Met::Named, Met::Spoke] {
+                assert_eq!(counts(met), outbound, "{direction} {met:?}");
+            }
+            let answered = counts(Met::Answered { port: 443 });
+            assert_eq!(answered, inbound, "{direction}");
+        };
+        check(Direction::Both, true, true);
+        check(Direction::Outbound, true, false);
+        check(Direction::Inbound, false, true);
+    }
+
+    #[test]
+    fn a_list_that_is_less_sure_makes_less_of_it() {
+        let check = |category, met, confidence, severity| {
+            let standing = Standing {
+                confidence,
+                ..Standing::certain(category)
+            };
+            let verdict = verdict(standing, met, &Callers::default());
+            assert_eq!(verdict.map(|v| v.severity), Some(severity), "{confidence}");
+        };
+        check(Category::C2, Met::Opened, 100, 8.0);
+        check(Category::C2, Met::Opened, 70, 8.0);
+        check(Category::C2, Met::Opened, 69, 5.0);
+        check(Category::C2, Met::Opened, 40, 5.0);
+        check(Category::C2, Met::Opened, 39, 2.0);
+        check(Category::C2, Met::Opened, 0, 2.0);
+        check(Category::C2, Met::Answered { port: 443 }, 60, 3.0);
+        check(Category::Custom, Met::Opened, 60, 5.0);
+        check(Category::Mining, Met::Asked, 20, 2.0);
+    }
+
     #[test]
     fn the_table_is_complete() {
         let check = |category, opened: Option<&str>, asked: Option<&str>, named: Option<&str>| {
-            let name = |met| verdict(category, met, &Callers::default()).map(|v| v.kind.name);
+            let name = |met| of_category(category, met).map(|v| v.kind.name);
             assert_eq!(name(Met::Opened), opened, "{category} opened");
             assert_eq!(name(Met::Asked), asked, "{category} asked");
             assert_eq!(name(Met::Named), named, "{category} named");
@@ -259,7 +380,7 @@ mod tests {
     #[test]
     fn callers_that_were_answered() {
         let check = |category, port, expected: Option<(&str, f64)>| {
-            let got = verdict(category, Met::Answered { port }, &Callers::default());
+            let got = of_category(category, Met::Answered { port });
             assert_eq!(got.map(|v| (v.kind.name, v.severity)), expected);
         };
         let probe = "Recon:EC2/PortProbeUnprotectedPort";
@@ -299,7 +420,7 @@ mod tests {
                     Met::Asked => NAME_TYPES,
                     _ => ADDRESS_TYPES,
                 };
-                if let Some(verdict) = verdict(category, met, &Callers::default()) {
+                if let Some(verdict) = of_category(category, met) {
                     assert!(types.contains(&verdict.kind), "{category} {met:?}");
                 }
             }

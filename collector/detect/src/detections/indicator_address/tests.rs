@@ -5,7 +5,7 @@ use crate::testing::{
     SECOND, address_hit, analyze, brief, conversation, intel, later, mirror, speaker, summary,
     unanswered,
 };
-use picket_intel::IndicatorSet;
+use picket_intel::{Direction, Indicator, IndicatorSet, List, SetBuilder};
 use picket_wire::Host;
 
 const C2: &str = "Backdoor:EC2/C&CActivity.B";
@@ -265,4 +265,62 @@ fn evidence_holds_the_numbers() {
         json["service"]["eventFirstSeen"],
         crate::Time(crate::testing::START + SECOND).to_string()
     );
+}
+
+/// One list of one address, made for one way of meeting it.
+fn one_list(direction: Direction, confidence: u8) -> IndicatorSet {
+    let mut builder = SetBuilder::default();
+    let list = List {
+        direction,
+        confidence,
+        ..List::new("list", Category::C2)
+    };
+    let list = builder.list(list).unwrap();
+    let address = Indicator::address("192.0.2.7").unwrap();
+    builder.add(list, address).unwrap();
+    builder.build()
+}
+
+#[test]
+fn a_list_of_attackers_says_nothing_of_whom_a_host_calls() {
+    let check = |set: IndicatorSet, client, server, expected: &[(&str, f64, u64)]| {
+        let window = of(speaker(), vec![conversation(client, server, 443)]);
+        let (findings, _) = analyze(set, [Event::Summary(Box::new(window))]);
+        assert_eq!(brief(&findings), expected);
+    };
+    let (host, listed) = ("10.0.0.1", "192.0.2.7");
+    check(one_list(Direction::Inbound, 90), host, listed, &[]);
+    check(
+        one_list(Direction::Inbound, 90),
+        listed,
+        host,
+        &[(C2, 3.0, 1)],
+    );
+    check(one_list(Direction::Outbound, 90), listed, host, &[]);
+    check(
+        one_list(Direction::Outbound, 90),
+        host,
+        listed,
+        &[(C2, 8.0, 1)],
+    );
+    check(one_list(Direction::Both, 60), host, listed, &[(C2, 5.0, 1)]);
+    check(one_list(Direction::Both, 10), host, listed, &[(C2, 2.0, 1)]);
+}
+
+#[test]
+fn a_hit_is_judged_by_the_list_it_names() {
+    let check = |set: IndicatorSet, expected: &[(&str, f64, u64)]| {
+        let mut hit = address_hit("10.0.0.1", "192.0.2.7", 443, "192.0.2.7", "c2");
+        hit.list = "list".to_owned();
+        let told = Summary {
+            immediate: true,
+            hits: vec![hit],
+            ..summary(speaker())
+        };
+        let (findings, _) = analyze(set, [Event::Summary(Box::new(told))]);
+        assert_eq!(brief(&findings), expected);
+    };
+    check(one_list(Direction::Inbound, 90), &[]);
+    check(one_list(Direction::Both, 10), &[(C2, 2.0, 1)]);
+    check(IndicatorSet::default(), &[(C2, 8.0, 1)]);
 }
