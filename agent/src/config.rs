@@ -44,6 +44,8 @@ pub struct Config {
     pub window_s: u64,
     /// Folder of indicator lists.
     pub intel_dir: Option<PathBuf>,
+    /// Whether the built-in lists are matched too.
+    pub seed: bool,
     /// Folder for the key, the spool and what must outlive a restart.
     pub state_dir: PathBuf,
     /// The agent's key; `agent.key` in `state_dir` unless told otherwise. Made at the first start.
@@ -85,6 +87,7 @@ impl Default for Config {
             capture: CaptureConfig::default(),
             window_s: 10,
             intel_dir: None,
+            seed: true,
             state_dir: PathBuf::from("/var/lib/picket/agent"),
             key_file: None,
             socket: PathBuf::from("/run/picket/agent.sock"),
@@ -293,6 +296,7 @@ mod tests {
             "key_file",
             "metrics",
             "privacy",
+            "seed",
             "socket",
             "spool",
             "state_dir",

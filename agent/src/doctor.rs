@@ -219,7 +219,13 @@ fn state_dir(config: &Config) -> Answer {
 
 fn intel(config: &Config) -> Answer {
     let Some(folder) = &config.intel_dir else {
-        return yes("intel", "no folder configured; nothing is matched");
+        return yes(
+            "intel",
+            match config.seed {
+                true => "no folder configured; the built-in lists are matched",
+                false => "no folder configured; nothing is matched",
+            },
+        );
     };
     let feeds = match Feeds::load(folder) {
         Ok(feeds) => feeds,

@@ -34,6 +34,16 @@ pub enum Seed {
     LeftOut,
 }
 
+impl Seed {
+    /// As the setting `seed` says.
+    pub fn of(is_taken: bool) -> Self {
+        match is_taken {
+            true => Self::Taken,
+            false => Self::LeftOut,
+        }
+    }
+}
+
 impl Feeds {
     /// No lists.
     pub fn none() -> Self {

@@ -23,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::block::{self, Desk as OrderDesk};
 use crate::capture::heap;
 use crate::config::Config;
-use crate::feeds::Feeds;
+use crate::feeds::{Feeds, Seed};
 use crate::identity::{Identity, Sealer, random_boot};
 use crate::metrics::Server;
 use crate::outbox::{Outbox, Shared, Tallies};
@@ -234,7 +234,7 @@ fn lock(folder: &Path) -> anyhow::Result<File> {
 }
 
 fn load_feeds(config: &Config) -> anyhow::Result<Feeds> {
-    let feeds = Feeds::load_if(config.intel_dir.as_deref())?;
+    let feeds = Feeds::gather(config.intel_dir.as_deref(), Seed::of(config.seed))?;
     for complaint in feeds.complaints() {
         tracing::warn!(complaint, "indicators");
     }

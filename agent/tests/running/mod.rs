@@ -32,7 +32,7 @@ impl Service {
         let place = service.folder.path().display();
         let config = format!(
             "collector = '{}'\nca_files = ['{}']\ninterfaces = ['{interface}']\nwindow_s = 1\n\
-             metrics = '127.0.0.1:0'\n\
+             metrics = '127.0.0.1:0'\nseed = false\n\
              intel_dir = '{place}/intel'\nstate_dir = '{place}/state'\nkey_file = '{place}/agent.key'\n\
              socket = '{place}/agent.sock'\n\
              [identity]\ninstance = 'i-1'\naccount = '123456789012'\nregion = 'eu-west-1'\n\
