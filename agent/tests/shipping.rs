@@ -347,7 +347,7 @@ fn http_2_is_spoken_where_the_collector_speaks_it() {
         let collector = Collector::new(&url, &[authority.file()]).unwrap();
         let heard = async {
             let (stream, _) = listener.accept().await.unwrap();
-            let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(tls));
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
             let mut stream = acceptor.accept(stream).await.unwrap();
             let mut preface = [0; 24];
             tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface)

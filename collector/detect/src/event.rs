@@ -116,6 +116,15 @@ pub enum SensorWord {
         /// When it last spoke.
         since_ns: u64,
     },
+    /// It speaks again after it was silent.
+    Heard,
+    /// Its envelopes are refused for when they were signed.
+    Misdated {
+        /// How far ahead of the collector's clock, milliseconds; negative for behind.
+        off_ms: i64,
+    },
+    /// Its envelopes are signed in time again.
+    Timely,
     /// Two envelopes carry the same number, or one does not follow the one before it.
     Forked {
         /// In which run.

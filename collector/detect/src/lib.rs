@@ -30,6 +30,7 @@ pub mod time;
 
 pub use admit::{Admission, Admitted, Gap, Gaps, KnownAgent, Link, Refusal, Standing};
 pub use analyzer::{Analyzer, Output, Totals};
+pub use detections::{SENSOR_CLOCK, SENSOR_SILENT};
 pub use event::{Event, FeedEvent, FeedWord, SensorEvent, SensorWindow, SensorWord, SourceKind};
 pub use finding::Finding;
 pub use incident::Incident;

@@ -41,9 +41,9 @@ use crate::ingest::gate::{Keeper, Refusals};
 use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
 use crate::metrics::{self, Metrics};
+use crate::presence;
 use crate::registry::Registry;
 use crate::signing::SigningKey;
-use crate::silence;
 use crate::stop::Stopper;
 use crate::store::{Store, journal, upkeep};
 use crate::tls;
@@ -378,12 +378,18 @@ fn beside(
         drop(lock);
         ("upkeep", Ok(()))
     });
+    let watch = presence::Watch {
+        silence_s: config.ingest.silence_s,
+        store,
+        known: agents,
+        refusals: shared.refusals.clone(),
+        inbox,
+        metrics: shared.metrics.clone(),
+    };
     let stop = shared.stop_in.ear();
-    let silence_s = config.ingest.silence_s;
-    let metrics = shared.metrics.clone();
     parts.spawn(async move {
-        silence::watch(silence_s, store, agents, inbox, metrics, stop).await;
-        ("watch for silence", Ok(()))
+        watch.run(stop).await;
+        ("watch over agents", Ok(()))
     });
 }
 

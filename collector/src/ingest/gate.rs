@@ -75,19 +75,55 @@ struct Request {
 
 /// How often envelopes were refused, by the agent they claim to come from and reason.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<AgentId, BTreeMap<&'static str, u64>>>);
+pub(crate) struct Refusals(Mutex<HashMap<AgentId, Refused>>);
+
+#[derive(Debug, Default)]
+struct Refused {
+    by_reason: BTreeMap<&'static str, u64>,
+    misdated: Option<Misdated>,
+}
+
+/// The last envelope of an agent that was refused for when it was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Misdated {
+    /// When that was, by the collector's clock, milliseconds since the epoch.
+    pub(crate) at_ms: u64,
+    /// How far ahead of then it was signed, milliseconds; negative for behind.
+    pub(crate) off_ms: i64,
+}
 
 impl Refusals {
     /// Counts one. Only of agents that are known, so the table is bounded.
-    fn note(&self, agent: AgentId, reason: &'static str) {
+    fn note(&self, agent: AgentId, refusal: &Refusal) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *table.entry(agent).or_default().entry(reason).or_default() += 1;
+        let refused = table.entry(agent).or_default();
+        *refused.by_reason.entry(refusal.reason()).or_default() += 1;
+        if let Refusal::Clock {
+            signed_at_ms,
+            now_ms,
+            ..
+        } = refusal
+        {
+            refused.misdated = Some(Misdated {
+                at_ms: *now_ms,
+                off_ms: signed_at_ms.wrapping_sub(*now_ms).cast_signed(),
+            });
+        }
     }
 
     /// What was refused of one agent since the start.
     pub(crate) fn of(&self, agent: AgentId) -> BTreeMap<&'static str, u64> {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get(&agent).cloned().unwrap_or_default()
+        let refused = table.get(&agent);
+        refused.map_or_else(BTreeMap::new, |refused| refused.by_reason.clone())
+    }
+
+    /// The agents of which something was refused for when it was signed, since the start.
+    pub(crate) fn misdated(&self) -> HashMap<AgentId, Misdated> {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = table.iter();
+        all.filter_map(|(agent, refused)| Some((*agent, refused.misdated?)))
+            .collect()
     }
 }
 
@@ -249,7 +285,7 @@ impl Keeper {
             }
             return;
         };
-        self.refusals.note(agent, reason);
+        self.refusals.note(agent, refusal);
         if matches!(refusal, Refusal::Replayed { .. }) {
             tracing::debug!(agent_id = %agent, sequence = claim.sequence, "envelope came again");
             return;

@@ -1,6 +1,6 @@
 //! Who is believed.
 
-use crate::rig::{Agent, INSTANCE, Rig};
+use crate::rig::{Agent, INSTANCE, Rig, now_ns};
 
 type Verdict = (Option<u64>, String, String);
 
@@ -115,4 +115,20 @@ async fn a_chain_goes_on_over_a_restart() {
     assert_eq!(rig.send(agent.envelope(0)).await, [accepted(1)]);
     // The authority stays the same, so that what agents have pinned goes on working.
     assert_eq!(rig.send(agent.envelope(0)).await, [accepted(2)]);
+}
+
+/// An agent whose clock is off is told, though nothing it says can be taken.
+#[tokio::test]
+async fn a_clock_that_is_off_is_a_finding() {
+    let mut agent = Agent::new(1);
+    let mut rig = Rig::new(&agent.table(INSTANCE));
+    rig.start().await;
+    assert_eq!(rig.send(agent.envelope(0)).await[0].1, "accepted");
+    let summary = agent.summary(0);
+    let in_an_hour_ms = now_ns() / 1_000_000 + 3_600_000;
+    let early = agent.chain.seal(&summary, in_an_hour_ms, &agent.signer);
+    assert_eq!(rig.send(early).await[0].2, "clock");
+    let finding = rig.finding("DefenseEvasion:EC2/SensorClock", 1).await;
+    let why = finding["picket"]["why"].as_str().unwrap();
+    assert!(why.contains("ahead of now"), "{why}");
 }

@@ -25,6 +25,7 @@ use crate::history::History;
 use crate::settings::Settings as All;
 
 pub(crate) use occurrence::Occurrence;
+pub use sensor::{CLOCK as SENSOR_CLOCK, SILENT as SENSOR_SILENT};
 
 /// A rule that turns events into occurrences of findings.
 pub(crate) trait Detection: Sync {

@@ -1,5 +1,5 @@
-//! The sensor itself: it was blind, it contradicts itself, it is silent, or someone else speaks in
-//! its name or asks to. A sensor that can be blinded unnoticed proves nothing.
+//! The sensor itself: it was blind, it contradicts itself, it is silent, its clock is off, or someone
+//! else speaks in its name or asks to. A sensor that can be blinded unnoticed proves nothing.
 //! Reads: what admission noticed, which `serve` alone has. Fires: at once.
 //! Evidence: what was noticed. Severity: by what it is, see the settings.
 //! Innocent look-alikes: an agent that was stopped in order (low), envelopes that come late (they
@@ -7,7 +7,7 @@
 //! First look: what else the host did before the gap; who stopped the agent; whether its key is
 //! elsewhere.
 //! Actor key: what was noticed; of missing summaries, their run. A gap is put away by itself when the
-//! last of them has come.
+//! last of them has come, silence when the agent speaks, a wrong clock when it is right.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +30,9 @@ pub struct Settings {
     pub stopped_severity: f64,
     /// Severity of silence: 5.0, medium: the host is off, or the sensor is.
     pub silent_severity: f64,
+    /// Severity of a clock that is off by more than admission allows: 3.0, low: a host without NTP or
+    /// one woken up mostly, but also a way to hold back what it says.
+    pub clock_severity: f64,
     /// Severity of a forked chain: 8.0, high: two hold the same key, or the host lies.
     pub forked_severity: f64,
     /// Severity of words for another host under this key: 8.0, high: the key was copied.
@@ -48,6 +51,7 @@ impl Default for Settings {
             gap_severity: 5.0,
             stopped_severity: 2.0,
             silent_severity: 5.0,
+            clock_severity: 3.0,
             forked_severity: 8.0,
             impersonated_severity: 8.0,
             second_key_severity: 8.0,
@@ -57,7 +61,10 @@ impl Default for Settings {
 }
 
 const GAP: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorGap", 5.0);
-const SILENT: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorSilent", 5.0);
+/// What an agent that says nothing is told as.
+pub const SILENT: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorSilent", 5.0);
+/// What an agent whose clock is off is told as.
+pub const CLOCK: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorClock", 3.0);
 const FORKED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorForked", 8.0);
 const SECOND_KEY: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorSecondKey", 8.0);
 const IMPERSONATED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorImpersonated", 8.0);
@@ -71,7 +78,7 @@ impl Detection for Sensor {
     }
 
     fn types(&self) -> &'static [&'static FindingType] {
-        &[&FORKED, &GAP, &IMPERSONATED, &SECOND_KEY, &SILENT]
+        &[&CLOCK, &FORKED, &GAP, &IMPERSONATED, &SECOND_KEY, &SILENT]
     }
 
     fn reads(&self) -> SourceKind {
@@ -89,15 +96,18 @@ impl Detection for Sensor {
         let Event::Sensor(event) = event else {
             return None;
         };
-        let SensorWord::Filled { boot, missing: 0 } = event.word else {
-            return None;
+        let (kind, actor) = match event.word {
+            SensorWord::Filled { boot, missing: 0 } => (&GAP, missing_of(boot)),
+            SensorWord::Heard => (&SILENT, "silent".to_owned()),
+            SensorWord::Timely => (&CLOCK, "clock".to_owned()),
+            _ => return None,
         };
         Some(Issue {
-            kind: &GAP,
+            kind,
             account: event.host.account.clone(),
             region: event.host.region.clone(),
             subject: event.host.instance.clone(),
-            actor: missing_of(boot),
+            actor,
         })
     }
 }
@@ -118,8 +128,8 @@ struct Judged {
 
 fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
     Some(match word {
-        // `sensor_state` looks at those.
-        SensorWord::Window(_) => return None,
+        // `sensor_state` looks at windows; the others put away what was told.
+        SensorWord::Window(_) | SensorWord::Heard | SensorWord::Timely => return None,
         SensorWord::Missing { boot, envelopes } => Judged {
             kind: &GAP,
             severity: settings.gap_severity,
@@ -167,6 +177,17 @@ fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
             actor: "silent".to_owned(),
             count: 1,
             what: format!("nothing was heard since {}", Time(*since_ns)),
+        },
+        SensorWord::Misdated { off_ms } => Judged {
+            kind: &CLOCK,
+            severity: settings.clock_severity,
+            actor: "clock".to_owned(),
+            count: 1,
+            what: format!(
+                "its summaries are signed {} s {} of now, and not taken",
+                off_ms.unsigned_abs() / 1_000,
+                if *off_ms < 0 { "behind" } else { "ahead" }
+            ),
         },
         SensorWord::Forked { boot, sequence } => Judged {
             kind: &FORKED,
@@ -296,6 +317,11 @@ mod tests {
         };
         let name = "DefenseEvasion:EC2/SensorSecondKey";
         check(vec![second.clone(), second], &[(name, 8.0, 2)]);
+        let misdated = SensorWord::Misdated { off_ms: -5_000 };
+        check(
+            vec![misdated],
+            &[("DefenseEvasion:EC2/SensorClock", 3.0, 1)],
+        );
         let refused = |reason| vec![SensorWord::Refused { reason }];
         let name = "DefenseEvasion:EC2/SensorImpersonated";
         check(refused("wrong_host"), &[(name, 8.0, 1)]);
@@ -317,6 +343,21 @@ mod tests {
         check(vec![missing()], &[(GAP, 5.0, 1)]);
         check(vec![missing(), filled()], &[(GAP, 5.0, 1)]);
         check(vec![filled()], &[]);
+    }
+
+    #[test]
+    fn silence_and_a_wrong_clock_are_put_away_when_they_are_over() {
+        let silent = || SensorWord::Silent { since_ns: START };
+        let misdated = || SensorWord::Misdated { off_ms: 3_600_000 };
+        let still_open = |words: &[SensorWord]| {
+            let findings = told([&[silent(), misdated()], words].concat());
+            let open = findings.into_iter().filter(Finding::is_open);
+            open.map(|one| one.type_name).collect::<Vec<_>>()
+        };
+        assert_eq!(still_open(&[SensorWord::Heard]), [CLOCK.name]);
+        assert_eq!(still_open(&[SensorWord::Timely]), [SILENT.name]);
+        assert_eq!(still_open(&[SensorWord::Heard, silent()]).len(), 2);
+        assert!(still_open(&[SensorWord::Timely, SensorWord::Heard]).is_empty());
     }
 
     #[test]
