@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,14 +13,20 @@ use crate::block::BlockConfig;
 use crate::capture::ebpf::{Handover, Options};
 use crate::capture::ladder::CaptureConfig;
 use crate::command::BadConfig;
+use crate::enrol::Enrolment;
 use crate::filter::FilterConfig;
+use crate::identity::{Identity, Succession};
 use crate::metrics::Address;
 use crate::privacy::PrivacyConfig;
-use crate::ship::collector::envelopes_url;
+use crate::ship::collector::{Proxy, envelopes_url};
 use crate::spool::SpoolConfig;
+use crate::tls::Pins;
 
 /// Longest texts that name the host: they stand in every summary.
 const NAME_BYTES_MAX: usize = 255;
+
+/// What stands for no proxy.
+const NO_PROXY: &str = "off";
 
 /// Windows may last from a second to ten minutes.
 const WINDOW_S: std::ops::RangeInclusive<u64> = 1..=600;
@@ -32,6 +39,10 @@ pub struct Config {
     pub collector: Option<String>,
     /// Certificate authorities (PEM) that the collector's certificate must stem from one of.
     pub ca_files: Vec<PathBuf>,
+    /// A proxy on the way to the collector, `http://host:port`, or `off`.
+    pub proxy: String,
+    /// File with `user:password` for it.
+    pub proxy_credentials_file: Option<PathBuf>,
     /// Who this host is.
     pub identity: IdentityConfig,
     /// Interfaces to watch whatever they are.
@@ -62,6 +73,9 @@ pub struct Config {
     pub filter: FilterConfig,
     /// What is told without its names.
     pub privacy: PrivacyConfig,
+    /// What a collector said of this host when it enrolled; never in the file.
+    #[serde(skip)]
+    pub enrolment: Option<Enrolment>,
 }
 
 /// Who this host is.
@@ -81,6 +95,8 @@ impl Default for Config {
         Self {
             collector: None,
             ca_files: Vec::new(),
+            proxy: NO_PROXY.to_owned(),
+            proxy_credentials_file: None,
             identity: IdentityConfig::default(),
             interfaces: Vec::new(),
             default_route: true,
@@ -96,6 +112,7 @@ impl Default for Config {
             block: BlockConfig::default(),
             filter: FilterConfig::default(),
             privacy: PrivacyConfig::default(),
+            enrolment: None,
         }
     }
 }
@@ -124,12 +141,10 @@ impl Config {
     fn check(&self) -> Result<(), BadConfig> {
         if let Some(url) = &self.collector {
             envelopes_url(url).map_err(|error| bad("collector", &format!("{error:#}")))?;
-            if self.ca_files.is_empty() {
-                return Err(bad(
-                    "ca_files",
-                    "needed with a collector: the authority to pin",
-                ));
-            }
+        }
+        if self.proxy != NO_PROXY {
+            let proxy = Proxy::new(&self.proxy, None);
+            proxy.map_err(|error| bad("proxy", &format!("{error:#}")))?;
         }
         let IdentityConfig {
             instance,
@@ -176,10 +191,96 @@ impl Config {
             ("identity.region", region),
         ] {
             if value.is_empty() {
-                return Err(bad(key, "missing; only --standalone goes without"));
+                let problem =
+                    "missing: enroll this host, or set it; only --standalone goes without";
+                return Err(bad(key, problem));
             }
         }
+        if self.ca_files.is_empty() && self.enrolment.is_none() {
+            return Err(bad(
+                "ca_files",
+                "needed with a collector that this host is not enrolled with: the authority to pin",
+            ));
+        }
         Ok(())
+    }
+
+    /// Takes what the collector said when this host enrolled, where the file does not say otherwise. A
+    /// rotation that broke off is brought to its end.
+    ///
+    /// # Errors
+    /// The enrolment cannot be read, or is that of another key.
+    pub fn adopt(&mut self) -> anyhow::Result<()> {
+        let Some(enrolment) = Enrolment::load(&self.state_dir)? else {
+            return Ok(());
+        };
+        let key_file = self.key_file();
+        if let Some(succession) = Succession::begun(&key_file)?
+            && succession.next.agent() == enrolment.agent()
+        {
+            succession.finish()?;
+        }
+        if !key_file.exists() || Identity::load(&key_file)?.agent() != enrolment.agent() {
+            tracing::warn!(
+                agent_id = %enrolment.agent(), key_file = %key_file.display(),
+                "enrolment not used: it is that of another key; enroll this host again"
+            );
+            return Ok(());
+        }
+        let receipt = &enrolment.receipt;
+        let collector = self
+            .collector
+            .get_or_insert_with(|| enrolment.collector.clone());
+        let is_its = collector.trim_end_matches('/') == enrolment.collector.trim_end_matches('/');
+        for (own, said) in [
+            (&mut self.identity.instance, &receipt.instance),
+            (&mut self.identity.account, &receipt.account),
+            (&mut self.identity.region, &receipt.region),
+        ] {
+            if own.is_empty() {
+                own.clone_from(said);
+            }
+        }
+        // What another collector signed says nothing of this one.
+        self.enrolment = Some(enrolment).filter(|_| is_its);
+        Ok(())
+    }
+
+    /// What the collector's certificate must stem from: the configured authorities, else those that it
+    /// announced.
+    ///
+    /// # Errors
+    /// There are none, or they cannot be used.
+    pub fn pins(&self) -> anyhow::Result<Arc<Pins>> {
+        let pins = match &self.enrolment {
+            _ if !self.ca_files.is_empty() => Pins::of_files(&self.ca_files)?,
+            Some(enrolment) => Pins::of_certificates(&enrolment.pins())?,
+            None => return Err(bad("ca_files", "missing: the authority to pin").into()),
+        };
+        Ok(Arc::new(pins))
+    }
+
+    /// The proxy on the way to the collector, if there is one.
+    ///
+    /// # Errors
+    /// Its credentials cannot be read.
+    pub fn proxy(&self) -> anyhow::Result<Option<Proxy>> {
+        if self.proxy == NO_PROXY {
+            return Ok(None);
+        }
+        let credentials = match &self.proxy_credentials_file {
+            None => None,
+            Some(file) => {
+                let text = fs::read_to_string(file)
+                    .with_context(|| format!("read proxy credentials {}", file.display()))?;
+                let split = text.trim().split_once(':');
+                let (user, password) = split.with_context(|| {
+                    format!("proxy credentials {} are not user:password", file.display())
+                })?;
+                Some((user.to_owned(), password.to_owned()))
+            }
+        };
+        Proxy::new(&self.proxy, credentials).map(Some)
     }
 
     /// What to capture.
@@ -271,6 +372,7 @@ mod tests {
             },
             intel_dir: Some("/etc/picket/intel".into()),
             key_file: Some("/var/lib/picket/agent/agent.key".into()),
+            proxy_credentials_file: Some("/etc/picket/proxy".into()),
             block: BlockConfig {
                 orders_file: Some("/var/lib/picket/agent/orders".into()),
                 key_file: Some("/etc/picket/orders.key".into()),
@@ -296,6 +398,8 @@ mod tests {
             "key_file",
             "metrics",
             "privacy",
+            "proxy",
+            "proxy_credentials_file",
             "seed",
             "socket",
             "spool",
@@ -342,7 +446,8 @@ mod tests {
         check("[identity]\n\naccount = 12", "identity.account");
         check("metrics = '9465'", "metrics");
         check("collector = 'http://a'", "collector");
-        check("collector = 'https://a'", "ca_files");
+        check("proxy = 'https://a'", "proxy");
+        check("proxy = 'http://u:p@a:1'", "proxy");
         check("default_route = false", "interfaces");
         check("[unknown]\na = 1", "unknown");
         check("window_s =", "window_s");

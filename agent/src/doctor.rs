@@ -251,7 +251,8 @@ fn collector(config: &Config) -> (Answer, Option<Duration>) {
     let Some(url) = &config.collector else {
         return (warn(NAME, "none configured; only --standalone runs"), None);
     };
-    let reached = Collector::new(url, &config.ca_files).and_then(|collector| {
+    let reached = config.pins().and_then(|pins| {
+        let collector = Collector::over(url, &pins, config.proxy()?.as_ref())?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build()?;
         Ok(runtime.block_on(collector.knock())?)

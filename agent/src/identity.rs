@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use picket_sense::summarise::shrink;
@@ -73,6 +73,16 @@ impl Identity {
         AgentId::of_key(&self.public_key.0)
     }
 
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// What signs.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
     /// The public half, as hex.
     pub fn public_key_hex(&self) -> String {
         self.public_key
@@ -81,6 +91,60 @@ impl Identity {
             .map(|byte| format!("{byte:02x}"))
             .collect()
     }
+}
+
+/// A key that is to follow another. It lies beside it, as `<file>.next`, until the collector believes
+/// it; one that was begun before is gone on with.
+pub struct Succession {
+    /// The key that follows.
+    pub next: Identity,
+    file: PathBuf,
+}
+
+impl Succession {
+    /// Takes or makes the key that is to follow the one in `file`.
+    ///
+    /// # Errors
+    /// As [`Identity::load_or_create`].
+    pub fn begin(file: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            next: Identity::load_or_create(&next_of(file))?,
+            file: file.to_owned(),
+        })
+    }
+
+    /// Takes the key that is to follow, if there is one.
+    ///
+    /// # Errors
+    /// As [`Identity::load`].
+    pub fn begun(file: &Path) -> anyhow::Result<Option<Self>> {
+        if !next_of(file).exists() {
+            return Ok(None);
+        }
+        Self::begin(file).map(Some)
+    }
+
+    /// Puts the key in the place of the other.
+    ///
+    /// # Errors
+    /// The files cannot be changed.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let shown = self.file.display();
+        let moved = || -> std::io::Result<()> {
+            fs::rename(next_of(&self.file), &self.file)?;
+            match self.file.parent() {
+                Some(folder) => File::open(folder)?.sync_all(),
+                None => Ok(()),
+            }
+        };
+        moved().with_context(|| format!("put the new key in place of {shown}"))
+    }
+}
+
+fn next_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
 }
 
 /// Writes a new key so that after a crash there is either none or a whole one.

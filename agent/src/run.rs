@@ -7,6 +7,7 @@
 //! ```
 
 use std::fs::{self, File, TryLockError};
+use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -23,6 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::block::{self, Desk as OrderDesk};
 use crate::capture::heap;
 use crate::config::Config;
+use crate::enrol;
 use crate::feeds::{Feeds, Seed};
 use crate::identity::{Identity, Sealer, random_boot};
 use crate::metrics::Server;
@@ -33,6 +35,7 @@ use crate::spool::Spool;
 use crate::standalone;
 use crate::state::StateFile;
 use crate::status::{Desk, Facts, Socket};
+use crate::tls::Pins;
 use crate::watch::{self, COMMANDS_WAITING_MAX, Command, Plan, SUMMARIES_WAITING_MAX};
 
 /// Time for the last window to reach the spool once we are told to stop.
@@ -83,7 +86,10 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let identity = Identity::load_or_create(&config.key_file())?;
     let (agent, boot) = (identity.agent(), random_boot()?);
     let url = config.collector.clone().unwrap_or_default();
-    let collector = Collector::new(&url, &config.ca_files)?;
+    let pins = config.pins()?;
+    let proxy = config.proxy()?;
+    let collector = Collector::over(&url, &pins, proxy.as_ref())?;
+    let freshening = freshening(config, &pins)?;
     let feeds = load_feeds(config)?;
     let orders = OrderDesk::open(&config.block, &config.state_dir, collector.address())?;
     let spool = Spool::open(&config.spool_dir(), config.spool)?;
@@ -150,6 +156,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         let mut shipping = tokio::spawn(shipper.run(stopped));
         let scraped = metrics.map(|server| tokio::spawn(server.serve(Arc::clone(&desk))));
         let serving = tokio::spawn(socket.serve(desk));
+        let freshening = freshening.map(tokio::spawn);
         let mut outcome = until_stopped(config, watching, orders, signals).await;
         match timeout(DRAIN_WAIT, joined(outbox)).await {
             Ok(Some(())) => {}
@@ -164,6 +171,9 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         if let Some(scraped) = scraped {
             scraped.abort();
         }
+        if let Some(freshening) = freshening {
+            freshening.abort();
+        }
         serving.abort();
         // Until the task is gone its socket is.
         drop(serving.await);
@@ -172,6 +182,25 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     // A thread that did not end in time holds nobody up.
     runtime.shutdown_background();
     outcome
+}
+
+/// What keeps the enrolment fresh, where this host is enrolled.
+fn freshening(
+    config: &Config,
+    pins: &Arc<Pins>,
+) -> anyhow::Result<Option<impl Future<Output = ()> + Send + 'static>> {
+    let Some(enrolment) = config.enrolment.clone() else {
+        return Ok(None);
+    };
+    let client = ship::collector::client(pins, config.proxy()?.as_ref())?;
+    let desk = enrol::Desk::new(client, &enrolment.collector)?;
+    let identity = Identity::load(&config.key_file())?;
+    // Pins that the configuration names stay; what the collector announces is only written down.
+    let followed = config.ca_files.is_empty().then(|| Arc::clone(pins));
+    let state_dir = config.state_dir.clone();
+    Ok(Some(
+        desk.keep_fresh(identity, enrolment, followed, state_dir),
+    ))
 }
 
 /// Watches without a collector and prints hits until SIGTERM, SIGINT or the end of the output.

@@ -25,7 +25,12 @@ pub struct Arguments {
 /// every command if the configuration is bad.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let file = arguments.config.as_deref();
-    let config = file.map_or_else(|| Ok(Config::default()), Config::load);
+    let mut config = file.map_or_else(|| Ok(Config::default()), Config::load);
+    if let Ok(config) = &mut config
+        && let Err(error) = config.adopt()
+    {
+        eprintln!("picket-agent: enrolment not looked at: {error:#}");
+    }
     let answers = examine(file, &config);
     let mut out = io::stdout().lock();
     for answer in &answers {

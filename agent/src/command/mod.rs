@@ -5,6 +5,7 @@
 
 mod detach;
 mod doctor;
+mod enroll;
 mod inspect;
 mod replay;
 mod run;
@@ -26,6 +27,8 @@ pub enum Command {
     Detach(detach::Arguments),
     /// Tells what this host can do and why not.
     Doctor(doctor::Arguments),
+    /// Makes this host's key known to a collector.
+    Enroll(Box<enroll::Arguments>),
     /// Decodes captures and prints what is in them.
     Inspect(inspect::Arguments),
     /// Replays captures (pcap, pcapng, also gzipped) into signed envelopes.
@@ -48,6 +51,7 @@ impl Command {
         match self {
             Self::Detach(arguments) => detach::run(&arguments),
             Self::Doctor(arguments) => doctor::run(&arguments),
+            Self::Enroll(arguments) => enroll::run(&arguments),
             Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Replay(arguments) => replay::run(&arguments),
             Self::Run(arguments) => run::run(&arguments),

@@ -7,6 +7,7 @@
 //! ```
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -15,7 +16,7 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::identity::Envelope;
-use crate::tls;
+use crate::tls::Pins;
 
 /// Longest wait for an answer: a batch of some megabytes over a slow line, and a collector that
 /// syncs its disk. Chosen by hand.
@@ -36,6 +37,8 @@ pub struct Collector {
     client: Client,
     envelopes: Url,
     health: Url,
+    /// Host and port that packets go to.
+    address: Option<(String, u16)>,
 }
 
 /// What the collector says of one envelope.
@@ -90,22 +93,27 @@ impl Collector {
     /// # Errors
     /// The CA files cannot be used, or the address is none.
     pub fn new(url: &str, ca_files: &[PathBuf]) -> anyhow::Result<Self> {
+        Self::over(url, &Arc::new(Pins::of_files(ca_files)?), None)
+    }
+
+    /// A collector at `url` whose certificate stems from what is pinned, reached through a proxy if one
+    /// is given.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn over(url: &str, pins: &Arc<Pins>, proxy: Option<&Proxy>) -> anyhow::Result<Self> {
         let envelopes = envelopes_url(url)?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls::client_config(ca_files)?)
-            .https_only(true)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_WAIT)
-            .timeout(ANSWER_WAIT)
-            .user_agent(concat!("picket-agent/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context("set up the HTTP client")?;
+        let client = client(pins, proxy)?;
+        let address = match proxy {
+            Some(proxy) => proxy.address(),
+            None => address_of(&envelopes),
+        };
         let health = envelopes.join("health").context("collector address")?;
         Ok(Self {
             client,
             envelopes,
             health,
+            address,
         })
     }
 
@@ -194,15 +202,69 @@ pub fn envelopes_url(url: &str) -> anyhow::Result<Url> {
 }
 
 impl Collector {
-    /// Host and port it is reached at.
+    /// Host and port that packets to it go to: its own, or its proxy's.
     pub fn address(&self) -> Option<(String, u16)> {
-        let host = self
-            .envelopes
-            .host_str()?
-            .trim_matches(['[', ']'])
-            .to_owned();
-        Some((host, self.envelopes.port_or_known_default()?))
+        self.address.clone()
     }
+}
+
+fn address_of(url: &Url) -> Option<(String, u16)> {
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    Some((host, url.port_or_known_default()?))
+}
+
+/// A proxy that is asked to connect (RFC 9110 section 9.3.6). What goes through it is TLS to the
+/// collector, so that it sees no more than how much and when.
+#[derive(Clone)]
+pub struct Proxy {
+    url: Url,
+    /// User and password.
+    credentials: Option<(String, String)>,
+}
+
+impl Proxy {
+    /// The proxy at `url`, `http://host:port`.
+    ///
+    /// # Errors
+    /// It is no such address.
+    pub fn new(url: &str, credentials: Option<(String, String)>) -> anyhow::Result<Self> {
+        let url = Url::parse(url).with_context(|| format!("proxy address {url:?}"))?;
+        let is_plain = url.scheme() == "http" && url.host_str().is_some();
+        if !is_plain || !url.username().is_empty() || url.password().is_some() {
+            anyhow::bail!("a proxy's address is http://host:port; a user goes into a file");
+        }
+        Ok(Self { url, credentials })
+    }
+
+    fn address(&self) -> Option<(String, u16)> {
+        address_of(&self.url)
+    }
+}
+
+/// A client that trusts what is pinned, follows no redirect and reads no environment.
+///
+/// # Errors
+/// TLS or the proxy cannot be set up.
+pub fn client(pins: &Arc<Pins>, proxy: Option<&Proxy>) -> anyhow::Result<Client> {
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(pins.client_config()?)
+        .https_only(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_WAIT)
+        .timeout(ANSWER_WAIT)
+        .user_agent(concat!("picket-agent/", env!("CARGO_PKG_VERSION")));
+    builder = match proxy {
+        Some(proxy) => {
+            let mut through = reqwest::Proxy::all(proxy.url.clone()).context("set up the proxy")?;
+            if let Some((user, password)) = &proxy.credentials {
+                through = through.basic_auth(user, password);
+            }
+            builder.proxy(through)
+        }
+        // Nor is one taken from the environment.
+        None => builder.no_proxy(),
+    };
+    builder.build().context("set up the HTTP client")
 }
 
 /// The chain of causes in one line: the top alone never says what is wrong.

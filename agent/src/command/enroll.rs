@@ -1,0 +1,266 @@
+//! `enroll`: has a collector believe this host's key.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use picket_wire::Digest;
+
+use super::BadConfig;
+use crate::config::{Config, bad};
+use crate::enrol::{Desk, Enrolment, Showing};
+use crate::identity::{Identity, Succession};
+use crate::imds::{self, Imds};
+use crate::log;
+use crate::ship::collector::client;
+use crate::tls::Pins;
+
+/// What is logged unless `PICKET_LOG` says otherwise.
+const LOG: &str = "warn";
+
+/// Where the configuration is unless told otherwise; it need not be there.
+const CONFIG: &str = "/etc/picket/agent.toml";
+
+/// Bytes of a file with a token.
+const TOKEN_BYTES_MAX: u64 = 1_024;
+
+/// Makes this host's key known to a collector
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Address of the collector, `https://host:port`; the configured one unless given
+    #[arg(long, value_name = "URL")]
+    collector: Option<String>,
+    /// Authority (PEM) that the collector's certificate stems from; two during a change
+    #[arg(long, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
+    /// SHA-256 of an authority's certificate (DER), in place of a file: 64 hex digits
+    #[arg(long, value_name = "HEX", conflicts_with = "ca_file")]
+    ca_sha256: Vec<Digest>,
+    /// File with a join token, for hosts that AWS does not vouch for; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// With a token: the account of this host, if the configuration does not say
+    #[arg(long, requires = "token_file")]
+    account: Option<String>,
+    /// With a token: its region
+    #[arg(long, requires = "token_file")]
+    region: Option<String>,
+    /// With a token: what it is called
+    #[arg(long, requires = "token_file")]
+    instance: Option<String>,
+    /// Make a new key and have it follow the one that is believed now
+    #[arg(long, conflicts_with = "token_file")]
+    rotate: bool,
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the metadata service
+    #[arg(long, value_name = "URL", default_value = imds::ENDPOINT)]
+    imds: String,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    log::begin(LOG);
+    let config = configuration(arguments)?;
+    fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("make {}", config.state_dir.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(Enrolling::open(arguments, config)?.run())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configuration(arguments: &Arguments) -> anyhow::Result<Config> {
+    let mut config = match &arguments.config {
+        Some(file) => Config::load(file)?,
+        None if Path::new(CONFIG).exists() => Config::load(Path::new(CONFIG))?,
+        None => Config::default(),
+    };
+    config.adopt()?;
+    Ok(config)
+}
+
+/// An enrolment under way.
+struct Enrolling<'a> {
+    arguments: &'a Arguments,
+    config: Config,
+    collector: String,
+    pins: Arc<Pins>,
+}
+
+impl<'a> Enrolling<'a> {
+    fn open(arguments: &'a Arguments, config: Config) -> anyhow::Result<Self> {
+        let collector = arguments
+            .collector
+            .clone()
+            .or_else(|| config.collector.clone());
+        let collector =
+            collector.ok_or_else(|| bad("collector", "missing; or give --collector"))?;
+        let pins = if !arguments.ca_file.is_empty() {
+            Arc::new(Pins::of_files(&arguments.ca_file)?)
+        } else if !arguments.ca_sha256.is_empty() {
+            Arc::new(Pins::of_digests(&arguments.ca_sha256)?)
+        } else {
+            config
+                .pins()
+                .map_err(|error| match error.downcast::<BadConfig>() {
+                    Ok(missing) => {
+                        bad(&missing.key, "missing; or give --ca-file or --ca-sha256").into()
+                    }
+                    Err(error) => error,
+                })?
+        };
+        Ok(Self {
+            arguments,
+            config,
+            collector,
+            pins,
+        })
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        let key_file = self.config.key_file();
+        let client = client(&self.pins, self.config.proxy()?.as_ref())?;
+        let desk = Desk::new(client, &self.collector)?;
+        if self.arguments.rotate {
+            return self.rotate(&desk, &key_file).await;
+        }
+        let identity = Identity::load_or_create(&key_file)?;
+        let before = self.config.enrolment.as_ref();
+        let before = before.filter(|before| {
+            before.agent() == identity.agent() && before.collector == self.collector
+        });
+        let (word, taken) = match before {
+            Some(before) => {
+                let expected = Some(before.receipt.collector);
+                let taken = desk.enrol(&identity, Showing::Itself, expected).await?;
+                ("already enrolled", taken)
+            }
+            None => ("enrolled", self.enrol(&desk, &identity).await?),
+        };
+        self.keep(word, taken)
+    }
+
+    async fn enrol(
+        &self,
+        desk: &Desk,
+        identity: &Identity,
+    ) -> anyhow::Result<(picket_wire::enrol::Receipt, Vec<u8>)> {
+        let Some(file) = &self.arguments.token_file else {
+            let mut imds = Imds::new(&self.arguments.imds)?;
+            return desk.enrol(identity, Showing::Ec2(&mut imds), None).await;
+        };
+        let token = read_token(file)?;
+        let named = &self.config.identity;
+        let of = |key: &str, given: &Option<String>, configured: &str| {
+            let name = given.clone().unwrap_or_else(|| configured.to_owned());
+            if name.is_empty() {
+                let option = key.trim_start_matches("identity.");
+                return Err(bad(key, &format!("missing; or give --{option}")));
+            }
+            Ok(name)
+        };
+        let account = of("identity.account", &self.arguments.account, &named.account)?;
+        let region = of("identity.region", &self.arguments.region, &named.region)?;
+        let instance = of(
+            "identity.instance",
+            &self.arguments.instance,
+            &named.instance,
+        )?;
+        let showing = Showing::Token {
+            token: token.trim(),
+            account: &account,
+            region: &region,
+            instance: &instance,
+        };
+        desk.enrol(identity, showing, None).await
+    }
+
+    /// Puts a new key in the place of the one that is believed.
+    async fn rotate(&self, desk: &Desk, key_file: &Path) -> anyhow::Result<()> {
+        let Some(before) = &self.config.enrolment else {
+            bail!("this host is not enrolled; enroll it without --rotate first");
+        };
+        let old = Identity::load(key_file)?;
+        if before.agent() != old.agent() {
+            bail!(
+                "this host enrolled with another key than {}",
+                key_file.display()
+            );
+        }
+        let succession = Succession::begin(key_file)?;
+        let expected = Some(before.receipt.collector);
+        let taken = desk
+            .enrol(&succession.next, Showing::Predecessor(&old), expected)
+            .await?;
+        // The receipt comes first: a crash before the key follows is made good at the next start.
+        self.keep("new key enrolled", taken)?;
+        succession.finish()?;
+        println!("restart picket-agent to speak with it; what the old key signed is still taken");
+        Ok(())
+    }
+
+    /// Writes down what the collector said.
+    fn keep(
+        &self,
+        word: &str,
+        (receipt, bytes): (picket_wire::enrol::Receipt, Vec<u8>),
+    ) -> anyhow::Result<()> {
+        let authorities = if receipt.authorities.is_empty() {
+            self.authorities()?
+        } else {
+            receipt.authorities.clone()
+        };
+        let told = format!(
+            "{word}: agent {} is {} in {} of account {}, trusted by {}",
+            receipt.agent(),
+            receipt.instance,
+            receipt.region,
+            receipt.account,
+            receipt.level
+        );
+        let enrolment = Enrolment::new(&self.collector, receipt, bytes, authorities);
+        enrolment.store(&self.config.state_dir)?;
+        println!("{told}");
+        Ok(())
+    }
+
+    /// What to go on pinning where the collector announces nothing: what was pinned for this.
+    fn authorities(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+        if let Some(shown) = self.pins.shown() {
+            return Ok(vec![shown]);
+        }
+        let files = match self.arguments.ca_file.as_slice() {
+            [] => &self.config.ca_files,
+            given => given,
+        };
+        if !files.is_empty() {
+            let all = crate::tls::certificates(files)?;
+            return Ok(all.iter().map(|one| one.to_vec()).collect());
+        }
+        let before = self.config.enrolment.as_ref();
+        Ok(before
+            .map(|before| before.authorities.clone())
+            .unwrap_or_default())
+    }
+}
+
+fn read_token(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let named = || format!("read token {}", file.display());
+    let read = if file == Path::new("-") {
+        std::io::stdin()
+            .take(TOKEN_BYTES_MAX)
+            .read_to_string(&mut text)
+    } else {
+        let opened = fs::File::open(file).with_context(named)?;
+        opened.take(TOKEN_BYTES_MAX).read_to_string(&mut text)
+    };
+    read.with_context(named)?;
+    Ok(text)
+}
