@@ -70,7 +70,7 @@ impl Imds {
     /// The service does not answer, refuses, or answers at too great length.
     pub async fn text(&mut self, path: &str) -> anyhow::Result<Option<String>> {
         let url = self.url(path)?;
-        let mut has_renewed = self.token.is_none();
+        let mut has_renewed = false;
         loop {
             let token = match &self.token {
                 Some(token) => token.clone(),

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use picket_fuzz::packet::{CLIENT, SERVER, ipv4, ipv6, tcp, udp};
+use picket_wire::enrol::{Proof, Request, server_of};
 use picket_wire::{Net, Order, Orders, Signer};
 
 /// A target and an input for it.
@@ -309,6 +310,20 @@ fn messages() -> Vec<Seed> {
     let envelope = hex(include_str!("../../wire/tests/vector-envelope.hex"));
     vec![
         ("orders", orders.seal(&signer)),
+        (
+            "identity",
+            include_bytes!("../../collector/detect/src/identity/testdata/identity.der").to_vec(),
+        ),
+        (
+            "enrol",
+            Request::new(
+                [1; 32],
+                server_of(&signer.public_key()),
+                signer.public_key(),
+                Proof::Known,
+            )
+            .seal(&signer),
+        ),
         ("sequence", envelope.repeat(2)),
         ("envelope", envelope),
         (

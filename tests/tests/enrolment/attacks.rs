@@ -81,7 +81,7 @@ async fn house() -> House {
     let mut house = House::new().await;
     house.configure("127.0.0.1:0", "", "");
     house.start().await;
-    let mut know = |id: &str, account: &str, resource: &str| {
+    let know = |id: &str, account: &str, resource: &str| {
         let holder = Holder {
             secret: "secret".to_owned(),
             token: "session".to_owned(),
@@ -201,20 +201,20 @@ async fn nothing_forged_is_believed() {
     type Twist = fn(&mut Sts);
     let twists: [(&str, Twist); 6] = [
         ("sts_scope", |sts| {
-            sts.authorization = sts.authorization.replace(REGION, "us-west-2")
+            sts.authorization = sts.authorization.replace(REGION, "us-west-2");
         }),
         ("sts_scope", |sts| {
-            sts.authorization = sts.authorization.replace("/sts/", "/iam/")
+            sts.authorization = sts.authorization.replace("/sts/", "/iam/");
         }),
         ("sts_headers", |sts| {
             sts.authorization = sts.authorization.replace(";x-picket-nonce", "");
         }),
         ("sts_headers", |sts| sts.token = None),
         ("sts_malformed", |sts| {
-            sts.authorization = "Bearer x".to_owned()
+            sts.authorization = "Bearer x".to_owned();
         }),
         ("sts_malformed", |sts| {
-            sts.date = "now\r\nhost: evil".to_owned()
+            sts.date = "now\r\nhost: evil".to_owned();
         }),
     ];
     for (word, twist) in twists {

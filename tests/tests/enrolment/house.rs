@@ -18,19 +18,19 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const ACCOUNT: &str = "111122223333";
-pub const REGION: &str = "eu-central-1";
-pub const INSTANCE: &str = "i-0123456789abcdef0";
+pub(crate) const ACCOUNT: &str = "111122223333";
+pub(crate) const REGION: &str = "eu-central-1";
+pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
 
 /// Everything.
-pub struct House {
+pub(crate) struct House {
     folder: TempDir,
     binaries: Binaries,
     process: Option<Child>,
-    pub sts: Sts,
-    pub regions: [Region; 2],
+    pub(crate) sts: Sts,
+    pub(crate) regions: [Region; 2],
 }
 
 impl Drop for House {
@@ -40,7 +40,7 @@ impl Drop for House {
 }
 
 /// Asks until there is an answer.
-pub async fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     loop {
@@ -54,7 +54,7 @@ pub async fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 impl House {
     /// Lays out the folders and starts AWS; the collector does not run yet.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let regions = regions().unwrap();
@@ -75,12 +75,12 @@ impl House {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes the collector's configuration: AWS as it stands here, then `more` of `[enrol]`, then tables.
-    pub fn configure(&self, listen: &str, more: &str, tables: &str) {
+    pub(crate) fn configure(&self, listen: &str, more: &str, tables: &str) {
         let config = format!(
             "listen = '{listen}'\nmetrics = '127.0.0.1:0'\nstate_dir = 'FOLDER/state'\n\
              socket = 'FOLDER/c.sock'\n[enrol]\naccounts = ['{ACCOUNT}']\n\
@@ -97,7 +97,7 @@ impl House {
     }
 
     /// Starts the collector and waits until it listens.
-    pub async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         let _ = fs::remove_file(self.path("state/listen"));
         let log = fs::OpenOptions::new()
             .create(true)
@@ -119,7 +119,7 @@ impl House {
     }
 
     /// Kills the collector.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
@@ -127,23 +127,23 @@ impl House {
     }
 
     /// Starts the collector, which must refuse its configuration; returns its complaint.
-    pub fn refused_start(&self) -> String {
+    pub(crate) fn refused_start(&self) -> String {
         let output = self.collector(&["serve"]).output().unwrap();
         assert_eq!(output.status.code(), Some(78));
         String::from_utf8(output.stderr).unwrap()
     }
 
     /// Where the collector is.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let text = fs::read_to_string(self.path("state/listen")).unwrap();
         text.trim().to_owned()
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.address())
     }
 
-    pub fn ca_file(&self) -> PathBuf {
+    pub(crate) fn ca_file(&self) -> PathBuf {
         self.path("state/ca.pem")
     }
 
@@ -158,7 +158,7 @@ impl House {
 
     /// Runs the operator's tool; it must succeed.
     #[track_caller]
-    pub fn operate(&self, words: &[&str]) -> String {
+    pub(crate) fn operate(&self, words: &[&str]) -> String {
         let output = self.collector(words).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{words:?}: {told}");
@@ -167,7 +167,7 @@ impl House {
 
     /// Asks for JSON lines.
     #[track_caller]
-    pub fn lines(&self, words: &[&str]) -> Vec<Value> {
+    pub(crate) fn lines(&self, words: &[&str]) -> Vec<Value> {
         let words: Vec<&str> = words.iter().copied().chain(["--format", "jsonl"]).collect();
         let text = self.operate(&words);
         text.lines()
@@ -176,7 +176,7 @@ impl House {
     }
 
     /// Writes a join token to a file.
-    pub fn token_file(&self, name: &str, more: &[&str]) -> PathBuf {
+    pub(crate) fn token_file(&self, name: &str, more: &[&str]) -> PathBuf {
         let words: Vec<&str> = ["join-tokens", "add"].iter().chain(more).copied().collect();
         let path = self.path(name);
         fs::write(&path, self.operate(&words)).unwrap();
@@ -184,7 +184,7 @@ impl House {
     }
 
     /// A host of this name.
-    pub fn host(&self, name: &str) -> Host {
+    pub(crate) fn host(&self, name: &str) -> Host {
         let folder = self.path(name);
         fs::create_dir(&folder).unwrap();
         let host = Host {
@@ -196,7 +196,7 @@ impl House {
     }
 
     /// A metadata service of an instance with a role that STS knows.
-    pub async fn instance(&self, instance: &str) -> Imds {
+    pub(crate) async fn instance(&self, instance: &str) -> Imds {
         let imds = Imds::start().await.unwrap();
         let text = document(ACCOUNT, REGION, instance, "2026-01-02T03:04:05Z");
         self.say_identity(&imds, &self.regions[0].sign(&text).unwrap());
@@ -223,7 +223,7 @@ impl House {
     }
 
     /// Has a metadata service show this identity, in lines as the real one does.
-    pub fn say_identity(&self, imds: &Imds, identity: &[u8]) {
+    pub(crate) fn say_identity(&self, imds: &Imds, identity: &[u8]) {
         let text = STANDARD.encode(identity);
         let lines: Vec<&str> = text
             .as_bytes()
@@ -234,7 +234,7 @@ impl House {
     }
 
     /// A client that trusts the collector's authority.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let pem = fs::read(self.ca_file()).unwrap();
         Client::builder()
             .tls_certs_only([Certificate::from_pem(&pem).unwrap()])
@@ -243,14 +243,14 @@ impl House {
             .unwrap()
     }
 
-    pub async fn challenge(&self) -> Challenge {
+    pub(crate) async fn challenge(&self) -> Challenge {
         let url = format!("{}/v1/enrol/challenge", self.url());
         let response = self.client().post(url).send().await.unwrap();
         Challenge::read(&response.bytes().await.unwrap()).unwrap()
     }
 
     /// Asks the collector to believe a key under a challenge; its receipt, or its word.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         signer: &Signer,
         challenge: &Challenge,
@@ -281,18 +281,18 @@ impl House {
 }
 
 /// A host: its agent's folder.
-pub struct Host {
+pub(crate) struct Host {
     program: PathBuf,
     folder: PathBuf,
 }
 
 impl Host {
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Writes the agent's configuration: places, then `more`.
-    pub fn configure(&self, more: &str) {
+    pub(crate) fn configure(&self, more: &str) {
         let config = format!(
             "state_dir = 'FOLDER/state'\nsocket = 'FOLDER/agent.sock'\nmetrics = 'off'\n\
              window_s = 1\ninterfaces = ['lo']\ndefault_route = false\n{more}\n\
@@ -302,7 +302,7 @@ impl Host {
         fs::write(self.path("agent.toml"), config.replace("FOLDER", &folder)).unwrap();
     }
 
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(words);
         // What the environment says of proxies is nobody's business here.
@@ -319,7 +319,7 @@ impl Host {
     }
 
     /// Runs `enroll` with its configuration.
-    pub async fn enroll(&self, words: &[&str]) -> Output {
+    pub(crate) async fn enroll(&self, words: &[&str]) -> Output {
         let mut command = self.command(&["enroll"]);
         command
             .args(words)
@@ -331,7 +331,7 @@ impl Host {
     }
 
     /// Runs `enroll`, which must succeed; returns what it printed.
-    pub async fn enrolled(&self, words: &[&str]) -> String {
+    pub(crate) async fn enrolled(&self, words: &[&str]) -> String {
         let output = self.enroll(words).await;
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{words:?}: {told}");
@@ -339,24 +339,24 @@ impl Host {
     }
 
     /// Runs `enroll`, which must fail; returns what it complained of.
-    pub async fn unenrolled(&self, words: &[&str]) -> String {
+    pub(crate) async fn unenrolled(&self, words: &[&str]) -> String {
         let output = self.enroll(words).await;
         assert!(!output.status.success(), "{words:?}");
         String::from_utf8(output.stderr).unwrap()
     }
 
     /// What the host keeps of its enrolment.
-    pub fn enrolment(&self) -> Value {
+    pub(crate) fn enrolment(&self) -> Value {
         let text = fs::read_to_string(self.path("state/enrolment.json")).unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
-    pub fn agent(&self) -> String {
+    pub(crate) fn agent(&self) -> String {
         self.enrolment()["agent"].as_str().unwrap().to_owned()
     }
 
     /// Replays a capture with the host's key and ships it to the collector; `Err` has the complaint.
-    pub async fn ship(&self, house: &House, instance: &str) -> Result<(), String> {
+    pub(crate) async fn ship(&self, house: &House, instance: &str) -> Result<(), String> {
         let capture = self.path("capture.pcap");
         fs::write(&capture, capture_of_a_packet()).unwrap();
         let mut command = self.command(&["replay"]);
@@ -429,7 +429,7 @@ fn capture_of_a_packet() -> Vec<u8> {
 }
 
 /// Whether a file's mode lets its owner alone in.
-pub fn is_private(path: &Path) -> bool {
+pub(crate) fn is_private(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     fs::metadata(path).unwrap().permissions().mode() & 0o077 == 0
 }
