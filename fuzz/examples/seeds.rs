@@ -335,6 +335,33 @@ fn messages() -> Vec<Seed> {
             "list",
             b"# a comment\n192.0.2.1\n10.0.0.0/8\nexample.com\n192.0.2.1:80\n".to_vec(),
         ),
+        // One for each format, by its place in the list of formats.
+        ("feeds", b"\x00[Adblock]\n||evil.example^$third-party\n".to_vec()),
+        ("feeds", b"\x01192.0.2.1#4#2#Malicious Host#XA##1.5,2.5#3\n".to_vec()),
+        ("feeds", b"\x02192.0.2.1,\"x\"\n".to_vec()),
+        ("feeds", b"\x03[{\"ip_address\":\"192.0.2.1\",\"port\":443}]".to_vec()),
+        ("feeds", b"\x04reportId, cidr, ip\n1, 192.0.2.0/24, 192.0.2.1\n".to_vec()),
+        ("feeds", b"\x06127.0.0.1 evil.example # x\n".to_vec()),
+        (
+            "feeds",
+            b"\x09{\"Event\":{\"Attribute\":[{\"type\":\"domain\",\"value\":\"evil.example\",\"to_ids\":true}]}}".to_vec(),
+        ),
+        ("feeds", b"\x0b192.0.2.1-192.0.2.9\nhxxp://evil[.]example/\n".to_vec()),
+        ("feeds", b"\x0d@ SOA a b ( 1\n)\nevil.example CNAME .\n24.0.2.0.192.rpz-ip CNAME .\n".to_vec()),
+        ("feeds", b"\x0e{\"cidr\":\"192.0.2.0/24\",\"sblid\":\"SBL1\"}\n".to_vec()),
+        (
+            "feeds",
+            b"\x0f<STIX_Package><a:Address_Value condition=\"InclusiveBetween\">192.0.2.0##comma##192.0.2.9</a:Address_Value></STIX_Package>".to_vec(),
+        ),
+        (
+            "feeds",
+            b"\x10{\"objects\":[{\"type\":\"indicator\",\"pattern\":\"[ipv4-addr:value = '192.0.2.1']\"}]}".to_vec(),
+        ),
+        (
+            "feeds",
+            b"\x11{\"1\":[{\"ioc_value\":\"192.0.2.1:443\",\"ioc_type\":\"ip:port\"}]}".to_vec(),
+        ),
+        ("feeds", b"\x14#fields\tindicator\tindicator_type\n192.0.2.1\tIntel::ADDR\n".to_vec()),
         ("status", b"{\"version\":\"1\",\"agent_id\":\"a\"}".to_vec()),
     ]
 }

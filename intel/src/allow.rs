@@ -49,6 +49,15 @@ impl Allowed {
         true
     }
 
+    /// Allows the addresses of a range.
+    pub(crate) fn add_range(&mut self, range: Range) -> bool {
+        let room = self.len() < ALLOWED_MAX;
+        if room {
+            self.ranges.add(range);
+        }
+        room
+    }
+
     /// Allows one name and none below it.
     pub(crate) fn add_exact(&mut self, name: &str) -> bool {
         let room = self.len() < ALLOWED_MAX;

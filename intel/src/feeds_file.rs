@@ -67,6 +67,9 @@ pub struct FeedEntry {
     /// Whether private addresses (RFC 1918 and their like) may stand on it: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub private: bool,
+    /// Of MISP events: whether only attributes marked `to_ids` count: true.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub to_ids: bool,
     /// How to read a table of the format `csv`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub csv: Csv,
@@ -159,6 +162,7 @@ impl FeedEntry {
             expires_days: None,
             kind: Kind::default(),
             private: false,
+            to_ids: true,
             csv: Csv::default(),
         }
     }
@@ -242,6 +246,18 @@ fn days<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -269,6 +285,7 @@ mod tests {
             category = "custom"
             kind = "domains"
             private = true
+            to_ids = false
             csv = { delimiter = ";", column = "host", comment = "//", seen = 3 }
             [[allow]]
             name = "partners"

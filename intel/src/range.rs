@@ -39,6 +39,13 @@ impl Range {
         }
     }
 
+    /// The addresses of a net as text, however wide but for all of them.
+    pub(crate) fn of_cidr(text: &str) -> Option<Self> {
+        let (address, prefix) = text.trim().split_once('/')?;
+        let prefix: u8 = prefix.parse().ok().filter(|prefix| *prefix > 0)?;
+        Some(Self::of_net(address.parse().ok()?, prefix))
+    }
+
     /// The addresses an indicator names; `None` for a domain. An endpoint is its address.
     pub(crate) fn of(indicator: &Indicator) -> Option<Self> {
         let whole = |address: IpAddr| Self::of_net(address, 128);

@@ -1,5 +1,6 @@
 //! MISP events, as a feed publishes them (one file per event) or a server exports them: attributes
-//! of the event and of its objects. Only those marked `to_ids` are meant for detection. Of a pair of
+//! of the event and of its objects. Only those marked `to_ids` are meant for detection; some publish
+//! without marking any, and the feed's key `to_ids = false` takes all. Of a pair of
 //! domain and address the domain counts: the address is where it pointed once, often to a host that
 //! many share.
 
@@ -76,7 +77,8 @@ fn attribute(sink: &mut Sink<'_>, at: Place, text: &str) -> Result<(), SetError>
         return Ok(());
     };
     let (sort, value) = (&*attribute.sort, &*attribute.value);
-    if !attribute.to_ids.is_set() || attribute.deleted.is_set() {
+    let marked = attribute.to_ids.is_set() || !sink.feed().to_ids;
+    if !marked || attribute.deleted.is_set() {
         sink.pass_over(at, || format!("{value:?} is not meant for detection"));
         return Ok(());
     }
@@ -105,7 +107,8 @@ fn clue_of(sort: &str, value: &str) -> Clue {
 
 #[cfg(test)]
 mod tests {
-    use crate::format::testing::{check, recognised};
+    use crate::format::Feed;
+    use crate::format::testing::{check, check_feed, feed, recognised};
     use crate::report::Reason;
 
     #[test]
@@ -135,6 +138,19 @@ mod tests {
             (Reason::Refused, 3),
         ];
         check("misp", text, expected, &left_out);
+    }
+
+    #[test]
+    fn a_feed_that_marks_none() {
+        let all = Feed {
+            to_ids: false,
+            ..feed("misp")
+        };
+        let text = r#"{"Event":{"info":"x","Attribute":[
+            {"type":"domain","value":"evil.example","to_ids":false},
+            {"type":"domain","value":"gone.example","to_ids":false,"deleted":true}]}}"#;
+        check_feed(&all, text, "evil.example", &[(Reason::OfNoUse, 1)]);
+        check("misp", text, "", &[(Reason::OfNoUse, 2)]);
     }
 
     #[test]

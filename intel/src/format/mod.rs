@@ -135,6 +135,8 @@ pub struct Feed {
     pub csv: Csv,
     /// Whether it may name private addresses: the operator's own lists may.
     pub private: bool,
+    /// Of MISP events: whether only attributes marked for detection count.
+    pub to_ids: bool,
 }
 
 /// Why a file was not read as a list.
@@ -235,6 +237,7 @@ impl Feed {
             expires_days: None,
             csv: Csv::default(),
             private: false,
+            to_ids: true,
         }
     }
 
@@ -322,6 +325,7 @@ impl Feed {
             expires_days: entry.expires_days,
             csv: entry.csv.clone(),
             private: entry.private,
+            to_ids: entry.to_ids,
             ..Self::new(list, format)
         })
     }

@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 
 use super::{FormatError, Head};
 use crate::clue;
-use crate::indicator::Indicator;
+use crate::indicator::{Indicator, IndicatorError};
 use crate::limits::{FILE_BYTES_MAX, REFUSALS_KEPT};
+use crate::range::Range;
 use crate::report::Place;
 use crate::set::SetBuilder;
 
@@ -170,6 +171,12 @@ impl Allow<'_> {
                 let room = found.iter().all(|one| allowed.add(one));
                 self.took(at, room);
             }
+            // What is allowed may be wide: all of multicast, say.
+            Err(IndicatorError::TooWide(_)) if Range::of_cidr(text).is_some() => {
+                let range = Range::of_cidr(text);
+                let room = range.is_some_and(|range| self.builder.allowed.add_range(range));
+                self.took(at, room);
+            }
             Err(error) => self.refuse(at, &error.to_string()),
         }
     }
@@ -239,10 +246,13 @@ mod tests {
                 r#"{{"description":"x","list":[{entries}],"matching_attributes":["ip-dst","domain"],"name":"x","type":"{sort}","version":1}}"#
             )
         };
-        let cidr = list("cidr", r#""192.0.2.0/25","2001:db8::/32","nonsense",7"#);
+        let cidr = list(
+            "cidr",
+            r#""192.0.2.0/25","fe80::/10","0.0.0.0/0","nonsense",7"#,
+        );
         check(
             &cidr,
-            (2, 2, 0),
+            (2, 3, 0),
             LISTED,
             "192.0.2.200 a.good.example cdn-7.example evil.example good.example",
         );
