@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use picket_wire::PublicKey;
 use serde::Deserialize;
 
 use crate::block::BlockConfig;
@@ -16,6 +17,7 @@ use crate::command::BadConfig;
 use crate::enrol::Enrolment;
 use crate::filter::FilterConfig;
 use crate::identity::{Identity, Succession};
+use crate::intel::IndicatorsConfig;
 use crate::metrics::Address;
 use crate::privacy::PrivacyConfig;
 use crate::ship::collector::{Proxy, envelopes_url};
@@ -67,6 +69,8 @@ pub struct Config {
     pub metrics: Address,
     /// Envelopes that wait for the collector.
     pub spool: SpoolConfig,
+    /// Indicators from the collector.
+    pub indicators: IndicatorsConfig,
     /// Orders to block.
     pub block: BlockConfig,
     /// What is not told.
@@ -109,6 +113,7 @@ impl Default for Config {
             socket: PathBuf::from("/run/picket/agent.sock"),
             metrics: Address::default(),
             spool: SpoolConfig::default(),
+            indicators: IndicatorsConfig::default(),
             block: BlockConfig::default(),
             filter: FilterConfig::default(),
             privacy: PrivacyConfig::default(),
@@ -167,6 +172,7 @@ impl Config {
             return Err(bad("interfaces", "names none, and default_route is off"));
         }
         self.capture.check()?;
+        self.indicators.check()?;
         self.block.check()?;
         self.filter.check()?;
         self.privacy.check()?;
@@ -258,6 +264,17 @@ impl Config {
             None => return Err(bad("ca_files", "missing: the authority to pin").into()),
         };
         Ok(Arc::new(pins))
+    }
+
+    /// The keys that the collector signs indicators with: those of the file that is named, else the one
+    /// that this host was told when it enrolled; none if neither is there.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds no key.
+    pub fn collector_keys(&self) -> anyhow::Result<Vec<PublicKey>> {
+        let named = self.indicators.keys()?;
+        let told = self.enrolment.as_ref().filter(|_| named.is_empty());
+        Ok(told.map_or(named, |enrolment| vec![enrolment.receipt.collector]))
     }
 
     /// The proxy on the way to the collector, if there is one.
@@ -373,6 +390,10 @@ mod tests {
             intel_dir: Some("/etc/picket/intel".into()),
             key_file: Some("/var/lib/picket/agent/agent.key".into()),
             proxy_credentials_file: Some("/etc/picket/proxy".into()),
+            indicators: IndicatorsConfig {
+                key_file: Some("/etc/picket/collector-signing.pub".into()),
+                ..IndicatorsConfig::default()
+            },
             block: BlockConfig {
                 orders_file: Some("/var/lib/picket/agent/orders".into()),
                 key_file: Some("/etc/picket/orders.key".into()),
@@ -393,6 +414,7 @@ mod tests {
             "default_route",
             "filter",
             "identity",
+            "indicators",
             "intel_dir",
             "interfaces",
             "key_file",

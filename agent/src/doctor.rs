@@ -86,6 +86,14 @@ pub fn examine(file: Option<&Path>, config: &anyhow::Result<Config>) -> Vec<Answ
     answers.push(state_dir(config));
     answers.push(intel(config));
     answers.push(of(
+        "bundle",
+        config.collector_keys().map(|keys| match keys.len() {
+            0 => "no key of a collector named, and not enrolled; the host has its own lists alone"
+                .to_owned(),
+            keys => format!("indicators of a collector are taken, signed by one of {keys} keys"),
+        }),
+    ));
+    answers.push(of(
         "privacy",
         config.privacy.open().map(|privacy| match privacy.told() {
             None => "names and paths are told".to_owned(),
@@ -303,9 +311,11 @@ fn agent(config: &Config) -> Answer {
             };
             let (up, rung) = (status.uptime_s, status.watch.rung);
             let told = format!("running for {up} s on {rung}, with {kept}");
-            match status.ship.trouble {
-                None => yes("agent", told),
-                Some(trouble) => warn("agent", format!("{told}; not shipping: {trouble}")),
+            let stale = status.intel.and_then(|intel| intel.stale);
+            match (status.ship.trouble, stale) {
+                (None, None) => yes("agent", told),
+                (Some(trouble), _) => warn("agent", format!("{told}; not shipping: {trouble}")),
+                (None, Some(why)) => warn("agent", format!("{told}; indicators are stale: {why}")),
             }
         }
         Err(_) => yes("agent", format!("none runs at {}", config.socket.display())),

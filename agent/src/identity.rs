@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use picket_sense::summarise::shrink;
 use picket_wire::limits::{ENVELOPE_BYTES_MAX, SUMMARY_BYTES_MAX};
-use picket_wire::{AgentId, BootId, Chain, PublicKey, Signer, Summary};
+use picket_wire::{AgentId, BootId, Chain, Claim, PublicKey, Purpose, Signer, Summary};
 use ring::rand::{SecureRandom, SystemRandom};
 
 /// Bytes of a key file: the seed of an Ed25519 key (RFC 8032 section 5.1.5) and nothing else.
@@ -81,6 +81,21 @@ impl Identity {
     /// What signs.
     pub(crate) fn signer(&self) -> &Signer {
         &self.signer
+    }
+
+    /// The value of a header that says that a request is ours.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn claim(&self, purpose: Purpose, now_ms: u64) -> anyhow::Result<String> {
+        let claim = Claim {
+            agent: self.agent(),
+            purpose,
+            issued_ms: now_ms,
+            once: random()?,
+            body: None,
+        };
+        Ok(claim.header(&self.signer))
     }
 
     /// The public half, as hex.

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod health;
 pub mod identity;
 pub mod imds;
+pub mod intel;
 mod log;
 pub mod metrics;
 pub mod net;

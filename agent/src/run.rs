@@ -16,9 +16,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use picket_intel::IndicatorSet;
 use picket_wire::{Host, Summary};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::block::{self, Desk as OrderDesk};
@@ -27,6 +28,7 @@ use crate::config::Config;
 use crate::enrol;
 use crate::feeds::{Feeds, Seed};
 use crate::identity::{Identity, Sealer, random_boot};
+use crate::intel;
 use crate::metrics::Server;
 use crate::outbox::{Outbox, Shared, Tallies};
 use crate::privilege;
@@ -110,7 +112,12 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
             None
         });
     let public_key = identity.public_key_hex();
+    let given = Given::open(config, &feeds)?;
     let mut plan = plan(config, before, &feeds)?;
+    if let Some(given) = &given {
+        plan.set = Arc::clone(&given.set);
+        plan.intel = Some(Arc::clone(&given.shared));
+    }
     plan.options.handover = config.handover(kept_ns);
     let (summaries, kept) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan, summaries, Arc::clone(&shared.tallies))?;
@@ -149,7 +156,10 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         last: Mutex::new(watching.report.clone()),
         shared: Arc::clone(&shared),
         ship: Arc::clone(&report),
+        intel: given.as_ref().map(|given| Arc::clone(&given.shared)),
     });
+    let reload = given.as_ref().map(|_| Arc::new(Notify::new()));
+    let client = given.map(|given| given.client(&collector, &feeds, &watching.commands));
     let shipper = Shipper::new(collector, shared, report);
     let outcome = runtime.block_on(async {
         let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -157,7 +167,13 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         let scraped = metrics.map(|server| tokio::spawn(server.serve(Arc::clone(&desk))));
         let serving = tokio::spawn(socket.serve(desk));
         let freshening = freshening.map(tokio::spawn);
-        let mut outcome = until_stopped(config, watching, orders, signals).await;
+        let asking = client
+            .zip(reload.clone())
+            .map(|(client, reload)| tokio::spawn(client.run(config.clone(), reload)));
+        let mut outcome = until_stopped(config, watching, orders, signals, reload).await;
+        if let Some(asking) = asking {
+            asking.abort();
+        }
         match timeout(DRAIN_WAIT, joined(outbox)).await {
             Ok(Some(())) => {}
             Ok(None) => outcome = outcome.and(Err(anyhow!("the outbox thread broke off"))),
@@ -233,13 +249,63 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
             outcome
         })
         .context("start the printing thread")?;
-    runtime.block_on(until_stopped(config, watching, orders, signals))?;
+    runtime.block_on(until_stopped(config, watching, orders, signals, None))?;
     match printing.join() {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("write hits")
         }
         Ok(_) => Ok(()),
         Err(_) => bail!("the printing thread broke off"),
+    }
+}
+
+/// What the collector gave before, and the way to more.
+struct Given {
+    kept: intel::Kept,
+    shared: Arc<intel::Shared>,
+    identity: Identity,
+    /// What is kept of it, with the host's own lists.
+    set: Arc<IndicatorSet>,
+}
+
+impl Given {
+    /// Opens what is kept, if a collector's key is named.
+    fn open(config: &Config, feeds: &Feeds) -> anyhow::Result<Option<Self>> {
+        let keys = config.collector_keys()?;
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let mut kept = intel::Kept::open(&config.state_dir, keys)?;
+        let set = match kept.set(&feeds.set) {
+            Some(Ok(set)) => Arc::new(set),
+            Some(Err(refusal)) => {
+                tracing::error!(error = refusal.why, "kept indicators not used");
+                Arc::clone(&feeds.set)
+            }
+            None => Arc::clone(&feeds.set),
+        };
+        Ok(Some(Self {
+            kept,
+            shared: intel::Shared::new(Duration::from_secs(config.indicators.stale_after_s)),
+            identity: Identity::load(&config.key_file())?,
+            set,
+        }))
+    }
+
+    fn client(
+        self,
+        collector: &Collector,
+        feeds: &Feeds,
+        commands: &SyncSender<Command>,
+    ) -> intel::Client {
+        intel::Client::new(
+            collector.clone(),
+            self.identity,
+            self.kept,
+            Arc::clone(&feeds.set),
+            self.shared,
+            commands.clone(),
+        )
     }
 }
 
@@ -292,6 +358,7 @@ fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> anyhow
         set: Arc::clone(&feeds.set),
         filter: config.filter.filter()?,
         privacy: config.privacy.open()?,
+        intel: None,
     })
 }
 
@@ -330,6 +397,7 @@ async fn until_stopped(
     watching: Watching,
     mut orders: Option<OrderDesk>,
     mut signals: Signals,
+    reload: Option<Arc<Notify>>,
 ) -> anyhow::Result<()> {
     let Watching {
         commands,
@@ -354,13 +422,15 @@ async fn until_stopped(
                     desk.forget();
                 }
             },
-            _ = signals.reload.recv() => match load_feeds(config) {
+            _ = signals.reload.recv() => match (&reload, load_feeds(config)) {
+                // Who asks the collector puts both together.
+                (Some(reload), _) => reload.notify_one(),
                 // The thread says when they are in force.
-                Ok(feeds) => if commands.try_send(Command::Indicators(feeds.set)).is_err() {
+                (None, Ok(feeds)) => if commands.try_send(Command::Indicators(feeds.set)).is_err() {
                     tracing::error!("indicators not reloaded: the watching thread is stuck");
                 },
                 // The old ones stay in force.
-                Err(error) => tracing::error!(error = format!("{error:#}"), "indicators not reloaded"),
+                (None, Err(error)) => tracing::error!(error = format!("{error:#}"), "indicators not reloaded"),
             },
         }
     }

@@ -21,6 +21,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
+use crate::intel;
 use crate::outbox::Shared;
 use crate::ship;
 use crate::spool::{Depth, Dropped};
@@ -75,6 +76,9 @@ pub struct Status {
     pub collector: String,
     /// How shipping goes.
     pub ship: ship::Report,
+    /// How it stands with the collector's indicators, if any are asked for.
+    #[serde(default)]
+    pub intel: Option<intel::Report>,
 }
 
 /// What does not change while the agent runs.
@@ -106,6 +110,8 @@ pub struct Desk {
     pub shared: Arc<Shared>,
     /// How shipping goes.
     pub ship: Arc<Mutex<ship::Report>>,
+    /// How it stands with the collector's indicators, if any are asked for.
+    pub intel: Option<Arc<intel::Shared>>,
 }
 
 impl Desk {
@@ -149,6 +155,7 @@ impl Desk {
             fresh,
             watch,
             metrics: facts.metrics,
+            intel: self.intel.as_ref().map(|intel| intel.report()),
             resident_bytes: resident_bytes(),
             spooled: self.shared.tallies.spooled(),
             spool,

@@ -1,10 +1,13 @@
 //! Telling: the last that happens to a summary before it is kept. What the operator does not want
 //! told is taken out, and what goes on is counted for `status` and shown to `top`.
 
+use std::sync::Arc;
+
 use picket_wire::Summary;
 use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
+use crate::intel;
 use crate::privacy::Privacy;
 use crate::top::{Board, Top};
 
@@ -35,6 +38,7 @@ pub struct LeftOut {
 pub(crate) struct Telling {
     filter: Filter,
     privacy: Privacy,
+    intel: Option<Arc<intel::Shared>>,
     passed: Passed,
     left_out: LeftOut,
     board: Board,
@@ -42,10 +46,11 @@ pub(crate) struct Telling {
 
 impl Telling {
     /// Tells all but this.
-    pub(crate) fn new(filter: Filter, privacy: Privacy) -> Self {
+    pub(crate) fn new(filter: Filter, privacy: Privacy, intel: Option<Arc<intel::Shared>>) -> Self {
         Self {
             filter,
             privacy,
+            intel,
             passed: Passed::default(),
             left_out: LeftOut::default(),
             board: Board::default(),
@@ -57,6 +62,8 @@ impl Telling {
         self.filter.apply(&mut summary);
         self.privacy.apply(&mut summary);
         summary.privacy = self.privacy.told();
+        let intel = self.intel.as_ref().filter(|_| !summary.immediate);
+        summary.listing = intel.map(|intel| intel.listing());
         if let Some(filtered) = &summary.filtered {
             self.left_out.conversations += filtered.conversations;
             self.left_out.packets += filtered.packets + filtered.inner_packets;

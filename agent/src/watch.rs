@@ -26,6 +26,7 @@ use crate::capture::heap;
 use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
 use crate::filter::Filter;
+use crate::intel;
 use crate::outbox::Tallies;
 use crate::privacy::Privacy;
 use crate::privilege;
@@ -74,6 +75,8 @@ pub struct Plan {
     pub filter: Filter,
     /// What is told without its names.
     pub privacy: Privacy,
+    /// How it stands with the collector's indicators, if any are asked for.
+    pub intel: Option<Arc<intel::Shared>>,
 }
 
 /// What the thread can be told.
@@ -81,6 +84,9 @@ pub struct Plan {
 pub enum Command {
     /// Match against these from now on.
     Indicators(Arc<IndicatorSet>),
+    /// Match against these from now on, if the kernel takes them; say so, or why it goes on with those
+    /// it has.
+    Replace(Arc<IndicatorSet>, oneshot::Sender<Result<(), String>>),
     /// Block these from now on and no others.
     Orders(Posted),
     /// Orders came that are not taken; why.
@@ -210,6 +216,7 @@ pub fn run(
                 watch.match_against(set);
                 tracing::info!(count, version, "indicators reloaded");
             }
+            Ok(Command::Replace(set, done)) => drop(done.send(watch.replace(set))),
             Ok(Command::Orders(posted)) => watch.block(posted),
             Ok(Command::OrdersRefused(why)) => watch.orders_refused(why),
             Ok(Command::Report(answer)) => {
@@ -284,7 +291,7 @@ impl Watch {
             hits_passed: None,
             tallies,
             told: Vec::new(),
-            telling: Telling::new(plan.filter, plan.privacy),
+            telling: Telling::new(plan.filter, plan.privacy, plan.intel),
             capabilities: Vec::new(),
             indicators: Indicators::default(),
             attribution: Attribution::new(cgroup_root().ok()),
@@ -303,6 +310,18 @@ impl Watch {
     fn match_against(&mut self, set: Arc<IndicatorSet>) {
         let matching = self.capture.load_set(&set);
         self.note_matching(set, matching);
+    }
+
+    /// Puts a set in force that the kernel takes, or leaves everything as it is.
+    fn replace(&mut self, set: Arc<IndicatorSet>) -> Result<(), String> {
+        let matching = self.capture.load_set(&set).map_err(|error| {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::error!(%error, "listed addresses not loaded into the kernel");
+            error
+        })?;
+        self.note_matching(set, Ok(matching));
+        heap::give_back();
+        Ok(())
     }
 
     fn note_matching(&mut self, set: Arc<IndicatorSet>, matching: Result<Matching, CaptureError>) {

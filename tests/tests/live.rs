@@ -6,6 +6,8 @@
 mod alerts;
 #[path = "live/equal.rs"]
 mod equal;
+#[path = "live/indicators.rs"]
+mod indicators;
 #[path = "live/leftovers.rs"]
 mod leftovers;
 #[path = "live/outage.rs"]

@@ -226,6 +226,7 @@ fn full() -> Summary {
             inner_packets: 6,
         }),
         privacy: Some("paths hashed".into()),
+        listing: None,
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use super::Format;
 use crate::config::Config;
+use crate::intel;
 use crate::status::{Status, ask};
 use crate::telling::LeftOut;
 
@@ -92,6 +93,9 @@ fn shown(status: &Status) -> String {
             indicators.count, indicators.lists, indicators.version
         ),
     ));
+    if let Some(intel) = &status.intel {
+        lines.push(("bundle", bundle(intel)));
+    }
     for stage in &watch.stages {
         let place = if stage.in_kernel {
             "in the kernel"
@@ -169,4 +173,19 @@ fn shown(status: &Status) -> String {
         .iter()
         .map(|(name, value)| format!("{name:12}{value}\n"))
         .collect()
+}
+
+/// How it stands with the collector's indicators, in words.
+fn bundle(intel: &intel::Report) -> String {
+    let mut told = match intel.version {
+        0 => "none from the collector yet".to_owned(),
+        version => format!(
+            "version {version}, {} entries on {} lists",
+            intel.entries, intel.lists
+        ),
+    };
+    for why in [&intel.stale, &intel.trouble].into_iter().flatten() {
+        told = format!("{told}; {why}");
+    }
+    told
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::identity::Envelope;
@@ -175,6 +175,22 @@ impl Collector {
             status: format!("its health answers {status}"),
         })
     }
+}
+
+impl Collector {
+    /// A request for something else of the collector, by its name behind `/v1/`.
+    ///
+    /// # Errors
+    /// It is no name.
+    pub fn get(&self, name: &str) -> anyhow::Result<RequestBuilder> {
+        let url = self.envelopes.join(name).context("collector address")?;
+        Ok(self.client.get(url))
+    }
+}
+
+/// What went wrong with a request, with every cause.
+pub(crate) fn told(error: reqwest::Error) -> anyhow::Error {
+    anyhow::Error::new(unreachable(error))
 }
 
 /// What a collector answers that is only asked how it is.

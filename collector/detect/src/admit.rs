@@ -498,6 +498,7 @@ impl Admitted {
         from_summary
             .into_iter()
             .chain(of_window)
+            .chain(self.summary.listing.clone().map(SensorWord::Listing))
             .map(event)
             .collect()
     }

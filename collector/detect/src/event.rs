@@ -1,6 +1,6 @@
 //! What the analyzer is fed: one thing that happened, with its own time.
 
-use picket_wire::{AgentId, Balance, BootId, Health, Summary};
+use picket_wire::{AgentId, Balance, BootId, Health, Listing, Summary};
 
 use crate::finding::Host;
 use crate::logs::cloudtrail::ApiCall;
@@ -134,6 +134,8 @@ pub enum SensorWord {
     },
     /// What a window says about its sensor.
     Window(Box<SensorWindow>),
+    /// What a window says about the indicators that its sensor was given.
+    Listing(Listing),
     /// Somebody who could prove to be its host asked that another key be believed for it.
     SecondKey {
         /// The agent that the other key names.

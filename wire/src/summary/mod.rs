@@ -12,6 +12,7 @@ mod filtered;
 mod health;
 mod hit;
 mod imds;
+mod listing;
 mod net;
 mod question;
 mod shared;
@@ -29,6 +30,7 @@ pub use filtered::Filtered;
 pub use health::{Canary, Detached, Health, Watched};
 pub use hit::{Hit, HitKind};
 pub use imds::{ImdsClass, ImdsRequest};
+pub use listing::Listing;
 pub use net::Net;
 pub use question::{Answer, Latency, Question, Transport};
 pub use tunnel::TunnelKind;
@@ -131,6 +133,9 @@ pub struct Summary {
     /// What is hidden of names and paths, in words; `None` if nothing is.
     #[n(17)]
     pub privacy: Option<String>,
+    /// The bundle of indicators in use; `None` where none is asked for, and in immediate summaries.
+    #[n(18)]
+    pub listing: Option<Listing>,
 }
 
 /// The host that speaks and the state of its sensor.
@@ -248,6 +253,7 @@ impl Default for Summary {
             health: None,
             filtered: None,
             privacy: None,
+            listing: None,
         }
     }
 }
@@ -298,6 +304,9 @@ impl Summary {
         bounded("local nets", self.host.local.len(), limits::LOCAL_NETS_MAX)?;
         if let Some(health) = &self.health {
             health.validate()?;
+        }
+        if let Some(listing) = &self.listing {
+            listing.validate()?;
         }
         if let Some(text) = &self.privacy {
             bounded("privacy", text.len(), limits::TEXT_BYTES_MAX)?;

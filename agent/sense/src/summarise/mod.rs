@@ -552,6 +552,7 @@ impl Summariser {
             health: None,
             filtered: None,
             privacy: None,
+            listing: None,
         }
     }
 

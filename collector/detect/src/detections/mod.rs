@@ -14,6 +14,7 @@ mod port_scan;
 mod principal;
 mod root_usage;
 mod sensor;
+mod sensor_indicators;
 mod sensor_state;
 mod verdict;
 
@@ -86,5 +87,6 @@ detections! {
     port_scan: PortScan,
     root_usage: RootUsage,
     sensor: Sensor,
+    sensor_indicators: SensorIndicators,
     sensor_state: SensorState,
 }

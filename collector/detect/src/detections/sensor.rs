@@ -128,8 +128,10 @@ struct Judged {
 
 fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
     Some(match word {
-        // `sensor_state` looks at windows; the others put away what was told.
-        SensorWord::Window(_) | SensorWord::Heard | SensorWord::Timely => return None,
+        // `sensor_state` and `sensor_indicators` look at windows; the others put away what was told.
+        SensorWord::Window(_) | SensorWord::Listing(_) | SensorWord::Heard | SensorWord::Timely => {
+            return None;
+        }
         SensorWord::Missing { boot, envelopes } => Judged {
             kind: &GAP,
             severity: settings.gap_severity,
