@@ -206,10 +206,11 @@ impl Registry {
                 return Ok(Ok(entry));
             }
         }
-        let configured = self
-            .all()
-            .into_iter()
-            .find(|entry| entry.enrolled.is_none() && is_same_host(&entry.known, enrolled));
+        // One that has a successor holds its host no more: the store says who does.
+        let configured = self.all().into_iter().find(|entry| {
+            let holds = entry.enrolled.is_none() && entry.known.until_ms.is_none();
+            holds && is_same_host(&entry.known, enrolled)
+        });
         if let Some(entry) = configured
             && newcomer.predecessor != Some(entry.known.id)
         {
@@ -418,5 +419,56 @@ mod tests {
         let again = Registry::open(&agents, store).unwrap();
         assert!(again.find(agents[0].id).unwrap().known.revoked);
         assert!(again.find(agents[1].id).unwrap().is_expected());
+    }
+
+    fn newcomer(seed: u8, predecessor: Option<AgentId>) -> Newcomer {
+        let key = PublicKey([seed; 32]);
+        Newcomer {
+            enrolled: Enrolled {
+                agent: AgentId::of_key(&key.0),
+                key,
+                account: "111122223333".into(),
+                region: "eu-west-1".into(),
+                instance: "i-1".into(),
+                level: Level::Configured,
+                by: "the key before".into(),
+                enrolled_ms: 1_000,
+                is_pending: false,
+                until_ms: None,
+            },
+            token: None,
+            predecessor,
+            overlap_ms: 500,
+            pending_max: 1,
+        }
+    }
+
+    /// A key that the configuration names is followed by two others in turn, and each may only be
+    /// followed, not pushed aside.
+    #[tokio::test]
+    async fn keys_follow_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let first = configured(1, "i-1");
+        let registry = Registry::open(std::slice::from_ref(&first), store.clone()).unwrap();
+        let aside = registry.enrol(newcomer(9, None)).await.unwrap();
+        assert_eq!(aside.err(), Some(Unfit::SecondKey(first.id)));
+        let second = newcomer(2, Some(first.id));
+        let second_id = second.enrolled.agent;
+        assert!(registry.enrol(second).await.unwrap().is_ok());
+        let third = newcomer(3, Some(second_id));
+        let third_id = third.enrolled.agent;
+        assert!(registry.enrol(third).await.unwrap().is_ok());
+        for registry in [registry, Registry::open(&[first.clone()], store).unwrap()] {
+            for (id, until_ms) in [
+                (first.id, Some(1_500)),
+                (second_id, Some(1_500)),
+                (third_id, None),
+            ] {
+                assert_eq!(registry.find(id).unwrap().known.until_ms, until_ms);
+            }
+            let aside = registry.enrol(newcomer(9, None)).await.unwrap();
+            assert_eq!(aside.err(), Some(Unfit::SecondKey(third_id)));
+        }
     }
 }
