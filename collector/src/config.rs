@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use picket_detect::settings::Accounts;
 use picket_wire::{AgentId, Digest, PublicKey};
 
-use crate::{alert, enrol, fetch, follow, indicators, ingest, store, tls};
+use crate::{alert, api, enrol, fetch, follow, indicators, ingest, store, tls};
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
@@ -109,6 +109,8 @@ pub struct Config {
     pub agents: Vec<Agent>,
     /// Folders of CloudTrail files.
     pub cloudtrail: Vec<follow::Settings>,
+    /// How quick operators may be.
+    pub api: api::Settings,
     /// Whom to tell.
     pub alert: alert::Settings,
     /// What holds for all feeds of indicators.
@@ -136,6 +138,7 @@ impl Default for Config {
             correlations: picket_detect::settings::Correlations::default(),
             agents: Vec::new(),
             cloudtrail: Vec::new(),
+            api: api::Settings::default(),
             alert: alert::Settings::default(),
             fetch: fetch::Settings::default(),
             feed: Vec::new(),
@@ -199,6 +202,7 @@ impl Config {
         self.tls.check()?;
         self.enrol.check()?;
         self.ingest.check()?;
+        self.api.check()?;
         self.alert.check()?;
         fetch::settings::check(&self.fetch, &self.feed)?;
         for (at, account) in self.accounts.own.iter().enumerate() {

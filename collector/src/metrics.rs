@@ -92,6 +92,8 @@ pub(crate) struct Metrics {
     pub(crate) indicator_polls: Family,
     /// Bytes of indicators that agents were given.
     pub(crate) indicator_bytes_sent: Counter,
+    /// Requests of operators that were refused, by reason.
+    pub(crate) operator_requests_refused: Family,
     /// Findings opened, by severity band.
     pub(crate) findings_opened: Family,
     /// Alerts delivered, by kind of channel.
@@ -153,7 +155,7 @@ impl Metrics {
         ]
     }
 
-    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 13] {
+    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 14] {
         [
             (
                 "envelopes_refused",
@@ -208,6 +210,12 @@ impl Metrics {
                 "requests of agents for indicators",
                 "outcome",
                 &self.indicator_polls,
+            ),
+            (
+                "operator_requests_refused",
+                "requests of operators that were refused",
+                "reason",
+                &self.operator_requests_refused,
             ),
             (
                 "findings_opened",

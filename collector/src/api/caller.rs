@@ -25,7 +25,6 @@ pub(crate) enum Scope {
     /// Everybody's.
     Whole,
     /// Those of these accounts.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tokens will be bound so"))]
     Accounts(Vec<String>),
 }
 

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use picket_intel::Category;
 use serde::{Deserialize, Serialize};
 
+use super::guard::Detail;
 use super::route::{Route, route};
 use super::{Caller, Desk, failed, lines};
 use crate::clock;
@@ -19,8 +20,8 @@ use crate::store::intel::{self, OperatorEntry};
 pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/intel", Viewer, Whole, list),
     route!(GET "/v1/intel/status", Viewer, Whole, status),
-    route!(POST "/v1/intel", Analyst, Whole, add),
-    route!(DELETE "/v1/intel", Analyst, Whole, remove),
+    route!(POST "/v1/intel", Admin, Whole, add),
+    route!(DELETE "/v1/intel", Admin, Whole, remove),
 ];
 
 /// An indicator to look for.
@@ -142,7 +143,12 @@ async fn add(
         Err(error) => return failed(&error),
     }
     match desk.indicators.changed().await {
-        Ok(bundle) => Json(Changed { value, bundle }).into_response(),
+        Ok(bundle) => {
+            let detail = Detail(format!("{category} {value}"));
+            let mut response = Json(Changed { value, bundle }).into_response();
+            response.extensions_mut().insert(detail);
+            response
+        }
         Err(why) => {
             // What cannot be published is not there either.
             let undone = desk

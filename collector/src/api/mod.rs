@@ -1,10 +1,13 @@
-//! The operator's door: HTTP over a Unix socket on the collector's own machine.
+//! The operators' doors: HTTP over a Unix socket on the collector's own machine, and the same over
+//! TLS on the port of the agents.
 //!
-//! Who may open the socket may do everything; its mode (0660) says who that is. Answers that list
+//! Who may open the socket may do everything; its mode (0660) says who that is. Over the network a token
+//! says who asks, what they may do and with whose accounts. Answers that list
 //! are one JSON object per line, the same bytes that the tool prints with `--format jsonl`. What can
 //! be asked for, and the role it takes, stands in the table of `route`.
 
 mod agents;
+mod audit;
 mod caller;
 pub(crate) mod client;
 mod feeds;
@@ -13,8 +16,13 @@ mod guard;
 mod incidents;
 mod intel;
 pub(crate) mod join_tokens;
+mod limits;
+mod operators;
 mod role;
 mod route;
+mod routes;
+mod token;
+mod tokens;
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -39,10 +47,14 @@ pub(crate) use crate::store::findings::LISTED_MAX;
 pub(crate) use agents::AgentLine;
 pub(crate) use caller::{Caller, Scope, SocketPeer};
 pub(crate) use findings::Asked;
-use guard::Guard;
+use guard::Door;
+pub(crate) use guard::Guard;
+pub(crate) use guard::Settings;
 pub(crate) use intel::{Addition, Changed, Removal, StatusLine};
+pub(crate) use operators::{MadeOperator, OperatorLine, WantedOperator};
 pub(crate) use role::Role;
 pub(crate) use route::{Reach, Route};
+pub(crate) use tokens::Tokens;
 
 /// Mode of the socket: the collector's user and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -58,6 +70,8 @@ pub(crate) struct Desk {
     pub(crate) agents: Arc<Registry>,
     /// Who fetches indicators.
     pub(crate) feeds: Fetcher,
+    /// Who may ask over the network.
+    pub(crate) tokens: Arc<Tokens>,
     /// What was refused of them.
     pub(crate) refusals: Arc<Refusals>,
     /// What they are told to look for.
@@ -97,8 +111,14 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// The routes behind the socket. Served with [`SocketPeer`] as connection info.
-pub(crate) fn router(desk: Desk) -> Router {
-    route::router(desk, &Arc::new(Guard))
+pub(crate) fn at_socket(desk: Desk, guard: &Arc<Guard>) -> Router {
+    route::router(desk, guard, Door::Socket)
+}
+
+/// The same routes beside those of agents, for operators with tokens. Served with the peer's address as
+/// an extension.
+pub(crate) fn at_network(desk: Desk, guard: &Arc<Guard>) -> Router {
+    route::router(desk, guard, Door::Network)
 }
 
 /// Says whether a text has the form of an id: hex digits, perhaps with an ordinal behind a hyphen.

@@ -11,18 +11,21 @@ use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
 
-use super::guard::{self, Guard};
+use super::guard::{self, Door, Guard};
 use super::{Desk, Role};
-use super::{agents, feeds, findings, incidents, intel, join_tokens};
+use super::{agents, audit, feeds, findings, incidents, intel, join_tokens, operators, routes};
 
 /// Every route, by noun.
 pub(crate) const ALL: &[&[Route]] = &[
     agents::ROUTES,
+    audit::ROUTES,
     feeds::ROUTES,
     findings::ROUTES,
     incidents::ROUTES,
     intel::ROUTES,
     join_tokens::ROUTES,
+    operators::ROUTES,
+    routes::ROUTES,
 ];
 
 /// One thing that can be asked for.
@@ -84,17 +87,16 @@ impl Route {
     }
 
     /// Whether it changes something.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the audit will ask"))]
     pub(crate) fn changes(&self) -> bool {
         self.method != Method::GET
     }
 }
 
 /// Every route behind its guard.
-pub(crate) fn router(desk: Desk, guard: &Arc<Guard>) -> Router {
+pub(super) fn router(desk: Desk, guard: &Arc<Guard>, door: Door) -> Router {
     let mut router = Router::new();
     for route in ALL.iter().copied().flatten() {
-        let watch = from_fn_with_state((guard.clone(), route), guard::check);
+        let watch = from_fn_with_state((guard.clone(), door, route), guard::check);
         router = router.route(route.path, (route.handler)().layer(watch));
     }
     router.with_state(desk)

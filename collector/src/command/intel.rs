@@ -205,7 +205,7 @@ fn standing(lines: &[String]) -> anyhow::Result<String> {
 }
 
 /// Reads a length of time: a number and s, m, h or d.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let refuse = || format!("{text:?} is no length of time such as 30m, 12h or 7d");
     let at = text
         .find(|c: char| !c.is_ascii_digit())

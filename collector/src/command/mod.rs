@@ -4,11 +4,13 @@
 
 mod agents;
 mod analyze;
+mod audit;
 mod feeds;
 mod findings;
 mod incidents;
 mod intel;
 mod join_tokens;
+mod operators;
 mod page;
 mod serve;
 
@@ -32,6 +34,8 @@ enum Command {
     Agents(agents::Arguments),
     /// The whole analysis offline: findings, then incidents, then one line of totals.
     Analyze(analyze::Arguments),
+    /// Who changed what, and who was refused.
+    Audit(audit::Arguments),
     /// What the running collector has found.
     Findings(findings::Arguments),
     /// The stories the running collector has put together.
@@ -40,6 +44,8 @@ enum Command {
     Intel(intel::Arguments),
     /// Tokens by which hosts join that nobody else can vouch for.
     JoinTokens(join_tokens::Arguments),
+    /// Who may ask the collector over the network, and for what.
+    Operators(operators::Arguments),
     /// The service.
     Serve(serve::Arguments),
 }
@@ -75,10 +81,12 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Agents(arguments) => agents::run(arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Audit(arguments) => audit::run(arguments),
         Command::Findings(arguments) => findings::run(arguments),
         Command::Incidents(arguments) => incidents::run(arguments),
         Command::Intel(arguments) => intel::run(arguments),
         Command::JoinTokens(arguments) => join_tokens::run(arguments),
+        Command::Operators(arguments) => operators::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
     }
 }

@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Outcome;
 use crate::alert::{self, Office};
 use crate::analysis::{self, Analysis, Inbox, Outlet};
-use crate::api::{self, Desk, SocketPeer};
+use crate::api::{self, Desk, Guard, SocketPeer, Tokens};
 use crate::claims::Claims;
 use crate::config::{BadValue, Config, ConfigError};
 use crate::enrol;
@@ -100,6 +100,7 @@ struct Service {
     tls: tls::Identity,
     signing: Arc<SigningKey>,
     enrol: enrol::Opened,
+    tokens: Arc<Tokens>,
     agents_door: TcpListener,
     operators_door: UnixListener,
     metrics_door: TcpListener,
@@ -120,6 +121,7 @@ impl Service {
             .with_context(|| format!("open the store in {}", state_dir.display()))?;
         let agents = Registry::open(&config.agents, store.clone())
             .context("read the agents in the store")?;
+        let tokens = Tokens::open(store.clone()).context("read the operators in the store")?;
         let channels = alert::open(&config.alert)?;
         let tls = tls::identity(&config.tls, state_dir)?;
         let signing = Arc::new(SigningKey::load_or_create(state_dir)?);
@@ -149,6 +151,7 @@ impl Service {
             tls,
             signing,
             enrol,
+            tokens: Arc::new(tokens),
             agents_door,
             operators_door,
             metrics_door,
@@ -295,26 +298,35 @@ impl Service {
         parts.spawn(async { ("publishing of indicators", hub.run(told, stop).await) });
         let tls = TlsAcceptor::from(self.tls.config);
         let (metrics, stop) = (shared.metrics.clone(), shared.stop_in.ear());
-        parts.spawn(async move {
-            let router = ingest::router(ingest.clone(), gate, metrics.clone());
-            let router = router
-                .merge(indicators::door::router(door))
-                .merge(enrolment);
-            listen::serve(self.agents_door, tls, router, &ingest, metrics, stop).await;
-            ("agents' door", Ok(()))
-        });
-
+        let guard = Arc::new(Guard::new(
+            self.config.api.clone(),
+            self.tokens.clone(),
+            self.store.clone(),
+            shared.metrics.clone(),
+        ));
         let desk = Desk {
             store: self.store.clone(),
             analysis: inbox.clone(),
             agents: self.agents.clone(),
             feeds: fetcher.clone(),
+            tokens: self.tokens.clone(),
             refusals: shared.refusals.clone(),
             indicators: self.board.clone(),
             polls: queue,
             signing_key: self.signing.public(),
         };
-        let router = api::router(desk).into_make_service_with_connect_info::<SocketPeer>();
+        let operators = api::at_network(desk.clone(), &guard);
+        parts.spawn(async move {
+            let router = ingest::router(ingest.clone(), gate, metrics.clone());
+            let router = router
+                .merge(indicators::door::router(door))
+                .merge(enrolment)
+                .merge(operators);
+            listen::serve(self.agents_door, tls, router, &ingest, metrics, stop).await;
+            ("agents' door", Ok(()))
+        });
+        let router = api::at_socket(desk, &guard);
+        let router = router.into_make_service_with_connect_info::<SocketPeer>();
         let operators =
             axum::serve(self.operators_door, router).with_graceful_shutdown(shared.stopping());
         parts.spawn(async {

@@ -14,7 +14,7 @@ mod certificates;
 mod challenges;
 pub(crate) mod join;
 mod judge;
-mod pace;
+pub(crate) mod pace;
 mod refused;
 mod settings;
 mod sts;

@@ -11,7 +11,7 @@ const ADDRESSES_MAX: usize = 10_000;
 const MINUTE_MS: u64 = 60_000;
 
 /// Attempts of the running minute.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     by_one_max: u64,
     by_all_max: u64,
     minute: Mutex<Minute>,
@@ -26,7 +26,7 @@ struct Minute {
 
 impl Pace {
     /// Allows so many attempts a minute by one address, and by all.
-    pub(super) fn new(by_one_max: u64, by_all_max: u64) -> Self {
+    pub(crate) fn new(by_one_max: u64, by_all_max: u64) -> Self {
         Self {
             by_one_max,
             by_all_max,
@@ -35,7 +35,7 @@ impl Pace {
     }
 
     /// Counts an attempt; says whether it may be made.
-    pub(super) fn may(&self, peer: IpAddr, now_ms: u64) -> bool {
+    pub(crate) fn may(&self, peer: IpAddr, now_ms: u64) -> bool {
         let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
         if now_ms.abs_diff(minute.began_ms) >= MINUTE_MS {
             *minute = Minute {

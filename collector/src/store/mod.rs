@@ -7,6 +7,7 @@
 //! `enrolled`, `feeds`, `findings`, `intel`, `join_tokens`, `outbox`, `sources`.
 
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod enrolled;
 pub(crate) mod feeds;
 pub(crate) mod findings;
@@ -14,6 +15,7 @@ pub(crate) mod gaps;
 pub(crate) mod intel;
 pub(crate) mod join_tokens;
 pub(crate) mod journal;
+pub(crate) mod operators;
 pub(crate) mod outbox;
 mod schema;
 pub(crate) mod sources;
@@ -51,6 +53,8 @@ pub struct Settings {
     /// Seconds a finding or an incident stays after its last change, archived or not, and a message
     /// that could not be delivered.
     pub findings_keep_s: u64,
+    /// Seconds that the record of who changed what goes back, and that ended tokens are listed.
+    pub audit_keep_s: u64,
 }
 
 impl Default for Settings {
@@ -64,6 +68,8 @@ impl Default for Settings {
             api_calls_keep_s: 7 * 86_400,
             // As GuardDuty keeps its findings.
             findings_keep_s: 90 * 86_400,
+            // A year: what auditors ask for.
+            audit_keep_s: 365 * 86_400,
         }
     }
 }

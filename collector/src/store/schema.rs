@@ -225,6 +225,31 @@ const STEPS: &[&str] = &[
         is_revoked INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
+    // 10: operators' tokens, and the record of who changed what.
+    "
+    CREATE TABLE operator (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        hash BLOB NOT NULL,
+        role TEXT NOT NULL,
+        accounts TEXT,
+        created_at INTEGER NOT NULL,
+        created_by TEXT NOT NULL,
+        expires_at INTEGER NOT NULL,
+        revoked_at INTEGER,
+        used_at INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        who TEXT NOT NULL,
+        via TEXT NOT NULL,
+        what TEXT NOT NULL,
+        detail TEXT,
+        outcome TEXT NOT NULL
+    );
+    CREATE INDEX audit_at ON audit (at);
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

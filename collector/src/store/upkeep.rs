@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Settings, Store, StoreError, findings, join_tokens, journal, outbox, sources};
+use super::{
+    Settings, Store, StoreError, audit, findings, join_tokens, journal, operators, outbox, sources,
+};
 use crate::clock;
 use crate::stop::Stop;
 
@@ -62,6 +64,7 @@ async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, Sto
     let journal_ms = before(settings.journal_keep_s);
     let api_calls_ms = before(settings.api_calls_keep_s);
     let findings_ms = before(settings.findings_keep_s);
+    let audit_ms = before(settings.audit_keep_s);
     let links_ms = now_ms.saturating_sub(limits.clock_behind_ms.saturating_add(LINKS_SPARE_MS));
     let mut deleted = 0;
     loop {
@@ -72,6 +75,8 @@ async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, Sto
                     + sources::prune_kept(transaction)?
                     + findings::prune(transaction, findings_ms)?
                     + outbox::prune(transaction, findings_ms)?
+                    + audit::prune(transaction, audit_ms)?
+                    + operators::prune(transaction, audit_ms)?
                     + journal::prune_links(transaction, links_ms)?)
             })
             .await?;

@@ -9,6 +9,7 @@
 
 mod admission;
 mod alerts;
+mod api;
 mod attacks;
 mod authority;
 mod configuration;
