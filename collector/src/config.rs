@@ -87,6 +87,8 @@ pub struct Config {
     pub metrics: SocketAddr,
     /// Folder of indicator lists.
     pub intel_dir: Option<PathBuf>,
+    /// Whether the built-in lists are matched too.
+    pub seed: bool,
     /// How indicators are published.
     pub indicators: indicators::Settings,
     /// The server's certificate.
@@ -127,6 +129,7 @@ impl Default for Config {
             socket: "/run/picket/collector.sock".into(),
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, 9466)),
             intel_dir: None,
+            seed: true,
             indicators: indicators::Settings::default(),
             tls: tls::Settings::default(),
             enrol: enrol::Settings::default(),

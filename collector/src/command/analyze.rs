@@ -51,10 +51,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     };
     let mut stderr = io::stderr();
     let mut report = Report::new(&mut stderr);
-    let indicators = match arguments.intel.as_ref().or(config.intel_dir.as_ref()) {
-        Some(folder) => intel::read(folder, &mut report)?,
-        None => Default::default(),
-    };
+    let folder = arguments.intel.as_ref().or(config.intel_dir.as_ref());
+    let indicators = intel::gather(
+        &intel::Request {
+            lists: folder.map(|folder| &**folder),
+            seed: config.seed,
+            ..intel::Request::default()
+        },
+        &mut report,
+    )?;
     let analyzer = Analyzer::new(config.detect(), indicators);
     let mut files = Vec::new();
     let (sorted, mut input) =

@@ -128,6 +128,7 @@ impl Service {
         let enrol = enrol::open(&config)?;
         let inputs = Inputs {
             intel_dir: config.intel_dir.clone(),
+            seed: config.seed,
             feeds_dir: state_dir.join("feeds"),
             signing: signing.clone(),
             settings: config.indicators.clone(),

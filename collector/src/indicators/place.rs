@@ -8,7 +8,8 @@ use picket_intel::{Indicator, IndicatorSet, SetBuilder};
 
 use super::operator;
 use super::source::{Source, operators_list};
-use crate::source::{Report, intel};
+use crate::source::Report;
+use crate::source::intel::{self, Request};
 use crate::store::{Store, intel as entries};
 
 /// Names, times and sizes of the files of a folder.
@@ -21,6 +22,8 @@ enum Kind {
     Folder(PathBuf),
     /// The folder that fetched feeds are kept in, once there are any.
     Feeds(PathBuf),
+    /// The built-in lists.
+    Seed,
     /// What operators entered.
     Operators,
 }
@@ -31,6 +34,8 @@ pub(super) struct Place {
     /// Its name, as `intel status` shows it.
     pub(super) name: &'static str,
     kind: Kind,
+    /// Another folder, whose allow-lists hold here too.
+    allow: Vec<PathBuf>,
     stamp: Stamp,
     /// What is in use of it.
     pub(super) source: Source,
@@ -41,6 +46,7 @@ impl Place {
         Self {
             name,
             kind,
+            allow: Vec::new(),
             stamp: Stamp::default(),
             source: Source::default(),
         }
@@ -54,6 +60,19 @@ impl Place {
     /// The folder of fetched feeds.
     pub(super) fn feeds(path: PathBuf) -> Self {
         Self::new("feeds", Kind::Feeds(path))
+    }
+
+    /// The built-in lists.
+    pub(super) fn seed() -> Self {
+        Self::new("seed", Kind::Seed)
+    }
+
+    /// The place, but for what a folder's allow-lists name.
+    pub(super) fn allowing(self, folder: Option<PathBuf>) -> Self {
+        Self {
+            allow: folder.into_iter().collect(),
+            ..self
+        }
     }
 
     /// What operators entered.
@@ -76,28 +95,44 @@ impl Place {
             }
             Kind::Operators => Ok(None),
             Kind::Feeds(path) if !path.exists() && self.stamp.is_empty() => Ok(None),
-            Kind::Folder(path) | Kind::Feeds(path) => {
-                let stamp = stamp(path);
+            kind => {
+                let lists = match kind {
+                    Kind::Folder(path) | Kind::Feeds(path) => Some(&**path),
+                    Kind::Seed | Kind::Operators => None,
+                };
+                let folders = lists
+                    .into_iter()
+                    .chain(self.allow.iter().map(|path| &**path));
+                let stamp: Stamp = folders.flat_map(stamp).collect();
                 if stamp == self.stamp && self.source.read_ms != 0 && !is_due {
                     return Ok(None);
                 }
                 self.stamp = stamp;
-                let set = read(path)?;
-                Ok(Some(Source::of(self.name, &set, now_ms)))
+                let set = read(&Request {
+                    lists,
+                    allow: &self.allow,
+                    seed: matches!(kind, Kind::Seed),
+                    now_ms,
+                })?;
+                let mut source = Source::of(self.name, &set, now_ms);
+                source.next_ms = set.next_expiry_ms();
+                Ok(Some(source))
             }
         }
     }
 }
 
-/// Reads every list of a folder; what is odd about them goes to the log.
-fn read(folder: &Path) -> anyhow::Result<IndicatorSet> {
+/// Reads what is asked for; what is odd about it goes to the log.
+fn read(request: &Request<'_>) -> anyhow::Result<IndicatorSet> {
     let mut told = Vec::new();
-    let set = intel::read(folder, &mut Report::new(&mut told))?;
+    let set = intel::gather(request, &mut Report::new(&mut told))?;
     for line in String::from_utf8_lossy(&told).lines() {
         tracing::warn!(what = line, "indicator list");
     }
     tracing::info!(
-        folder = %folder.display(),
+        folder = request
+            .lists
+            .map(|folder| tracing::field::display(folder.display())),
         indicators = set.len(),
         lists = set.lists().len(),
         version = set.version(),
@@ -138,18 +173,25 @@ fn read_operators(store: &Store, now_ms: u64) -> anyhow::Result<Source> {
     Ok(source)
 }
 
-/// What a folder looks like; empty if it cannot be listed.
+/// What a folder and those in it, where feeds of many files are, look like; empty if it cannot be
+/// listed.
 fn stamp(folder: &Path) -> Stamp {
+    let mut files = files(folder);
+    let folders: Vec<PathBuf> = files.iter().map(|(path, ..)| path.clone()).collect();
+    let folders = folders.iter().filter(|path| path.is_dir());
+    let below: Stamp = folders.flat_map(|folder| self::files(folder)).collect();
+    files.extend(below);
+    files.sort();
+    files
+}
+
+fn files(folder: &Path) -> Stamp {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
-    let mut files: Stamp = entries
-        .flatten()
-        .filter_map(|entry| {
-            let metadata = entry.metadata().ok()?;
-            Some((entry.path(), metadata.modified().ok(), metadata.len()))
-        })
-        .collect();
-    files.sort();
-    files
+    let stamps = entries.flatten().filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        Some((entry.path(), metadata.modified().ok(), metadata.len()))
+    });
+    stamps.collect()
 }

@@ -23,6 +23,8 @@ use std::sync::Arc;
 pub(crate) struct Inputs {
     /// Folder of lists, if the configuration names one.
     pub(crate) intel_dir: Option<PathBuf>,
+    /// Whether the built-in lists are among them.
+    pub(crate) seed: bool,
     /// Folder of fetched feeds.
     pub(crate) feeds_dir: PathBuf,
     /// What signs.
@@ -53,10 +55,13 @@ impl Workshop {
         let last = store
             .read(intel::published)
             .context("read what was last published")?;
-        let folder = inputs.intel_dir.into_iter().map(Place::folder);
-        let others = [Place::feeds(inputs.feeds_dir), Place::operators()];
+        let own = inputs.intel_dir;
+        let seed = inputs.seed.then(|| Place::seed().allowing(own.clone()));
+        let feeds = Place::feeds(inputs.feeds_dir).allowing(own.clone());
+        let folder = own.map(Place::folder);
+        let places = folder.into_iter().chain([feeds, Place::operators()]);
         let mut workshop = Self {
-            places: folder.chain(others).collect(),
+            places: places.chain(seed).collect(),
             store,
             signing: inputs.signing,
             expires_ms: inputs.settings.expires_s.saturating_mul(1_000),

@@ -244,7 +244,7 @@ impl Rig {
     pub(crate) fn configure(&self, more: &str) {
         let config = format!(
             "listen = '127.0.0.1:0'\nmetrics = '127.0.0.1:0'\nstate_dir = 'FOLDER/state'\n\
-             socket = 'FOLDER/picket.sock'\nintel_dir = 'FOLDER/intel'\n{more}"
+             socket = 'FOLDER/picket.sock'\nintel_dir = 'FOLDER/intel'\nseed = false\n{more}"
         );
         let config = config.replace("FOLDER", &self.folder.path().display().to_string());
         std::fs::write(self.path("collector.toml"), config).unwrap();
