@@ -134,6 +134,8 @@ impl Agent {
                 text(self.folder.join("agent.key")).into(),
             ),
             ("intel_dir".into(), text(self.intel()).into()),
+            // A replay takes the lists it is given alone, and is compared with.
+            ("seed".into(), false.into()),
             ("interfaces".into(), vec![SCENE_INTERFACE].into()),
             ("identity".into(), identity.into()),
             // Nothing of a test stays in the kernel, and agents side by side do not meet.
