@@ -309,6 +309,10 @@ fn messages() -> Vec<Seed> {
     };
     let envelope = hex(include_str!("../../wire/tests/vector-envelope.hex"));
     vec![
+        (
+            "bundle",
+            hex(include_str!("../../wire/tests/vector-bundle.hex")),
+        ),
         ("orders", orders.seal(&signer)),
         (
             "identity",

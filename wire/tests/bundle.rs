@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use picket_wire::bundle::{Act, ChunkHead, Kind, ListHead, Manifest, Packer, Sections, Value, Way};
 use picket_wire::limits::{BUNDLE_ENTRIES_MAX, CHUNK_BYTES_MAX, MANIFEST_BYTES_MAX};
-use picket_wire::{BundleError, Signer};
+use picket_wire::{AgentId, BundleError, Claim, Purpose, Signer};
 use proptest::prelude::*;
 
 fn signer() -> Signer {
@@ -351,4 +351,74 @@ proptest! {
             while let Ok(Some(_)) = section.entries.read() {}
         }
     }
+}
+
+/// The bundle of `docs/bundle.md`.
+fn vector() -> Vec<u8> {
+    let mut packer = Packer::default();
+    for text in [
+        "192.0.2.1",
+        "198.51.100.0/24",
+        "192.0.2.1:443",
+        "2001:db8::1",
+        "evil.example",
+    ] {
+        let mut key = Vec::new();
+        let kind = value(text).key(&mut key);
+        packer.section(1, kind, Act::Add, std::iter::once(key.as_slice()));
+    }
+    let chunks = packer.finish();
+    let issued_ms = 1_700_000_000_000;
+    let manifest = Manifest {
+        version: 1_700_000_000,
+        issued_ms,
+        expires_ms: issued_ms + 86_400_000,
+        set: 3_735_928_559,
+        base: None,
+        lists: vec![ListHead {
+            name: "feed".to_owned(),
+            direction: Way::Both,
+            entries: 5,
+            ..list(1)
+        }],
+        chunks: chunks.iter().map(|chunk| chunk.head).collect(),
+    };
+    let mut bytes = manifest.seal(&Signer::from_seed(&[7; 32]));
+    chunks.iter().for_each(|chunk| bytes.extend(&chunk.frame));
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Written anew with `PICKET_BLESS=1`, to be reviewed as code.
+fn compare(file: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(file);
+    if std::env::var_os("PICKET_BLESS").is_some() {
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap().trim(),
+        text,
+        "{file}"
+    );
+}
+
+#[test]
+fn the_vectors_are_what_the_page_says() {
+    compare("vector-bundle.hex", &hex(&vector()));
+    let claim = Claim {
+        agent: AgentId([1; 16]),
+        purpose: Purpose::Indicators,
+        issued_ms: 1_700_000_000_000,
+        once: [9; 16],
+        body: None,
+    };
+    compare(
+        "vector-claim.txt",
+        &claim.header(&Signer::from_seed(&[7; 32])),
+    );
 }

@@ -208,6 +208,26 @@ pub const METRICS: &[Metric] = &[
     counter("picket_agent_hits_told_total", "Hits told.", |status| {
         one(status.watch.passed.hits)
     }),
+    gauge(
+        "picket_agent_indicator_bundle_stale",
+        "1 if the collector's indicators are over or it has not answered for long, otherwise 0.",
+        |status| {
+            let intel = status.intel.as_ref();
+            let stale = intel.map(|intel| one(u64::from(intel.stale.is_some())));
+            stale.unwrap_or_default()
+        },
+    ),
+    gauge(
+        "picket_agent_indicator_bundle_version",
+        "Version of the collector's indicators in use; 0 for none.",
+        |status| {
+            status
+                .intel
+                .as_ref()
+                .map(|intel| one(intel.version))
+                .unwrap_or_default()
+        },
+    ),
     counter(
         "picket_agent_indicator_bundles_applied_total",
         "Bundles of the collector's indicators that were put in force.",
@@ -227,26 +247,6 @@ pub const METRICS: &[Metric] = &[
             refused
                 .map(|(reason, count)| labelled("reason", reason, *count))
                 .collect()
-        },
-    ),
-    gauge(
-        "picket_agent_indicator_bundle_stale",
-        "1 if the collector's indicators are over or it has not answered for long, otherwise 0.",
-        |status| {
-            let intel = status.intel.as_ref();
-            let stale = intel.map(|intel| one(u64::from(intel.stale.is_some())));
-            stale.unwrap_or_default()
-        },
-    ),
-    gauge(
-        "picket_agent_indicator_bundle_version",
-        "Version of the collector's indicators in use; 0 for none.",
-        |status| {
-            status
-                .intel
-                .as_ref()
-                .map(|intel| one(intel.version))
-                .unwrap_or_default()
         },
     ),
     gauge(

@@ -2,6 +2,8 @@
 
 use picket_intel::{Category, Indicator, IndicatorError, SetBuilder};
 
+use crate::source::intel::public_suffix;
+
 /// Reads an indicator of any kind.
 pub(super) fn parse(value: &str) -> Result<Indicator, IndicatorError> {
     match Indicator::address(value) {
@@ -31,7 +33,9 @@ pub(crate) fn judge(category: Category, value: &str) -> Result<String, String> {
         _ => "ips",
     };
     let file = format!("{category}-{kind}.txt");
-    let report = SetBuilder::default()
+    let mut builder = SetBuilder::default();
+    builder.know_suffixes(public_suffix);
+    let report = builder
         .read_file(&file, written.as_bytes())
         .map_err(|error| error.to_string())?;
     match report.notes.first() {
@@ -60,6 +64,11 @@ mod tests {
         check("198.51.100.7/24", Ok("198.51.100.0/24"));
         check("198.51.100.7:443", Ok("198.51.100.7:443"));
         check("*.Evil.Example.", Ok("evil.example"));
+        check("169.254.169.254", Err("the instance metadata service"));
+        check("169.254.169.254:80", Err("the instance metadata service"));
+        check("fd00:ec2::253", Err("the VPC's resolver"));
+        check("127.0.0.1", Err("loopback"));
+        check("8.8.8.8", Err("public resolver"));
         check("not a thing", Err("no domain"));
         check("0.0.0.0/0", Err("too wide"));
         check("198.51.100.7/99", Err("no address"));

@@ -102,7 +102,7 @@ fn tell(folder: &Path, told: FolderReport, report: &mut Report<'_>) -> anyhow::R
 }
 
 /// Whether a name is a public suffix, by Mozilla's list.
-fn public_suffix(name: &str) -> Option<Suffix> {
+pub(crate) fn public_suffix(name: &str) -> Option<Suffix> {
     let suffix = psl::suffix(name.as_bytes())?;
     let whole = suffix.as_bytes().len() == name.len();
     match suffix.typ().filter(|_| whole)? {

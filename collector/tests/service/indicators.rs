@@ -197,6 +197,10 @@ async fn what_cannot_be_entered_says_why() {
         assert!(told.contains(expected), "{expected}: {told}");
     };
     check(&["add", "nonsense", "--category", "c2"], "no domain");
+    check(
+        &["add", "169.254.169.254", "--category", "c2"],
+        "the instance metadata service",
+    );
     check(&["add", "0.0.0.0/1", "--category", "c2"], "too wide");
     check(
         &["add", "a.example", "--category", "bad"],
