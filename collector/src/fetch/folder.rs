@@ -16,12 +16,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use picket_intel::FeedsFile;
+use picket_intel::feeds_file::FEEDS_FILE as INDEX;
 
 use super::settings::Feed;
-
-/// Name of the list of lists.
-const INDEX: &str = "feeds.toml";
 
 /// The folder.
 #[derive(Debug)]
@@ -40,22 +38,6 @@ impl Staging {
     pub(super) fn path(&self, content: &str) -> PathBuf {
         self.root.join(content)
     }
-}
-
-/// A line of `feeds.toml`.
-#[derive(Serialize)]
-struct Entry<'a> {
-    name: &'a str,
-    file: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<&'a str>,
-    category: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    direction: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    confidence: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_days: Option<u32>,
 }
 
 impl Folder {
@@ -153,23 +135,14 @@ impl Folder {
 }
 
 fn index(lists: &[(&Feed, &str)]) -> io::Result<String> {
-    #[derive(Serialize)]
-    struct Index<'a> {
-        feed: Vec<Entry<'a>>,
-    }
-    let feed = lists
-        .iter()
-        .map(|(feed, content)| Entry {
-            name: &feed.name,
-            file: content,
-            format: feed.format.as_deref(),
-            category: feed.category.name(),
-            direction: feed.direction.map(picket_intel::Direction::name),
-            confidence: feed.confidence,
-            expires_days: feed.expires_days,
-        })
-        .collect();
-    let text = toml::to_string(&Index { feed }).map_err(io::Error::other)?;
+    let file = FeedsFile {
+        feed: lists
+            .iter()
+            .map(|(feed, content)| feed.entry(content))
+            .collect(),
+        ..FeedsFile::default()
+    };
+    let text = toml::to_string(&file).map_err(io::Error::other)?;
     Ok(format!(
         "# Written by the collector from its configuration; changes here are lost.\n{text}"
     ))

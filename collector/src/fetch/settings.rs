@@ -4,14 +4,14 @@
 //! itself breaks somebody's rules for what may leave the network, and every feed has terms of its
 //! own. `fetch.defaults` asks for the few whose terms allow everybody to use them.
 
-use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use picket_intel::{Category, Direction};
+use picket_intel::feeds_file::{FeedEntry, FormatName};
+use picket_intel::format::Csv;
+use picket_intel::{Category, Direction, FeedsFile, Kind};
 use reqwest::Url;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::limits::{FEEDS_MAX, NAME_BYTES_MAX};
 use crate::config::BadValue;
@@ -19,9 +19,6 @@ use crate::config::BadValue;
 /// Shortest pause between two looks at a feed, in seconds: what abuse.ch asks for, the most patient
 /// of those that allow frequent looks.
 const EVERY_S_MIN: u64 = 300;
-
-/// The most that a feed can be sure of.
-const CONFIDENCE_MAX: u8 = 100;
 
 /// Who asks for longer pauses, by domain, in seconds.
 const FAIR_USE: &[(&str, u64)] = &[
@@ -93,19 +90,30 @@ pub struct Feed {
     pub via: Via,
     /// The format of its file, if it is not to be recognised by its content.
     #[serde(default)]
-    pub format: Option<String>,
+    pub format: Option<FormatName>,
     /// What its entries are.
-    #[serde(deserialize_with = "text")]
     pub category: Category,
     /// Which way of meeting an entry counts; without it, what is usual in the category.
-    #[serde(default, deserialize_with = "optional_text")]
+    #[serde(default)]
     pub direction: Option<Direction>,
     /// How sure its maker is, 0 to 100; without it, what is usual in the category.
     #[serde(default)]
     pub confidence: Option<u8>,
+    /// Entries of which it is less sure are left out, 0 to 100.
+    #[serde(default)]
+    pub confidence_min: u8,
     /// Days after which an entry counts no more, where its format tells its age.
     #[serde(default)]
-    pub expires_days: Option<u32>,
+    pub expires_days: Option<u16>,
+    /// What a plain list or a table names.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Whether private addresses may stand on it.
+    #[serde(default)]
+    pub private: bool,
+    /// How to read a table of the format `csv`.
+    #[serde(default)]
+    pub csv: Csv,
     /// Seconds between two looks.
     #[serde(default = "default_every_s")]
     pub every_s: u64,
@@ -152,25 +160,6 @@ fn default_bytes_max() -> u64 {
 fn default_timeout_s() -> u64 {
     // 64 MiB over a line of 2 Mbit/s.
     300
-}
-
-/// Reads a value that is written as text.
-fn text<'de, D, T>(from: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr<Err: Display>,
-{
-    String::deserialize(from)?
-        .parse()
-        .map_err(de::Error::custom)
-}
-
-fn optional_text<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr<Err: Display>,
-{
-    text(from).map(Some)
 }
 
 /// The feeds to fetch: those configured, and the defaults if they are asked for, but for those of
@@ -243,8 +232,8 @@ impl Feed {
         if self.timeout_s == 0 {
             return bad("timeout_s", "must not be 0".to_owned());
         }
-        if self.confidence.is_some_and(|sure| sure > CONFIDENCE_MAX) {
-            return bad("confidence", "must be from 0 to 100".to_owned());
+        if let Err(error) = self.check_entry() {
+            return bad("name", error);
         }
         let places = [&self.key_header, &self.key_parameter, &self.user];
         let is_placed = places.iter().any(|place| place.is_some());
@@ -269,6 +258,35 @@ impl Feed {
         Ok(())
     }
 
+    /// What `feeds.toml` says of it, with its content in `file`.
+    pub(super) fn entry(&self, file: &str) -> FeedEntry {
+        FeedEntry {
+            name: Some(self.name.clone()),
+            format: self.format,
+            category: Some(self.category),
+            direction: self.direction,
+            confidence: self.confidence,
+            confidence_min: self.confidence_min,
+            expires_days: self.expires_days,
+            kind: self.kind,
+            private: self.private,
+            csv: self.csv.clone(),
+            ..FeedEntry::of(file)
+        }
+    }
+
+    /// Makes sure that what `feeds.toml` will say can be read back.
+    fn check_entry(&self) -> Result<(), String> {
+        let file = FeedsFile {
+            feed: vec![self.entry("x.txt")],
+            ..FeedsFile::default()
+        };
+        let text = toml::to_string(&file).map_err(|error| error.to_string())?;
+        FeedsFile::parse(&text)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
     /// Where it is.
     pub(super) fn url(&self) -> Result<Url, String> {
         let url = Url::parse(&self.url).map_err(|error| error.to_string())?;
@@ -290,7 +308,7 @@ impl Feed {
 
     /// What names the content that is fetched: with another, what was kept of the old is of no use.
     pub(super) fn origin(&self) -> String {
-        let format = self.format.as_deref().unwrap_or_default();
+        let format = self.format.map_or("", |format| format.0.name);
         format!("{} {} {format}", self.via.name(), self.url)
     }
 }
@@ -384,7 +402,11 @@ mod tests {
             ("key_file = '/k'\nuser = 'u'", None),
             ("proxy = 'http://proxy.example:3128'", None),
             ("proxy = ''", Some("feed[0].proxy")),
-            ("confidence = 101", Some("feed[0].confidence")),
+            ("confidence = 101", Some("confidence")),
+            ("confidence_min = 101", Some("confidence_min")),
+            ("expires_days = 0", Some("expires_days")),
+            ("format = 'nothing'", Some("unknown format")),
+            ("format = 'csv'\ncsv = { column = 2 }", None),
             ("direction = 'sideways'", Some("sideways")),
             ("bytes_max = 0", Some("feed[0].bytes_max")),
             ("timeout_s = 0", Some("feed[0].timeout_s")),

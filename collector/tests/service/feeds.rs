@@ -343,3 +343,127 @@ async fn a_server_that_stays_away_is_a_finding_until_it_is_back() {
     })
     .await;
 }
+
+/// An event of MISP with these addresses.
+fn event(uuid: &str, addresses: &[&str]) -> String {
+    let attributes: Vec<Value> = addresses
+        .iter()
+        .map(|value| serde_json::json!({"type": "ip-dst", "value": value, "to_ids": true}))
+        .collect();
+    serde_json::json!({"Event": {"uuid": uuid, "info": "x", "Attribute": attributes}}).to_string()
+}
+
+#[tokio::test]
+async fn of_a_misp_feed_only_what_changed_is_fetched() {
+    const ONE: &str = "5ad7b1c2-0000-4000-8000-000000000001";
+    const TWO: &str = "5ad7b1c2-0000-4000-8000-000000000002";
+    const THREE: &str = "5ad7b1c2-0000-4000-8000-000000000003";
+    let source = Source::start().await;
+    let manifest = |two: u64| {
+        let one = |time: u64| serde_json::json!({"timestamp": time.to_string(), "info": "x"});
+        serde_json::json!({ONE: one(1), TWO: one(two), THREE: one(3), "../../etc/passwd": one(9)})
+            .to_string()
+    };
+    let at = |uuid: &str| format!("/feed/{uuid}.json");
+    source.put("/feed/manifest.json", Page::new(manifest(2)));
+    source.put(&at(ONE), Page::new(event(ONE, &["192.0.2.1", "192.0.2.2"])));
+    source.put(&at(TWO), Page::new(event(TWO, &["192.0.2.3"])));
+    let mut rig = Rig::new(&table("osint", &source.url("/feed"), "via = 'misp'"));
+    rig.start().await;
+    let line = until_line(&rig, "osint", |line| line["state"] == "well").await;
+    assert_eq!(line["entries"], 3, "{line}");
+    // The third is withdrawn, the fourth no name of a file.
+    assert_eq!(line["note"], "2 events left out");
+    source.put(&at(TWO), Page::new(event(TWO, &["192.0.2.3", "192.0.2.4"])));
+    source.put("/feed/manifest.json", Page::new(manifest(4)));
+    until_line(&rig, "osint", |line| line["entries"] == 4).await;
+    assert_eq!(source.asked(&at(ONE)).len(), 1, "it had not changed");
+    assert!(source.asked("/feed/..").is_empty() && source.asked("/etc").is_empty());
+    // A manifest that cannot be read leaves everything as it is.
+    source.put("/feed/manifest.json", Page::new("[[["));
+    let line = until_line(&rig, "osint", |line| line["state"] == "failing").await;
+    assert_eq!(line["entries"], 4);
+    // So does one of which nearly nothing is left.
+    source.put("/feed/manifest.json", Page::new("{}"));
+    let line = until_line(&rig, "osint", |line| line["state"] == "held").await;
+    assert_eq!(line["entries"], 4);
+}
+
+/// A page of TAXII with one indicator for each of these addresses.
+fn objects(addresses: &[&str], more: &str) -> String {
+    let objects: Vec<String> = addresses
+        .iter()
+        .map(|address| {
+            serde_json::json!({
+                "type": "indicator", "spec_version": "2.1", "pattern_type": "stix",
+                "id": format!("indicator--{address}"), "modified": "2026-01-01T00:00:00Z",
+                "pattern": format!("[ipv4-addr:value = '{address}']"),
+            })
+            .to_string()
+        })
+        .collect();
+    format!("{{{more}\"objects\":[{}]}}", objects.join(","))
+}
+
+#[tokio::test]
+async fn taxii_is_read_page_by_page_and_never_in_a_circle() {
+    let source = Source::start().await;
+    let page = |body: String| {
+        Page::new(body)
+            .header("content-type", "application/taxii+json;version=2.1")
+            .header("x-taxii-date-added-last", "2026-01-02T00:00:00.000Z")
+    };
+    let collections = r#"{"collections":[{"id":"c1","can_read":true},{"id":"c2","can_read":false},
+        {"id":"../../x","can_read":true}]}"#;
+    source.put("/root/collections/", page(collections.to_owned()));
+    let at = "/root/collections/c1/objects/";
+    source.put(
+        at,
+        page(objects(
+            &["192.0.2.1", "192.0.2.2"],
+            r#""more":true,"next":"a b","#,
+        )),
+    );
+    let second = format!("{at}?next=a+b");
+    source.put(&second, page(objects(&["192.0.2.3"], "")));
+    let more = "via = 'taxii'\nkey_file = 'FOLDER/key'\nuser = 'u'";
+    let mut rig = Rig::new(&table("stix", &source.url("/root/"), more));
+    std::fs::write(rig.path("key"), "p").unwrap();
+    rig.start().await;
+    let line = until_line(&rig, "stix", |line| line["state"] == "well").await;
+    assert_eq!(line["entries"], 3, "{line}");
+    let first = &source.asked(at)[0];
+    assert_eq!(
+        first.headers["accept"],
+        "application/taxii+json;version=2.1"
+    );
+    assert_eq!(first.headers["authorization"], "Basic dTpw");
+    assert!(source.asked("/root/collections/c2").is_empty());
+    // From then on only what is new is asked for, and joins what there is.
+    let since = format!("{at}?added_after=2026-01-02T00%3A00%3A00.000Z");
+    source.put(&since, page(objects(&["192.0.2.4"], "")));
+    until_line(&rig, "stix", |line| line["entries"] == 4).await;
+    // Pages that lead to one another, and one that leads nowhere.
+    for (next, told) in [(r#""next":"x","#, "go round"), ("", "no word where")] {
+        let body = objects(&["192.0.2.5"], &format!(r#""more":true,{next}"#));
+        source.put(&since, page(body.clone()));
+        source.put(&format!("{since}&next=x"), page(body));
+        let line = until_line(&rig, "stix", |line| line["state"] == "failing").await;
+        assert!(
+            line["last_error"].as_str().unwrap().contains(told),
+            "{line}"
+        );
+        assert_eq!(line["entries"], 4);
+        source.put(&since, page(objects(&[], "")));
+        until_line(&rig, "stix", |line| line["state"] == "well").await;
+    }
+    source.put(
+        &since,
+        Page::new("<html>").header("content-type", "text/html"),
+    );
+    let line = until_line(&rig, "stix", |line| line["state"] == "failing").await;
+    assert!(
+        line["last_error"].as_str().unwrap().contains("no TAXII"),
+        "{line}"
+    );
+}
