@@ -1,5 +1,7 @@
-//! The certificates of AWS' regions, from the operator's folder: `<region>.pem` or `<region>.der` each.
+//! The certificates of AWS' regions: those that AWS has published, in `regions.pem`, and the
+//! operator's own, `<region>.pem` or `<region>.der` each, which count in place of them.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -10,8 +12,31 @@ use rustls::pki_types::pem::PemObject as _;
 /// Certificates taken at most; AWS has some forty regions.
 const CERTIFICATES_MAX: usize = 1_024;
 
+/// What AWS has published.
+const PUBLISHED: &str = include_str!("regions.pem");
+
+/// The published certificates, and in place of those of the same regions the ones in `folder`.
+pub(super) fn all(folder: Option<&Path>) -> anyhow::Result<Vec<Certificate>> {
+    let mut certificates = folder.map_or_else(|| Ok(Vec::new()), read)?;
+    let own: HashSet<String> = certificates.iter().map(|one| one.region.clone()).collect();
+    let published = published().filter(|(region, _)| !own.contains(*region));
+    for (region, der) in published {
+        certificates.push(Certificate::read(region, &der).with_context(|| region.to_owned())?);
+    }
+    Ok(certificates)
+}
+
+/// Each published certificate with its region, which stands in the line before it.
+fn published() -> impl Iterator<Item = (&'static str, CertificateDer<'static>)> {
+    PUBLISHED.split("\nregion: ").skip(1).filter_map(|part| {
+        let (region, pem) = part.split_once('\n')?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+        Some((region, der))
+    })
+}
+
 /// Reads the folder.
-pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<Certificate>> {
+fn read(folder: &Path) -> anyhow::Result<Vec<Certificate>> {
     let shown = folder.display();
     let mut certificates = Vec::new();
     let mut paths = std::fs::read_dir(folder)
@@ -54,7 +79,38 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<Certificate>> {
 mod tests {
     use super::*;
 
+    /// Regions whose certificate was published when `regions.pem` was written.
+    const REGIONS_LEAST: usize = 39;
+
     const HERE: &[u8] = include_bytes!("../../detect/src/identity/testdata/here.der");
+
+    /// A character that was taken over wrongly would break the signature of the certificate itself.
+    #[test]
+    fn what_aws_has_published_is_whole() {
+        let all = all(None).unwrap();
+        let regions: HashSet<&str> = all.iter().map(|one| one.region.as_str()).collect();
+        assert_eq!(
+            regions.len(),
+            PUBLISHED.matches("BEGIN CERTIFICATE").count()
+        );
+        assert!(regions.len() >= REGIONS_LEAST, "{}", regions.len());
+        assert!(regions.iter().all(|region| is_region(region)));
+        for (certificate, (region, der)) in all.iter().zip(published()) {
+            assert_eq!(certificate.region, region);
+            assert!(certificate.is_self_signed(&der), "{region}");
+        }
+    }
+
+    #[test]
+    fn the_operators_own_counts_in_place_of_a_published_one() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("eu-central-1.der"), HERE).unwrap();
+        let all = all(Some(folder.path())).unwrap();
+        let of = |region: &str| all.iter().filter(|one| one.region == region).count();
+        assert_eq!((of("eu-central-1"), of("eu-west-1")), (1, 1));
+        let own = Certificate::read("eu-central-1", HERE).unwrap();
+        assert!(all.contains(&own));
+    }
 
     #[test]
     fn files_are_named_after_their_region() {

@@ -98,11 +98,8 @@ pub(crate) struct Opened {
 /// The certificates of AWS' regions cannot be used.
 pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
     let settings = config.enrol.clone();
-    let certificates = match &settings.certificates_dir {
-        Some(folder) => certificates::read(folder)
-            .map_err(|error| BadValue::new("enrol.certificates_dir", format!("{error:#}")))?,
-        None => Vec::new(),
-    };
+    let certificates = certificates::all(settings.certificates_dir.as_deref())
+        .map_err(|error| BadValue::new("enrol.certificates_dir", format!("{error:#}")))?;
     let accounts = if settings.accounts.is_empty() {
         &config.accounts.own
     } else {

@@ -20,7 +20,8 @@ pub struct Settings {
     pub document_only: DocumentOnly,
     /// Such instances that may wait for an operator, at most.
     pub pending_max: u64,
-    /// Folder of the certificates of AWS' regions, `<region>.pem` or `<region>.der`.
+    /// Folder of certificates of AWS' regions, `<region>.pem` or `<region>.der`, that count in place of
+    /// the built-in ones.
     pub certificates_dir: Option<PathBuf>,
     /// Where STS is asked in place of each region's own host.
     pub sts_endpoint: Option<String>,
