@@ -21,8 +21,9 @@ use super::build;
 use super::reader::Bundle;
 use crate::state;
 
-/// Changes after a whole bundle, after which a whole one is asked for: each is read at every change.
-const CHAIN_MAX: usize = 512;
+/// Changes after a whole bundle, after which a whole one is asked for: each is a file that is held open,
+/// of which a process has 1,024 unless told otherwise, and is read at every change.
+const CHAIN_MAX: usize = 128;
 
 /// Why a bundle is not taken: the reason as it is counted, and in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
