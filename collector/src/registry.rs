@@ -459,7 +459,10 @@ mod tests {
         let third = newcomer(3, Some(second_id));
         let third_id = third.enrolled.agent;
         assert!(registry.enrol(third).await.unwrap().is_ok());
-        for registry in [registry, Registry::open(&[first.clone()], store).unwrap()] {
+        for registry in [
+            registry,
+            Registry::open(std::slice::from_ref(&first), store).unwrap(),
+        ] {
             for (id, until_ms) in [
                 (first.id, Some(1_500)),
                 (second_id, Some(1_500)),
