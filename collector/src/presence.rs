@@ -266,7 +266,7 @@ mod tests {
         };
         let off = SensorWord::Misdated { off_ms: -7 };
         assert_eq!(look(1_000, None, 1_000), []);
-        assert_eq!(look(1_000, Some(2_000), 2_500), [off.clone()]);
+        assert_eq!(look(1_000, Some(2_000), 2_500), std::slice::from_ref(&off));
         assert_eq!(look(3_000, Some(2_000), 4_000), [], "not yet");
         assert_eq!(look(3_000, Some(50_000), 130_000), [], "refused again");
         assert_eq!(
