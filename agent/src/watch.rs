@@ -4,6 +4,8 @@
 //! When the channel is full, because the disk is slow, summaries stay in the sensor, which bounds
 //! and counts them. The thread never waits for anyone but the kernel.
 
+mod report;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,28 +15,26 @@ use picket_intel::IndicatorSet;
 use picket_sense::input::StageCount;
 use picket_sense::{Clock, Inside, Sensor, SensorConfig};
 use picket_wire::{BlockAct, BlockEvent, Gap, Host, Summary};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attribution::Attribution;
 use crate::block::{InForce, Posted};
 use crate::capture::addresses;
 use crate::capture::changes::Changes;
-use crate::capture::choice::Choice;
 use crate::capture::ebpf::{CaptureError, Options, cgroup_root};
 use crate::capture::heap;
 use crate::capture::ladder::{self, CaptureConfig};
-use crate::capture::live::{Event, Live, Matching, OwnerState, StageReport};
+use crate::capture::live::{Event, Live, Matching};
 use crate::filter::Filter;
+use crate::health::{Health, Packets};
 use crate::intel;
 use crate::outbox::Tallies;
 use crate::privacy::Privacy;
 use crate::privilege;
-use crate::telling::{LeftOut, Telling};
+use crate::telling::Telling;
 use crate::top::Top;
 
-pub use crate::health::{Health, Packets};
-pub use crate::telling::Passed;
+pub use report::{Count, Indicators, Report};
 
 /// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -97,76 +97,6 @@ pub enum Command {
     Top(oneshot::Sender<Top>),
     /// Close the window and end.
     Stop,
-}
-
-/// How the thread is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Report {
-    /// The rung of the capture ladder in use.
-    pub rung: String,
-    /// Interfaces watched.
-    pub interfaces: Vec<String>,
-    /// Interfaces that are wanted and not watched, and why.
-    #[serde(default)]
-    pub skipped: Vec<Choice>,
-    /// The loss equation since the start.
-    pub packets: Packets,
-    /// The sensor about itself.
-    pub health: Health,
-    /// Every counter since the start.
-    pub counters: Vec<Count>,
-    /// Flows in the table.
-    #[serde(default)]
-    pub flows: u64,
-    /// Summaries passed on since the start.
-    #[serde(default)]
-    pub passed: Passed,
-    /// What the filter left out since the start.
-    #[serde(default)]
-    pub left_out: LeftOut,
-    /// What is hidden of names and paths, in words.
-    #[serde(default)]
-    pub privacy: Option<String>,
-    /// Whether and where things are pinned that stay over a restart, in words.
-    #[serde(default)]
-    pub pinned: Option<String>,
-    /// Capabilities that the watching thread has kept; no other thread has any.
-    #[serde(default)]
-    pub capabilities: Vec<String>,
-    /// The indicators in use.
-    pub indicators: Indicators,
-    /// Where each stage of matching runs.
-    #[serde(default)]
-    pub stages: Vec<StageReport>,
-    /// How well it is known which process has which socket.
-    #[serde(default)]
-    pub owners: OwnerState,
-    /// Orders to block that are in force.
-    pub blocks: u64,
-}
-
-/// A counter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
-    /// Where it was counted.
-    pub stage: String,
-    /// Why.
-    pub reason: String,
-    /// How many.
-    pub count: u64,
-}
-
-/// The indicators in use.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Indicators {
-    /// Version of the set.
-    pub version: u64,
-    /// Values on lists.
-    pub count: u64,
-    /// Lists.
-    pub lists: u64,
-    /// Whether the kernel matches addresses against this set; if not, why.
-    pub kernel: String,
 }
 
 /// The thread's own things.

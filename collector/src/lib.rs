@@ -11,6 +11,7 @@ pub mod command;
 pub mod config;
 mod enrol;
 mod fetch;
+mod files;
 mod follow;
 pub mod indicators;
 mod ingest;

@@ -34,6 +34,7 @@ use crate::claims::Claims;
 use crate::config::{BadValue, Config, ConfigError};
 use crate::enrol;
 use crate::fetch::Fetcher;
+use crate::files;
 use crate::follow::Follower;
 use crate::indicators::door::{Door, Queue};
 use crate::indicators::{self, Board, Hub, Inputs};
@@ -110,6 +111,7 @@ struct Service {
 
 impl Service {
     async fn open(config: Config) -> anyhow::Result<Self> {
+        files::allow(config.ingest.connections_max);
         let state_dir = &config.state_dir;
         DirBuilder::new()
             .recursive(true)

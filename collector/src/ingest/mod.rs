@@ -68,8 +68,8 @@ impl Default for Settings {
             in_flight_bytes_max: 128 << 20,
             // A second's work for one core at the usual size.
             queue_requests_max: 256,
-            // Each agent holds one; below the usual limit of open files.
-            connections_max: 4_096,
+            // Each agent holds one: a fleet of 10,000, and half of it coming back at once.
+            connections_max: 16_384,
             // 16 MiB over a line of 5 Mbit/s.
             body_timeout_s: 30,
             // Below the 90 s after which systemd kills.
