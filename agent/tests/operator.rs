@@ -16,13 +16,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use collector::{Authority, Collector, Reply};
 use kernel::in_namespace;
 use link::{OURS, Peer, THEIRS, send, send_tcp, socket};
 use picket_agent::metrics::METRICS;
-use picket_wire::Signer;
+use picket_intel::{Category, Direction, Indicator, List, SetBuilder};
+use picket_wire::bundle::{Act, ListHead, Manifest, Packer, Value as Listed, Way};
+use picket_wire::{Digest, Signer};
 use running::{LIMIT, Running, SEED, Service, confined, hits};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -79,6 +81,51 @@ const UNMOVED: [&str; 8] = [
     "picket_agent_spool_hits",
 ];
 
+/// The key that the collector signs indicators with.
+fn collectors() -> Signer {
+    Signer::from_seed(&[9; 32])
+}
+
+/// A bundle with one address, which is over in two seconds.
+fn bundle() -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now_ms = now.as_millis() as u64;
+    let mut packer = Packer::default();
+    let mut key = Vec::new();
+    let address = "198.51.100.7".parse().unwrap();
+    let kind = Listed::Address(address).key(&mut key);
+    packer.section(1, kind, Act::Add, std::iter::once(key.as_slice()));
+    let chunks = packer.finish();
+    let mut builder = SetBuilder::default();
+    let list = builder.list(List {
+        name: "feed".to_owned(),
+        category: Category::C2,
+        direction: Direction::Both,
+        confidence: 90,
+    });
+    let value = Indicator::Address(address);
+    builder.add(list.unwrap(), value).unwrap();
+    let manifest = Manifest {
+        version: 7,
+        issued_ms: now_ms,
+        expires_ms: now_ms + 2_000,
+        set: builder.build().version(),
+        base: None,
+        lists: vec![ListHead {
+            id: 1,
+            name: "feed".to_owned(),
+            category: "c2".to_owned(),
+            direction: Way::Both,
+            confidence: 90,
+            entries: 1,
+        }],
+        chunks: chunks.iter().map(|chunk| chunk.head).collect(),
+    };
+    let mut bytes = manifest.seal(&collectors());
+    chunks.iter().for_each(|chunk| bytes.extend(&chunk.frame));
+    bytes
+}
+
 /// Runs an agent that lists an address and a name, and does everything that moves a metric.
 fn exercise(rung: &str, moving: &mut BTreeSet<String>) {
     let authority = Authority::new();
@@ -89,6 +136,10 @@ fn exercise(rung: &str, moving: &mut BTreeSet<String>) {
     let service = Service::new(ours, &collector, &authority);
     service.add("[capture]", &format!("rung = '{rung}'\ncpu_percent = 1\n"));
     service.add("[filter]", "ranges = ['10.9.0.0/24']\n");
+    let signing = Digest(collectors().public_key().0);
+    fs::write(service.path("signing.pub"), format!("{signing}\n")).unwrap();
+    let signing = service.path("signing.pub").display().to_string();
+    service.add("[indicators]", &format!("key_file = '{signing}'\n"));
     let running = service.start();
     let first = scrape(&service);
     moving.extend(moved(&Samples::new(), &first).into_iter().filter(|name| {
@@ -112,10 +163,12 @@ fn exercise(rung: &str, moving: &mut BTreeSet<String>) {
         "{of_rung:?}"
     );
 
-    // A list arrives, is met, and the collector refuses and takes by turns.
+    // A list arrives, is met, and the collector refuses and takes by turns; what it gives is once no
+    // bundle, then one, which is over soon.
     service.list("c2-ips.txt", &format!("{THEIRS}:4444\n"));
     running.signal(Signal::HUP);
     service.wait_for("the list", |status| status["indicators"]["count"] == 1);
+    collector.give(&[b"no bundle".to_vec(), bundle()]);
     let mut count = 0;
     collector.answer(move |_| {
         count += 1;
@@ -153,6 +206,7 @@ fn exercise(rung: &str, moving: &mut BTreeSet<String>) {
             "picket_agent_collector_reachable",
             CANARY_WELL,
             "picket_agent_envelopes_refused_total",
+            "picket_agent_indicator_bundle_stale",
         ];
         if rung == "auto" && here.iter().all(|name| moving.contains(*name)) {
             break;

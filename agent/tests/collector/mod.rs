@@ -102,6 +102,8 @@ struct Desk {
     plan: Mutex<Plan>,
     key: Option<PublicKey>,
     is_unwell: AtomicBool,
+    /// Answers to who asks for indicators, the next one last.
+    bundles: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A collector that runs until it is dropped.
@@ -135,6 +137,7 @@ impl Collector {
             plan: Mutex::new(Box::new(|_| Reply::Accept)),
             key,
             is_unwell: AtomicBool::new(false),
+            bundles: Mutex::default(),
         });
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let served = Arc::clone(&desk);
@@ -173,6 +176,11 @@ impl Collector {
     /// Whether its health is bad from now on.
     pub(crate) fn set_unwell(&self, is_unwell: bool) {
         self.desk.is_unwell.store(is_unwell, Ordering::Relaxed);
+    }
+
+    /// Gives these to who asks for indicators, each once, and then says that there is nothing new.
+    pub(crate) fn give(&self, bundles: &[Vec<u8>]) {
+        *self.desk.bundles.lock().unwrap() = bundles.iter().rev().cloned().collect();
     }
 
     /// Answers like this from now on.
@@ -261,22 +269,28 @@ async fn serve(
         let posted = head.starts_with("post /v1/envelopes http/1.1\r\n")
             && head.contains("content-type: application/cbor-seq\r\n");
         let (status, headers, answer) = if posted {
-            judge(body, desk)
+            let (status, headers, answer) = judge(body, desk);
+            (status, headers, answer.into_bytes())
         } else if head.starts_with("get /v1/health ") {
             let is_unwell = desk.is_unwell.load(Ordering::Relaxed);
             (
                 if is_unwell { 503 } else { 200 },
                 "date: Tue, 14 Nov 2023 22:13:20 GMT\r\n".to_owned(),
-                "{}".to_owned(),
+                b"{}".to_vec(),
             )
+        } else if head.starts_with("get /v1/indicators?") {
+            let bundle = desk.bundles.lock().unwrap().pop();
+            let status = if bundle.is_some() { 200 } else { 204 };
+            (status, String::new(), bundle.unwrap_or_default())
         } else {
-            (404, String::new(), String::new())
+            (404, String::new(), Vec::new())
         };
         let response = format!(
-            "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n{answer}",
+            "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n",
             answer.len()
         );
         stream.write_all(response.as_bytes()).await?;
+        stream.write_all(&answer).await?;
         buffer.drain(..head_end + length);
         desk.changed.notify_all();
     }
