@@ -130,8 +130,8 @@ fn what(request: &Request) -> String {
     let path = request.uri().path_and_query();
     let path = path.map_or("", axum::http::uri::PathAndQuery::as_str);
     let mut text = format!("{} {path}", request.method());
-    // A path is ASCII.
-    text.truncate(WHAT_BYTES_MAX);
+    // A query may hold any UTF-8.
+    text.truncate(text.floor_char_boundary(WHAT_BYTES_MAX));
     text
 }
 
@@ -356,5 +356,21 @@ mod tests {
         assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+    }
+
+    #[test]
+    fn what_is_kept_is_cut_between_characters() {
+        for before in 0..2 {
+            let query = format!("{}{}", "a".repeat(before), "é".repeat(WHAT_BYTES_MAX));
+            let uri = axum::http::Uri::try_from(format!("/v1/findings?{query}").into_bytes());
+            let request = Request::builder()
+                .uri(uri.unwrap())
+                .body(axum::body::Body::empty());
+            let kept = what(&request.unwrap()).len();
+            assert!(
+                (WHAT_BYTES_MAX - 1..=WHAT_BYTES_MAX).contains(&kept),
+                "{kept}"
+            );
+        }
     }
 }
