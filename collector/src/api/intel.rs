@@ -149,17 +149,9 @@ async fn add(
             response.extensions_mut().insert(detail);
             response
         }
-        Err(why) => {
-            // What cannot be published is not there either.
-            let undone = desk
-                .store
-                .write(move |transaction| intel::remove(transaction, &value, Some(&category)))
-                .await;
-            if let Err(error) = undone {
-                tracing::error!(%error, "indicator that was not published stays entered");
-            }
-            unpublished(&why)
-        }
+        // It stays entered, on disk as it is, and is published with the next bundle that can be:
+        // taking it out again could take out what another call was told is in.
+        Err(why) => unpublished(&format!("entered, and not published yet: {why}")),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) const ROUTES: &[Route] = &[
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WantedOperator {
-    /// Whose it will be: letters, digits, `-`, `_`, `.` and `@`.
+    /// Whose it will be: letters, digits, `-`, `_`, `.` and `@`, `.` not first.
     pub(crate) name: String,
     /// What it may do.
     pub(crate) role: Role,
@@ -75,10 +75,12 @@ pub(crate) struct OperatorLine {
 impl WantedOperator {
     fn check(&self) -> Result<(), String> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
-        let is_name = !self.name.is_empty() && self.name.bytes().all(is_plain);
+        // The name stands in a path, where a first `.` may mean a folder.
+        let is_name = !self.name.is_empty() && !self.name.starts_with('.');
+        let is_name = is_name && self.name.bytes().all(is_plain);
         if !is_name || self.name.len() > NAME_BYTES_MAX {
             return Err(format!(
-                "a name takes up to {NAME_BYTES_MAX} letters, digits, -, _, . and @"
+                "a name takes up to {NAME_BYTES_MAX} letters, digits, -, _, . and @, and does not begin with ."
             ));
         }
         if self.accounts.len() > ACCOUNTS_MAX {

@@ -7,7 +7,7 @@ use picket_wire::{Claim, Digest, PublicKey, Purpose};
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 
-use crate::rig::{Agent, INSTANCE, Rig, now_ns, until};
+use crate::rig::{Agent, INSTANCE, PATIENCE, Rig, now_ns, until};
 
 /// A bundle taken apart: its manifest, and what is added to and removed from each list.
 struct Opened {
@@ -212,6 +212,43 @@ async fn what_cannot_be_entered_says_why() {
     );
     check(&["remove", "a.example"], "no operator entered a.example");
     assert!(rig.lines(&["intel", "list"]).is_empty());
+}
+
+/// What was entered stays, also if it is entered again while nothing can be published, and is
+/// published when that can be done again.
+#[tokio::test]
+async fn what_cannot_be_published_stays_entered() {
+    let agent = Agent::new(1);
+    let mut rig = Rig::new(&agent.table(INSTANCE));
+    rig.start().await;
+    let add = |value| ["intel", "add", value, "--category", "c2"];
+    rig.print(&add("first.example"));
+    // Where it is kept what was published last is gone, and comes back.
+    let alter = |statement| {
+        let store = rusqlite::Connection::open(rig.path("state/picket.db")).unwrap();
+        store.busy_timeout(PATIENCE).unwrap();
+        store.execute_batch(statement).unwrap();
+    };
+    alter("ALTER TABLE published RENAME TO gone");
+    for value in ["second.example", "first.example"] {
+        let output = rig.run(&add(value));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("entered, and not published yet"), "{told}");
+    }
+    let entered = |rig: &Rig| -> Vec<String> {
+        let lines = rig.lines(&["intel", "list"]);
+        let values = lines.iter().map(|line| line["value"].as_str().unwrap());
+        values.map(str::to_owned).collect()
+    };
+    assert_eq!(entered(&rig), ["first.example", "second.example"]);
+    alter("ALTER TABLE gone RENAME TO published");
+    rig.print(&add("third.example"));
+    let given = given(&rig, &agent, 1, 0).await;
+    let added: Vec<&String> = given[0].added.values().flatten().collect();
+    for value in ["first.example", "second.example", "third.example"] {
+        assert!(added.iter().any(|one| *one == value), "{value}: {added:?}");
+    }
 }
 
 #[tokio::test]

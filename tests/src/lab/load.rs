@@ -126,6 +126,7 @@ fn send(round: &Round, shared: &Shared) -> Result<()> {
             put(&sprayer, to.into())?;
             shared.sprayed.fetch_add(1, Ordering::Release);
         }
+        // The rate of the load; nothing waits for anything by it.
         std::thread::sleep(round.pause);
     }
     Ok(())
