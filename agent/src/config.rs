@@ -450,7 +450,10 @@ mod tests {
         check("[spool]\nbytes_max = 1", "spool.bytes_max");
         check("[capture]\nrung = 'xdp'", "capture.rung");
         check("[capture]\ncpu_percent = 0", "capture.cpu_percent");
-        check("[block]\nenabled = true", "block.orders_file");
+        check(
+            "[block]\nenabled = true\nkey_file = '/k'",
+            "block.orders_file",
+        );
         check(
             "[block]\nenabled = true\norders_file = '/o'",
             "block.key_file",

@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use picket_intel::IndicatorSet;
-use picket_wire::{Host, Summary};
+use picket_wire::{AgentId, Host, PublicKey, Summary};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
-use crate::block::{self, Desk as OrderDesk};
+use crate::block::{self, Desk as OrderDesk, Givers};
 use crate::capture::heap;
 use crate::config::Config;
 use crate::enrol;
@@ -93,7 +93,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let collector = Collector::over(&url, &pins, proxy.as_ref())?;
     let freshening = freshening(config, &pins)?;
     let feeds = load_feeds(config)?;
-    let orders = OrderDesk::open(&config.block, &config.state_dir, collector.address())?;
+    let orders = Ordered::open(config, agent, config.collector_keys()?, collector.address())?;
     let spool = Spool::open(&config.spool_dir(), config.spool)?;
     let (state, before) = StateFile::begin(&config.state_dir, boot, spool.newest_window());
     let kept_ns = before.as_ref().map_or(0, |(finished_ns, _)| *finished_ns);
@@ -157,7 +157,13 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         shared: Arc::clone(&shared),
         ship: Arc::clone(&report),
         intel: given.as_ref().map(|given| Arc::clone(&given.shared)),
+        orders: orders.as_ref().and_then(Ordered::told),
     });
+    let listening = orders
+        .as_ref()
+        .map(|orders| orders.client(config, &collector, &watching.commands))
+        .transpose()?
+        .flatten();
     let reload = given.as_ref().map(|_| Arc::new(Notify::new()));
     let client = given.map(|given| given.client(&collector, &feeds, &watching.commands));
     let shipper = Shipper::new(collector, shared, report);
@@ -170,8 +176,9 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         let asking = client
             .zip(reload.clone())
             .map(|(client, reload)| tokio::spawn(client.run(config.clone(), reload)));
+        let listening = listening.map(|client| tokio::spawn(client.run()));
         let mut outcome = until_stopped(config, watching, orders, signals, reload).await;
-        if let Some(asking) = asking {
+        for asking in [asking, listening].into_iter().flatten() {
             asking.abort();
         }
         match timeout(DRAIN_WAIT, joined(outbox)).await {
@@ -227,7 +234,8 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
     privilege::gain_nothing()?;
     heap::keep_little();
     let feeds = load_feeds(config)?;
-    let orders = OrderDesk::open(&config.block, &config.state_dir, None)?;
+    let nobody = AgentId::default();
+    let orders = Ordered::open(config, nobody, Vec::new(), None)?;
     let runtime = runtime()?;
     let signals = {
         let _in_runtime = runtime.enter();
@@ -309,6 +317,62 @@ impl Given {
     }
 }
 
+/// Orders to block: where they come in, and who asks for them.
+struct Ordered {
+    desk: OrderDesk,
+    givers: Givers,
+    shared: Arc<block::Shared>,
+    /// Rung when there is something new for the desk.
+    bell: Arc<Notify>,
+}
+
+impl Ordered {
+    /// Opens the desk, if anybody gives orders to this host.
+    fn open(
+        config: &Config,
+        agent: AgentId,
+        keys: Vec<PublicKey>,
+        collector: Option<(String, u16)>,
+    ) -> anyhow::Result<Option<Self>> {
+        let (block, state_dir) = (&config.block, &config.state_dir);
+        let Some(givers) = Givers::of(block, state_dir, agent, keys)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            desk: OrderDesk::open(block, state_dir, givers.clone(), collector)?,
+            givers,
+            shared: block::Shared::new(),
+            bell: Arc::default(),
+        }))
+    }
+
+    /// How it stands with the collector's, if it is asked.
+    fn told(&self) -> Option<Arc<block::Shared>> {
+        let is_asked = self.givers.is_collector();
+        is_asked.then(|| Arc::clone(&self.shared))
+    }
+
+    /// Who asks the collector, if it is to be asked.
+    fn client(
+        &self,
+        config: &Config,
+        collector: &Collector,
+        commands: &SyncSender<Command>,
+    ) -> anyhow::Result<Option<block::Client>> {
+        if !self.givers.is_collector() {
+            return Ok(None);
+        }
+        Ok(Some(block::Client::new(
+            collector.clone(),
+            Identity::load(&config.key_file())?,
+            (self.givers.clone(), &config.state_dir),
+            Arc::clone(&self.shared),
+            commands.clone(),
+            Arc::clone(&self.bell),
+        )))
+    }
+}
+
 /// One runtime on the main thread: it waits far more than it works.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -359,6 +423,7 @@ fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> anyhow
         filter: config.filter.filter()?,
         privacy: config.privacy.open()?,
         intel: None,
+        block: config.block.force(),
     })
 }
 
@@ -395,7 +460,7 @@ fn start_watching(
 async fn until_stopped(
     config: &Config,
     watching: Watching,
-    mut orders: Option<OrderDesk>,
+    mut orders: Option<Ordered>,
     mut signals: Signals,
     reload: Option<Arc<Notify>>,
 ) -> anyhow::Result<()> {
@@ -407,12 +472,14 @@ async fn until_stopped(
     } = watching;
     let mut look = interval(block::LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let bell = orders.as_ref().map(|orders| Arc::clone(&orders.bell));
+    let bell = bell.unwrap_or_default();
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = &mut ended => break,
-            _ = look.tick(), if orders.is_some() => if let Some(desk) = &mut orders {
+            () = time_to_look(&mut look, &bell), if orders.is_some() => if let Some(Ordered { desk, .. }) = &mut orders {
                 let command = match desk.look().await {
                     Ok(posted) => posted.map(Command::Orders),
                     Err(error) => Some(Command::OrdersRefused(format!("{error:#}"))),
@@ -440,6 +507,14 @@ async fn until_stopped(
     joined(thread)
         .await
         .unwrap_or_else(|| Err(anyhow!("the watching thread broke off")))
+}
+
+/// Waits until orders are to be looked for: soon, or when it is known that there are some.
+async fn time_to_look(look: &mut Interval, bell: &Notify) {
+    tokio::select! {
+        _ = look.tick() => {}
+        () = bell.notified() => {}
+    }
 }
 
 /// The outcome of a thread, `None` if it panicked.

@@ -90,6 +90,9 @@ struct BlockLine<'a> {
     expires: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
+    /// Whether blocking is off, and this is only told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run: Option<bool>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     flow: Option<FlowLine>,
 }
@@ -239,6 +242,7 @@ impl<'a> BlockLine<'a> {
             expires_ns,
             why,
             flow,
+            dry_run,
         } = event;
         Self {
             time: seconds(*time_ns),
@@ -255,6 +259,7 @@ impl<'a> BlockLine<'a> {
             port: *port,
             expires: expires_ns.map(seconds),
             why: why.as_deref(),
+            dry_run: *dry_run,
             flow: flow.map(FlowLine::of),
         }
     }

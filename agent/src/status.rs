@@ -21,6 +21,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
+use crate::block;
 use crate::intel;
 use crate::outbox::Shared;
 use crate::ship;
@@ -79,6 +80,9 @@ pub struct Status {
     /// How it stands with the collector's indicators, if any are asked for.
     #[serde(default)]
     pub intel: Option<intel::Report>,
+    /// How it stands with the collector's orders to block, if any are asked for.
+    #[serde(default)]
+    pub orders: Option<block::Report>,
 }
 
 /// What does not change while the agent runs.
@@ -112,6 +116,8 @@ pub struct Desk {
     pub ship: Arc<Mutex<ship::Report>>,
     /// How it stands with the collector's indicators, if any are asked for.
     pub intel: Option<Arc<intel::Shared>>,
+    /// How it stands with the collector's orders to block, if any are asked for.
+    pub orders: Option<Arc<block::Shared>>,
 }
 
 impl Desk {
@@ -156,6 +162,7 @@ impl Desk {
             watch,
             metrics: facts.metrics,
             intel: self.intel.as_ref().map(|intel| intel.report()),
+            orders: self.orders.as_ref().map(|orders| orders.report()),
             resident_bytes: resident_bytes(),
             spooled: self.shared.tallies.spooled(),
             spool,

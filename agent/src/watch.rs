@@ -18,7 +18,7 @@ use picket_wire::{BlockAct, BlockEvent, Gap, Host, Summary};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attribution::Attribution;
-use crate::block::{InForce, Posted};
+use crate::block::{Force, InForce, Posted};
 use crate::capture::addresses;
 use crate::capture::changes::Changes;
 use crate::capture::ebpf::{CaptureError, Options, cgroup_root};
@@ -77,6 +77,8 @@ pub struct Plan {
     pub privacy: Privacy,
     /// How it stands with the collector's indicators, if any are asked for.
     pub intel: Option<Arc<intel::Shared>>,
+    /// What becomes of packets that an order names.
+    pub block: Force,
 }
 
 /// What the thread can be told.
@@ -225,7 +227,7 @@ impl Watch {
             capabilities: Vec::new(),
             indicators: Indicators::default(),
             attribution: Attribution::new(cgroup_root().ok()),
-            blocks: InForce::default(),
+            blocks: InForce::new(plan.block),
             health: Health::default(),
         };
         watch.sensor.on_tick(to_ns);
@@ -299,7 +301,10 @@ impl Watch {
     /// Has the kernel block what is in force, and tells what became of orders.
     fn enforce(&mut self, events: Vec<BlockEvent>, now_ns: u64) {
         for event in &events {
-            tracing::info!(order = event.order, act = ?event.act, why = event.why, "block order");
+            tracing::info!(
+                order = event.order, act = ?event.act, why = event.why,
+                dry_run = event.is_dry_run(), "block order"
+            );
         }
         let (rules, protected) = self.blocks.rules(self.sensor.local());
         self.capture.beat();
@@ -331,6 +336,7 @@ impl Watch {
             expires_ns: None,
             why: Some(why),
             flow: None,
+            dry_run: self.blocks.is_dry_run().then_some(true),
         });
     }
 
@@ -447,6 +453,7 @@ impl Watch {
 
     fn report(&mut self) -> Report {
         let flows = self.sensor.flows_held();
+        let orders = self.blocks.len() as u64;
         let counters = self.sensor.counters();
         let packets = Packets::of(counters);
         let counts = counters.totals().map(|counter| Count {
@@ -470,7 +477,8 @@ impl Watch {
             indicators: self.indicators.clone(),
             stages: self.capture.stages(),
             owners: self.capture.owners(),
-            blocks: self.blocks.len() as u64,
+            blocks: if self.blocks.is_dry_run() { 0 } else { orders },
+            dry_run_blocks: if self.blocks.is_dry_run() { orders } else { 0 },
         }
     }
 }

@@ -134,6 +134,7 @@ fn bundle(version: u64, orders: Vec<Order>) -> Orders {
         issued_ms: now_ms(),
         expires_ms: now_ms() + 3_600_000,
         orders,
+        agent: None,
     }
 }
 

@@ -45,6 +45,7 @@ fn rule(order: u64, net: Network, port: Option<u16>) -> BlockRule {
         port,
         order,
         expires_ns: now_ns() + 600_000_000_000,
+        dry_run: false,
     }
 }
 
@@ -103,6 +104,24 @@ fn what_is_ordered_is_dropped_and_told_once() {
         assert_eq!(out(&mut capture, &other), PASSES);
         capture.set_blocks(&[], &[]).expect("lift");
         assert_eq!(out(&mut capture, &frame), PASSES);
+        // In a dry run it passes too, and is told, once a flow.
+        totals.gather(&mut capture);
+        let refused = totals.count("block", "refused");
+        let told = totals.blocks.len();
+        let dry = BlockRule {
+            dry_run: true,
+            ..rule(7, net("203.0.113.9", 32), None)
+        };
+        capture.set_blocks(&[dry], &[]).expect("block");
+        for _ in 0..2 {
+            assert_eq!(out(&mut capture, &frame), PASSES, "a dry run");
+        }
+        totals.gather(&mut capture);
+        assert_eq!(totals.count("block", "refused"), refused);
+        assert_eq!(totals.blocks.len(), told + 1);
+        let last = totals.blocks.last().expect("a record");
+        assert!(last.dry_run && last.order == 7);
+        capture.set_blocks(&[], &[]).expect("lift");
     });
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use picket_detect::settings::Accounts;
 use picket_wire::{AgentId, Digest, PublicKey};
 
-use crate::{alert, api, enrol, fetch, follow, indicators, ingest, store, tls};
+use crate::{alert, api, enrol, fetch, follow, indicators, ingest, orders, store, tls};
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
@@ -91,6 +91,8 @@ pub struct Config {
     pub seed: bool,
     /// How indicators are published.
     pub indicators: indicators::Settings,
+    /// What may be blocked.
+    pub block: orders::Settings,
     /// The server's certificate.
     pub tls: tls::Settings,
     /// Who may enrol, and how.
@@ -131,6 +133,7 @@ impl Default for Config {
             intel_dir: None,
             seed: true,
             indicators: indicators::Settings::default(),
+            block: orders::Settings::default(),
             tls: tls::Settings::default(),
             enrol: enrol::Settings::default(),
             ingest: ingest::Settings::default(),
@@ -202,6 +205,7 @@ impl Config {
     /// Says which key is wrong and why.
     fn check(&self) -> Result<(), BadValue> {
         self.indicators.check()?;
+        self.block.check()?;
         self.tls.check()?;
         self.enrol.check()?;
         self.ingest.check()?;

@@ -17,6 +17,7 @@ pub mod indicators;
 mod ingest;
 mod log;
 mod metrics;
+mod orders;
 mod presence;
 mod quiet;
 mod registry;

@@ -90,6 +90,8 @@ pub(crate) struct Metrics {
     pub(crate) feed_fetches: Family,
     /// Requests of agents for indicators, by what became of them.
     pub(crate) indicator_polls: Family,
+    /// Requests of agents for orders to block, by what became of them.
+    pub(crate) order_polls: Family,
     /// Bytes of indicators that agents were given.
     pub(crate) indicator_bytes_sent: Counter,
     /// Requests of operators that were refused, by reason.
@@ -155,7 +157,7 @@ impl Metrics {
         ]
     }
 
-    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 14] {
+    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 15] {
         [
             (
                 "envelopes_refused",
@@ -210,6 +212,12 @@ impl Metrics {
                 "requests of agents for indicators",
                 "outcome",
                 &self.indicator_polls,
+            ),
+            (
+                "order_polls",
+                "requests of agents for orders to block",
+                "outcome",
+                &self.order_polls,
             ),
             (
                 "operator_requests_refused",

@@ -10,6 +10,8 @@ mod equal;
 mod indicators;
 #[path = "live/leftovers.rs"]
 mod leftovers;
+#[path = "live/orders.rs"]
+mod orders;
 #[path = "live/outage.rs"]
 mod outage;
 #[path = "live/refusals.rs"]

@@ -18,6 +18,7 @@ pub mod envelope;
 pub mod id;
 pub mod limits;
 pub mod orders;
+pub mod protected;
 mod sign1;
 pub mod stream;
 pub mod summary;

@@ -66,6 +66,17 @@ pub const ORDERS_BYTES_MAX: usize = 4 << 20;
 /// Orders in one bundle: as many networks as an agent's kernel tables take.
 pub const ORDERS_MAX: usize = 16_384;
 
+/// Highest number of an order: what an integer of SQL holds, and the kernel side needs a bit beside it.
+pub const ORDER_ID_MAX: u64 = i64::MAX as u64;
+
+/// Longest that an order may last from when its bundle was issued, milliseconds: 30 days. Chosen by
+/// hand: whoever means it for ever wants a rule of a firewall.
+pub const ORDER_LAST_MS_MAX: u64 = 30 * 86_400_000;
+
+/// Shortest prefixes that an order may have, of IPv4 and of IPv6. Chosen by hand: whoever means more
+/// of the Internet than this means something else.
+pub const ORDER_PREFIX_MIN: (u8, u8) = (8, 16);
+
 /// Bytes of the reason of one order.
 pub const ORDER_REASON_BYTES_MAX: usize = 128;
 

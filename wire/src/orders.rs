@@ -9,15 +9,18 @@
 //! payload   = { 0: version   uint     grows with every bundle
 //!               1: issued    uint     milliseconds since the epoch
 //!               2: expires   uint     after which the whole bundle counts for nothing
-//!               3: orders  [ { 0: id uint, 1: net, ? 2: port uint, 3: expires uint, 4: reason text } ] }
+//!               3: orders  [ { 0: id uint, 1: net, ? 2: port uint, 3: expires uint, 4: reason text } ]
+//!             ? 4: agent   bstr .size 16 }            for this agent and no other
 //! ```
 //!
-//! A bundle holds all orders in force: what an agent does not find in it any more is lifted.
+//! A bundle holds all orders in force: what an agent does not find in it any more is lifted. One that a
+//! collector gives names the agent it is for; one that is laid into a file may leave that out.
 
 use minicbor::{CborLen, Decode, Decoder, Encode};
 
 use crate::envelope::{PublicKey, Signer};
-use crate::limits::{ORDER_REASON_BYTES_MAX, ORDERS_BYTES_MAX, ORDERS_MAX};
+use crate::id::AgentId;
+use crate::limits::{ORDER_ID_MAX, ORDER_REASON_BYTES_MAX, ORDERS_BYTES_MAX, ORDERS_MAX};
 use crate::sign1::{self, Parts};
 use crate::summary::Net;
 
@@ -63,6 +66,12 @@ pub enum OrdersError {
         /// The order.
         id: u64,
     },
+    /// A number that no order can have.
+    #[error("order {id}: no such number")]
+    Number {
+        /// The number.
+        id: u64,
+    },
 }
 
 /// Everything that is to be blocked.
@@ -81,13 +90,16 @@ pub struct Orders {
     /// The orders, at most [`ORDERS_MAX`].
     #[n(3)]
     pub orders: Vec<Order>,
+    /// The agent it is for; `None` if it is for whoever takes the key's word.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub agent: Option<[u8; 16]>,
 }
 
 /// One thing to block.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 #[cbor(map)]
 pub struct Order {
-    /// Its number, unique at the collector; not 0.
+    /// Its number, unique at the collector; 1 to [`ORDER_ID_MAX`].
     #[n(0)]
     pub id: u64,
     /// The network. With a port it must be one address.
@@ -105,6 +117,11 @@ pub struct Order {
 }
 
 impl Orders {
+    /// Whether `agent` may take it: it is for that one, or for nobody in particular.
+    pub fn is_for(&self, agent: AgentId) -> bool {
+        self.agent.is_none_or(|one| one == agent.0)
+    }
+
     /// Signs the bundle.
     pub fn seal(&self, signer: &Signer) -> Vec<u8> {
         let payload = minicbor::to_vec(self).expect("writing CBOR to memory cannot fail");
@@ -154,7 +171,10 @@ impl Orders {
             bounded("reason", order.reason.len(), ORDER_REASON_BYTES_MAX)?;
             let bits = if order.net.address.is_ipv4() { 32 } else { 128 };
             let whole = order.net.prefix == bits;
-            if order.id == 0 || order.net.prefix > bits || (order.port.is_some() && !whole) {
+            if !(1..=ORDER_ID_MAX).contains(&order.id) {
+                return Err(OrdersError::Number { id: order.id });
+            }
+            if order.net.prefix > bits || (order.port.is_some() && !whole) {
                 return Err(OrdersError::Network { id: order.id });
             }
         }

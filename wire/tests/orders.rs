@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use picket_wire::limits::ORDERS_MAX;
-use picket_wire::{Net, Order, Orders, OrdersError, Signer};
+use picket_wire::{AgentId, Net, Order, Orders, OrdersError, Signer};
 
 fn net(text: &str, prefix: u8) -> Net {
     Net {
@@ -30,6 +30,7 @@ fn bundle(orders: Vec<Order>) -> Orders {
         issued_ms: 1_000,
         expires_ms: 9_000,
         orders,
+        agent: None,
     }
 }
 
@@ -45,6 +46,17 @@ fn a_bundle_comes_back_as_it_was() {
     ]);
     let bytes = orders.seal(&signer());
     assert_eq!(Orders::open(&bytes, &signer().public_key()), Ok(orders));
+}
+
+#[test]
+fn a_bundle_for_one_agent_is_not_for_another() {
+    let (one, other) = (AgentId([1; 16]), AgentId([2; 16]));
+    let mut orders = bundle(Vec::new());
+    assert!(orders.is_for(one) && orders.is_for(other));
+    orders.agent = Some(one.0);
+    let opened = Orders::open(&orders.seal(&signer()), &signer().public_key()).unwrap();
+    assert_eq!(opened, orders);
+    assert!(opened.is_for(one) && !opened.is_for(other));
 }
 
 #[test]
@@ -87,7 +99,11 @@ fn what_cannot_be_an_order_is_refused() {
     );
     check(
         vec![order(0, net("10.0.0.1", 32), None)],
-        OrdersError::Network { id: 0 },
+        OrdersError::Number { id: 0 },
+    );
+    check(
+        vec![order(1 << 63, net("10.0.0.1", 32), None)],
+        OrdersError::Number { id: 1 << 63 },
     );
     let mut long = order(id, net("10.0.0.1", 32), None);
     long.reason = "x".repeat(129);

@@ -216,6 +216,7 @@ fn full() -> Summary {
                 dst_port: 443,
                 protocol: 6,
             }),
+            dry_run: None,
         }],
         health: Some(health()),
         filtered: Some(Filtered {

@@ -217,6 +217,8 @@ pub struct KernelBlock {
     pub way: Way,
     /// Number of the order.
     pub order: u64,
+    /// Whether it went on all the same, because blocking is off.
+    pub dry_run: bool,
     /// Interface it came by.
     pub ifindex: u32,
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use picket_wire::limits::ORDERS_BYTES_MAX;
-use picket_wire::{Digest, Net, Orders, PublicKey};
+use picket_wire::{AgentId, Digest, Net, Orders, OrdersError, PublicKey, protected};
 use tokio::time::timeout;
 
-use super::{BlockConfig, always_protected, resolvers};
+use super::{BlockConfig, resolvers};
 use crate::state;
 
 /// How often the bundle is looked at.
@@ -39,11 +39,107 @@ pub struct Posted {
     pub protected: Vec<Net>,
 }
 
+/// Who gives orders to this host, and where they lie.
+#[derive(Debug, Clone)]
+pub struct Givers {
+    file: PathBuf,
+    keys: Vec<PublicKey>,
+    agent: AgentId,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Somebody lays them into the file that the configuration names.
+    File,
+    /// The collector, whose word must name this agent.
+    Collector,
+}
+
+impl Givers {
+    /// Those of the configuration: a file, else the collector with these `keys`; `None` if there is
+    /// neither.
+    ///
+    /// # Errors
+    /// The key cannot be read.
+    pub fn of(
+        config: &BlockConfig,
+        state_dir: &Path,
+        agent: AgentId,
+        keys: Vec<PublicKey>,
+    ) -> anyhow::Result<Option<Self>> {
+        if let (true, Some(file), Some(key_file)) =
+            (config.enabled, &config.orders_file, &config.key_file)
+        {
+            return Ok(Some(Self {
+                file: file.clone(),
+                keys: vec![read_key(key_file)?],
+                agent,
+                kind: Kind::File,
+            }));
+        }
+        if keys.is_empty() {
+            if config.enabled {
+                tracing::warn!(
+                    "blocking is enabled, and nobody is known whose orders count: name a key of the \
+                     collector's in indicators.key_file, or a file of orders"
+                );
+            }
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            file: state_dir.join("given-orders"),
+            keys,
+            agent,
+            kind: Kind::Collector,
+        }))
+    }
+
+    /// Where the orders lie.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Whether the collector is to be asked.
+    #[must_use]
+    pub fn is_collector(&self) -> bool {
+        self.kind == Kind::Collector
+    }
+
+    /// Where the highest version is written down that was ever taken.
+    pub(super) fn version_file(&self, state_dir: &Path) -> PathBuf {
+        state_dir.join(match self.kind {
+            Kind::File => "orders-version",
+            Kind::Collector => "given-orders-version",
+        })
+    }
+
+    /// Verifies and reads a bundle.
+    ///
+    /// # Errors
+    /// An [`OrdersError`], or it is for another agent.
+    pub(super) fn open(&self, bytes: &[u8]) -> anyhow::Result<Orders> {
+        let mut opened = Err(OrdersError::Signature);
+        for key in &self.keys {
+            opened = Orders::open(bytes, key);
+            if opened != Err(OrdersError::Signature) {
+                break;
+            }
+        }
+        let orders = opened?;
+        let names_nobody = orders.agent.is_none() && self.kind == Kind::Collector;
+        if names_nobody || !orders.is_for(self.agent) {
+            bail!("they are for another agent than {}", self.agent);
+        }
+        Ok(orders)
+    }
+}
+
 /// Where orders come in.
 #[derive(Debug)]
 pub struct Desk {
-    orders_file: PathBuf,
-    key: PublicKey,
+    givers: Givers,
     trusted: Vec<Net>,
     /// Host and port of the collector.
     collector: Option<(String, u16)>,
@@ -58,24 +154,19 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Opens the desk, if orders are taken at all.
+    /// Opens the desk.
     ///
     /// # Errors
-    /// The key or the version of the last bundle cannot be read.
+    /// The version of the last bundle cannot be read.
     pub fn open(
         config: &BlockConfig,
         state_dir: &Path,
+        givers: Givers,
         collector: Option<(String, u16)>,
-    ) -> anyhow::Result<Option<Self>> {
-        let (true, Some(orders_file), Some(key_file)) =
-            (config.enabled, &config.orders_file, &config.key_file)
-        else {
-            return Ok(None);
-        };
-        let version_file = state_dir.join("orders-version");
-        Ok(Some(Self {
-            orders_file: orders_file.clone(),
-            key: read_key(key_file)?,
+    ) -> anyhow::Result<Self> {
+        let version_file = givers.version_file(state_dir);
+        Ok(Self {
+            givers,
             trusted: config.trusted_nets()?,
             collector,
             collector_addresses: Vec::new(),
@@ -87,7 +178,7 @@ impl Desk {
                 orders: Orders::default(),
                 protected: Vec::new(),
             },
-        }))
+        })
     }
 
     /// Looks whether orders or what is protected have changed. `None` if not.
@@ -128,8 +219,9 @@ impl Desk {
     }
 
     fn read_if_changed(&mut self) -> anyhow::Result<Option<Orders>> {
-        let named = || format!("orders {}", self.orders_file.display());
-        let looks = match fs::metadata(&self.orders_file) {
+        let file = self.givers.file();
+        let named = || format!("orders {}", file.display());
+        let looks = match fs::metadata(file) {
             Ok(metadata) => Some((metadata.modified().with_context(named)?, metadata.len())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(named),
@@ -144,13 +236,13 @@ impl Desk {
             return Ok(Some(Orders::default()));
         }
         let mut bytes = Vec::new();
-        fs::File::open(&self.orders_file)
+        fs::File::open(file)
             .and_then(|file| {
                 file.take(ORDERS_BYTES_MAX as u64 + 1)
                     .read_to_end(&mut bytes)
             })
             .with_context(named)?;
-        let orders = Orders::open(&bytes, &self.key).with_context(named)?;
+        let orders = self.givers.open(&bytes).with_context(named)?;
         if orders.version < self.version {
             bail!(
                 "{}: version {} is older than {}, which was taken before",
@@ -186,14 +278,11 @@ impl Desk {
             tracing::warn!(%error, "resolvers not read");
             Vec::new()
         });
-        let whole = |address: &IpAddr| Net {
-            address: *address,
-            prefix: if address.is_ipv4() { 32 } else { 128 },
-        };
-        let mut protected = always_protected();
-        protected.extend(&self.trusted);
-        protected.extend(named.iter().chain(&self.collector_addresses).map(whole));
-        protected
+        let mut all: Vec<Net> = protected::always().iter().map(|(net, _)| *net).collect();
+        all.extend(&self.trusted);
+        let addresses = named.iter().chain(&self.collector_addresses);
+        all.extend(addresses.map(|address| protected::lone(*address)));
+        all
     }
 }
 
@@ -207,7 +296,7 @@ fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
     Ok(PublicKey(key.0))
 }
 
-fn read_version(path: &Path) -> anyhow::Result<u64> {
+pub(super) fn read_version(path: &Path) -> anyhow::Result<u64> {
     match fs::read_to_string(path) {
         Ok(text) => text
             .trim()

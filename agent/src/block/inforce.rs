@@ -3,33 +3,44 @@
 
 use std::collections::BTreeMap;
 
+use picket_wire::limits::{ORDER_LAST_MS_MAX, ORDER_PREFIX_MIN};
 use picket_wire::{BlockAct, BlockEvent, Net, Order};
 
-use super::Posted;
+use super::{Force, Posted};
 use crate::capture::ebpf::{BLOCKED_ENDPOINTS_MAX, BLOCKED_NETS_MAX, BlockRule, Network};
 use crate::net::masked;
-
-/// Shortest prefixes that an order may have. Chosen by hand: whoever means more of the Internet
-/// than this means something else.
-const PREFIX_MIN: (u8, u8) = (8, 16);
-
-/// Longest that an order may last from when its bundle was issued. Chosen by hand.
-const LAST_MAX_MS: u64 = 30 * 86_400_000;
 
 /// Orders that block now.
 #[derive(Debug, Default)]
 pub struct InForce {
     orders: BTreeMap<u64, Held>,
     protected: Vec<Net>,
+    force: Force,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Held {
     order: Order,
     expires_ns: u64,
+    force: Force,
 }
 
 impl InForce {
+    /// None yet; what they name is dropped, or told.
+    #[must_use]
+    pub fn new(force: Force) -> Self {
+        Self {
+            force,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is only told what would have been blocked.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.force == Force::DryRun
+    }
+
     /// Takes a bundle in place of the one before. Returns what became of each order that is new,
     /// refused or gone; nothing for one that stays as it was.
     pub fn post(&mut self, posted: Posted, now_ns: u64) -> Vec<BlockEvent> {
@@ -43,6 +54,7 @@ impl InForce {
             let held = Held {
                 expires_ns: expires_ms.saturating_mul(1_000_000),
                 order,
+                force: self.force,
             };
             let (count, max) = match held.order.port {
                 None => (&mut nets, BLOCKED_NETS_MAX),
@@ -120,6 +132,7 @@ impl InForce {
             port: held.order.port,
             order: held.order.id,
             expires_ns: held.expires_ns,
+            dry_run: held.force == Force::DryRun,
         });
         let protected = self.protected.iter().chain(local);
         (
@@ -140,6 +153,7 @@ impl Held {
             expires_ns: Some(self.expires_ns),
             why: Some(self.order.reason.clone()).filter(|reason| !reason.is_empty()),
             flow: None,
+            dry_run: (self.force == Force::DryRun).then_some(true),
         }
     }
 
@@ -157,14 +171,14 @@ impl Held {
 fn refusal(held: &Held, issued_ms: u64, protected: &[Net], now_ns: u64) -> Option<String> {
     let net = held.order.net;
     let least = if net.address.is_ipv4() {
-        PREFIX_MIN.0
+        ORDER_PREFIX_MIN.0
     } else {
-        PREFIX_MIN.1
+        ORDER_PREFIX_MIN.1
     };
     if held.expires_ns <= now_ns {
         return Some("it has run out".to_owned());
     }
-    if held.order.expires_ms.saturating_sub(issued_ms) > LAST_MAX_MS {
+    if held.order.expires_ms.saturating_sub(issued_ms) > ORDER_LAST_MS_MAX {
         return Some("it lasts longer than 30 days".to_owned());
     }
     if net.prefix < least {
@@ -205,6 +219,7 @@ mod tests {
                 issued_ms: NOW_S * 1_000,
                 expires_ms: (NOW_S + 40 * 86_400) * 1_000,
                 orders,
+                agent: None,
             },
             protected: vec![
                 parse("10.0.0.0/16").unwrap(),
@@ -294,6 +309,25 @@ mod tests {
             acts(&inforce.expire((NOW_S + 30) * S)),
             [(BlockAct::Expired, 1)]
         );
+    }
+
+    #[test]
+    fn a_dry_run_says_so_of_everything() {
+        let mut inforce = InForce::new(Force::DryRun);
+        let bundle = posted(vec![
+            order(1, "203.0.113.9", None, 60),
+            order(2, "10.0.3.9", None, 60),
+        ]);
+        let events = inforce.post(bundle, NOW_S * S);
+        assert_eq!(
+            acts(&events),
+            [(BlockAct::Refused, 2), (BlockAct::Applied, 1)]
+        );
+        let over = inforce.expire((NOW_S + 60) * S);
+        assert!(events.iter().chain(&over).all(BlockEvent::is_dry_run));
+        let mut inforce = InForce::new(Force::DryRun);
+        inforce.post(posted(vec![order(1, "203.0.113.9", None, 60)]), NOW_S * S);
+        assert!(inforce.rules(&[]).0.iter().all(|rule| rule.dry_run));
     }
 
     #[test]

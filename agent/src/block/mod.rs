@@ -1,17 +1,22 @@
 //! Blocking: orders from a signed bundle, into the kernel and out of it again.
 //!
 //! ```text
-//! bundle (file) → Desk: verify, newer than the last → watch thread: InForce → kernel tables
-//!                                                        ↘ what became of each order → summaries
+//! collector → Client (claim, long poll) → file ┐
+//! bundle laid into a file ─────────────────────┴→ Desk: verify, newer than the last
+//!       → watch thread: InForce → kernel tables
+//!                  ↘ what became of each order → summaries
 //! ```
 //!
-//! Off unless `[block]` says otherwise. What is protected is never blocked, whatever an order
+//! Off unless `[block]` says otherwise: then orders of the collector are a dry run, of which it is told
+//! what would have been blocked, and nothing is. What is protected is never blocked, whatever an order
 //! says; each order ends by itself; and the kernel stops blocking when it has not heard of the
 //! agent for thirty seconds.
 
+mod client;
 mod desk;
 mod inforce;
 mod protected;
+mod report;
 
 use std::path::PathBuf;
 
@@ -22,21 +27,33 @@ use crate::command::BadConfig;
 use crate::config::bad;
 use crate::net;
 
-pub use desk::{Desk, LOOK_EVERY, Posted};
+pub use client::Client;
+pub use desk::{Desk, Givers, LOOK_EVERY, Posted};
 pub use inforce::InForce;
-pub use protected::{always_protected, resolvers};
+pub use protected::resolvers;
+pub use report::{Report, Shared};
 
 /// Networks an operator can name as trusted. The host's own few need the rest of the kernel's
 /// table.
 const TRUSTED_MAX: usize = 2_048;
 
+/// What becomes of packets that an order names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Force {
+    /// They are dropped.
+    #[default]
+    Drops,
+    /// They go on, and it is told that they would have been dropped.
+    DryRun,
+}
+
 /// Table `[block]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BlockConfig {
-    /// Whether orders are taken at all.
+    /// Whether orders are carried out. If not, it is told what those of the collector would have blocked.
     pub enabled: bool,
-    /// The bundle of orders; looked at every second.
+    /// A bundle of orders, looked at every second, in place of those of the collector.
     pub orders_file: Option<PathBuf>,
     /// The public key that must have signed it: 32 bytes in hexadecimal.
     pub key_file: Option<PathBuf>,
@@ -55,13 +72,24 @@ impl BlockConfig {
         if self.trusted.len() > TRUSTED_MAX {
             return Err(bad("block.trusted", "more than 2048 networks"));
         }
-        if self.enabled && self.orders_file.is_none() {
-            return Err(bad("block.orders_file", "needed when blocking is enabled"));
+        if self.enabled && self.orders_file.is_none() && self.key_file.is_some() {
+            let problem = "needed for block.key_file; orders of the collector need neither";
+            return Err(bad("block.orders_file", problem));
         }
-        if self.enabled && self.key_file.is_none() {
-            return Err(bad("block.key_file", "needed when blocking is enabled"));
+        if self.enabled && self.orders_file.is_some() && self.key_file.is_none() {
+            return Err(bad("block.key_file", "needed for block.orders_file"));
         }
         Ok(())
+    }
+
+    /// What becomes of packets that an order names.
+    #[must_use]
+    pub fn force(&self) -> Force {
+        if self.enabled {
+            Force::Drops
+        } else {
+            Force::DryRun
+        }
     }
 
     /// The trusted networks.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::Format;
+use crate::block;
 use crate::config::Config;
 use crate::intel;
 use crate::status::{Status, ask};
@@ -123,6 +124,16 @@ fn shown(status: &Status) -> String {
     if watch.blocks > 0 {
         lines.push(("blocking", format!("{} orders in force", watch.blocks)));
     }
+    if watch.dry_run_blocks > 0 {
+        let orders = watch.dry_run_blocks;
+        lines.push((
+            "blocking",
+            format!("off: it is told what {orders} orders would have blocked"),
+        ));
+    }
+    if let Some(orders) = &status.orders {
+        lines.push(("orders", ordered(orders)));
+    }
     lines.push(("processes", watch.owners.works.join("; ")));
     for lack in &watch.owners.lacks {
         lines.push(("", format!("not {lack}")));
@@ -175,9 +186,23 @@ fn shown(status: &Status) -> String {
         .collect()
 }
 
+/// How it stands with the collector's orders, in words.
+fn ordered(orders: &block::Report) -> String {
+    let told = match orders.version {
+        0 if orders.not_offered => "not offered: the collector is of an older version".to_owned(),
+        0 => "none from the collector yet".to_owned(),
+        version => format!("version {version}, {} in it", orders.orders),
+    };
+    match &orders.trouble {
+        Some(trouble) => format!("{told}; {trouble}"),
+        None => told,
+    }
+}
+
 /// How it stands with the collector's indicators, in words.
 fn bundle(intel: &intel::Report) -> String {
     let mut told = match intel.version {
+        0 if intel.not_offered => "not offered: the collector is of an older version".to_owned(),
         0 => "none from the collector yet".to_owned(),
         version => format!(
             "version {version}, {} entries on {} lists",

@@ -3,6 +3,7 @@
 //! ```text
 //! GET <collector>/v1/indicators?have=V&wait=30     authorization: Picket <claim>
 //! 200 bundles · 204 nothing new · 401 with its time, if ours is off · 409 · 429 and 503 come later
+//! 404 it does not offer any: a collector of a version before
 //! ```
 //!
 //! One request waits at a time. After a failure the pauses double up to a minute; each is drawn anew,
@@ -44,6 +45,9 @@ const ALL_WAIT: Duration = Duration::from_secs(600);
 /// First pause after a failure, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Pause before a collector is asked again that offers none: it may be replaced by a newer one.
+const NOT_OFFERED_PAUSE: Duration = PAUSE_MAX;
 
 /// Shortest time between two requests that were answered at once.
 const REQUEST_GAP: Duration = Duration::from_millis(200);
@@ -153,6 +157,7 @@ impl Client {
             }
             StatusCode::CONFLICT => self
                 .fail("the collector's indicators are older than ours: it was set back".to_owned()),
+            StatusCode::NOT_FOUND => self.not_offered(),
             status => {
                 self.set_clock(&response);
                 self.fail(format!("the collector answered {status}"))
@@ -305,10 +310,25 @@ impl Client {
         Outcome::Failed
     }
 
+    /// Nothing is wrong then, and nothing goes stale for it; it is said once.
+    fn not_offered(&mut self) -> Outcome {
+        let mut report = self.shared.note();
+        report.answered_ms = now_ms();
+        report.trouble = None;
+        if !std::mem::replace(&mut report.not_offered, true) {
+            tracing::warn!(
+                "the collector does not offer indicators: it is of an older version; \
+                 the host's own lists are matched"
+            );
+        }
+        Outcome::Busy(NOT_OFFERED_PAUSE)
+    }
+
     fn answered(&mut self) -> Outcome {
         let mut report = self.shared.note();
         report.answered_ms = now_ms();
         report.trouble = None;
+        report.not_offered = false;
         Outcome::Answered
     }
 

@@ -28,6 +28,9 @@ pub struct Report {
     pub applied: u64,
     /// Bundles refused since the start, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Whether the collector says that it offers none: it is of a version before.
+    #[serde(default)]
+    pub not_offered: bool,
     /// What is wrong now, if anything.
     pub trouble: Option<String>,
     /// Why what is in use is not current; `None` if it is.
@@ -78,7 +81,7 @@ impl Shared {
 
     fn stale(&self, report: &Report, now_ms: u64) -> Option<String> {
         let silent_ms = now_ms.saturating_sub(report.answered_ms);
-        if silent_ms > self.stale_after_ms {
+        if !report.not_offered && silent_ms > self.stale_after_ms {
             return Some(format!(
                 "the collector has not answered for {} s",
                 silent_ms / 1_000
@@ -121,5 +124,19 @@ mod tests {
         let silent = Some("the collector has not answered for 900 s");
         check(7, 3_000_000, 1_099_999, silent);
         check(0, 0, 1_099_999, silent);
+        // A collector that offers none is not silent; what it gave before it was set back still ends.
+        let check = |version, expected: Option<&str>| {
+            let report = Report {
+                version,
+                expires_ms: 1_000_000,
+                answered_ms: 1_099_999,
+                not_offered: true,
+                ..Report::default()
+            };
+            let stale = shared.stale(&report, 2_000_000);
+            assert_eq!(stale.as_deref(), expected);
+        };
+        check(0, None);
+        check(7, Some("they were over 1000 s ago"));
     }
 }

@@ -51,6 +51,9 @@ pub struct Report {
     pub owners: OwnerState,
     /// Orders to block that are in force.
     pub blocks: u64,
+    /// Orders of which it is only told what they would have blocked, as blocking is off.
+    #[serde(default)]
+    pub dry_run_blocks: u64,
 }
 
 /// A counter.

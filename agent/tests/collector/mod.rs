@@ -104,6 +104,12 @@ struct Desk {
     is_unwell: AtomicBool,
     /// Answers to who asks for indicators, the next one last.
     bundles: Mutex<Vec<Vec<u8>>>,
+    /// The same to who asks for orders.
+    orders: Mutex<Vec<Vec<u8>>>,
+    /// The versions of orders that were asked with.
+    had: Mutex<Vec<u64>>,
+    /// Whether it knows neither of them.
+    is_older: AtomicBool,
 }
 
 /// A collector that runs until it is dropped.
@@ -138,6 +144,9 @@ impl Collector {
             key,
             is_unwell: AtomicBool::new(false),
             bundles: Mutex::default(),
+            orders: Mutex::default(),
+            had: Mutex::default(),
+            is_older: AtomicBool::new(false),
         });
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let served = Arc::clone(&desk);
@@ -181,6 +190,21 @@ impl Collector {
     /// Gives these to who asks for indicators, each once, and then says that there is nothing new.
     pub(crate) fn give(&self, bundles: &[Vec<u8>]) {
         *self.desk.bundles.lock().unwrap() = bundles.iter().rev().cloned().collect();
+    }
+
+    /// Gives these to who asks for orders, each once, and then says that there is nothing new.
+    pub(crate) fn order(&self, bundles: &[Vec<u8>]) {
+        *self.desk.orders.lock().unwrap() = bundles.iter().rev().cloned().collect();
+    }
+
+    /// The versions of orders that were asked with so far.
+    pub(crate) fn had(&self) -> Vec<u64> {
+        self.desk.had.lock().unwrap().clone()
+    }
+
+    /// Whether it is, from now on, of a version that offers neither indicators nor orders.
+    pub(crate) fn set_older(&self, is_older: bool) {
+        self.desk.is_older.store(is_older, Ordering::Relaxed);
     }
 
     /// Answers like this from now on.
@@ -278,10 +302,14 @@ async fn serve(
                 "date: Tue, 14 Nov 2023 22:13:20 GMT\r\n".to_owned(),
                 b"{}".to_vec(),
             )
+        } else if desk.is_older.load(Ordering::Relaxed) {
+            (404, String::new(), Vec::new())
         } else if head.starts_with("get /v1/indicators?") {
-            let bundle = desk.bundles.lock().unwrap().pop();
-            let status = if bundle.is_some() { 200 } else { 204 };
-            (status, String::new(), bundle.unwrap_or_default())
+            next(&desk.bundles)
+        } else if let Some(asked) = head.strip_prefix("get /v1/orders?have=") {
+            let have: String = asked.chars().take_while(char::is_ascii_digit).collect();
+            desk.had.lock().unwrap().push(have.parse().unwrap());
+            next(&desk.orders)
         } else {
             (404, String::new(), Vec::new())
         };
@@ -294,6 +322,13 @@ async fn serve(
         buffer.drain(..head_end + length);
         desk.changed.notify_all();
     }
+}
+
+/// The next of what is to be given, or that there is nothing new.
+fn next(given: &Mutex<Vec<Vec<u8>>>) -> (u16, String, Vec<u8>) {
+    let bundle = given.lock().unwrap().pop();
+    let status = if bundle.is_some() { 200 } else { 204 };
+    (status, String::new(), bundle.unwrap_or_default())
 }
 
 fn judge(mut body: &[u8], desk: &Desk) -> (u16, String, String) {

@@ -8,6 +8,7 @@
 
 mod agents;
 mod audit;
+mod blocks;
 mod caller;
 pub(crate) mod client;
 mod feeds;
@@ -40,11 +41,15 @@ use crate::fetch::Fetcher;
 use crate::indicators::Board;
 use crate::indicators::door::Queue;
 use crate::ingest::gate::Refusals;
+use crate::orders::Book;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 
 pub(crate) use crate::store::findings::LISTED_MAX;
 pub(crate) use agents::AgentLine;
+pub(crate) use blocks::{
+    BlockLine, EndedBlock, GivenBlock, LiftedBlock, WantedBlock, WantedBlocks,
+};
 pub(crate) use caller::{Caller, Scope, SocketPeer};
 pub(crate) use findings::Asked;
 use guard::Door;
@@ -78,6 +83,8 @@ pub(crate) struct Desk {
     pub(crate) indicators: Board,
     /// What they have of it.
     pub(crate) polls: Arc<Queue>,
+    /// What they are to block.
+    pub(crate) orders: Arc<Book>,
     /// The key that what they are told is signed with.
     pub(crate) signing_key: PublicKey,
 }

@@ -13,12 +13,15 @@ use axum::routing::MethodRouter;
 
 use super::guard::{self, Door, Guard};
 use super::{Desk, Role};
-use super::{agents, audit, feeds, findings, incidents, intel, join_tokens, operators, routes};
+use super::{
+    agents, audit, blocks, feeds, findings, incidents, intel, join_tokens, operators, routes,
+};
 
 /// Every route, by noun.
 pub(crate) const ALL: &[&[Route]] = &[
     agents::ROUTES,
     audit::ROUTES,
+    blocks::ROUTES,
     feeds::ROUTES,
     findings::ROUTES,
     incidents::ROUTES,

@@ -5,6 +5,7 @@
 mod agents;
 mod analyze;
 mod audit;
+mod block;
 mod feeds;
 mod findings;
 mod incidents;
@@ -36,6 +37,8 @@ enum Command {
     Analyze(analyze::Arguments),
     /// Who changed what, and who was refused.
     Audit(audit::Arguments),
+    /// What hosts drop in their kernels, for how long and why: order it, take it back, see what each did
+    Block(block::Arguments),
     /// What the running collector has found.
     Findings(findings::Arguments),
     /// The stories the running collector has put together.
@@ -82,6 +85,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Agents(arguments) => agents::run(arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Audit(arguments) => audit::run(arguments),
+        Command::Block(arguments) => block::run(arguments),
         Command::Findings(arguments) => findings::run(arguments),
         Command::Incidents(arguments) => incidents::run(arguments),
         Command::Intel(arguments) => intel::run(arguments),

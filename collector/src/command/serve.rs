@@ -42,6 +42,7 @@ use crate::ingest::gate::{Keeper, Refusals};
 use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
 use crate::metrics::{self, Metrics};
+use crate::orders::{self, Book};
 use crate::presence;
 use crate::registry::Registry;
 use crate::signing::SigningKey;
@@ -100,6 +101,7 @@ struct Service {
     channels: Vec<alert::Channel>,
     tls: tls::Identity,
     signing: Arc<SigningKey>,
+    orders: Arc<Book>,
     enrol: enrol::Opened,
     tokens: Arc<Tokens>,
     agents_door: TcpListener,
@@ -128,6 +130,10 @@ impl Service {
         let tls = tls::identity(&config.tls, state_dir)?;
         let signing = Arc::new(SigningKey::load_or_create(state_dir)?);
         let enrol = enrol::open(&config)?;
+        let names = config.tls.names.clone();
+        let orders = Book::open(store.clone(), config.block.clone(), names, config.listen)
+            .await
+            .context("read the orders to block in the store")?;
         let inputs = Inputs {
             intel_dir: config.intel_dir.clone(),
             seed: config.seed,
@@ -153,6 +159,7 @@ impl Service {
             channels,
             tls,
             signing,
+            orders: Arc::new(orders),
             enrol,
             tokens: Arc::new(tokens),
             agents_door,
@@ -297,6 +304,15 @@ impl Service {
             metrics: shared.metrics.clone(),
             stop: shared.stop_in.ear(),
         };
+        let orders_door = orders::door::Door {
+            book: self.orders.clone(),
+            signing: self.signing.clone(),
+            agents: self.agents.clone(),
+            claims: door.claims.clone(),
+            queue: Arc::new(Queue::new(self.config.block.polls_max)),
+            metrics: shared.metrics.clone(),
+            stop: shared.stop_in.ear(),
+        };
         let (hub, stop, told) = (self.hub, shared.stop_in.ear(), inbox.clone());
         parts.spawn(async { ("publishing of indicators", hub.run(told, stop).await) });
         let tls = TlsAcceptor::from(self.tls.config);
@@ -316,6 +332,7 @@ impl Service {
             refusals: shared.refusals.clone(),
             indicators: self.board.clone(),
             polls: queue,
+            orders: self.orders,
             signing_key: self.signing.public(),
         };
         let operators = api::at_network(desk.clone(), &guard);
@@ -323,6 +340,7 @@ impl Service {
             let router = ingest::router(ingest.clone(), gate, metrics.clone());
             let router = router
                 .merge(indicators::door::router(door))
+                .merge(orders::door::router(orders_door))
                 .merge(enrolment)
                 .merge(operators);
             listen::serve(self.agents_door, tls, router, &ingest, metrics, stop).await;

@@ -54,9 +54,9 @@ pub(crate) struct Door {
 
 /// Who waits, and what each agent said it has.
 pub(crate) struct Queue {
-    places: Semaphore,
+    pub(crate) places: Semaphore,
     polled: Mutex<HashMap<AgentId, Polled>>,
-    quiet: Mutex<Quiet>,
+    pub(crate) quiet: Mutex<Quiet>,
 }
 
 /// What is known of an agent that has asked since the start.
@@ -86,7 +86,7 @@ impl Queue {
     }
 
     /// Notes a request; only known agents come here, so the table is bounded.
-    fn note(&self, agent: AgentId, have: u64) -> Option<Waiting<'_>> {
+    pub(crate) fn note(&self, agent: AgentId, have: u64) -> Option<Waiting<'_>> {
         let mut polled = self.polled.lock().unwrap_or_else(PoisonError::into_inner);
         let known = polled.entry(agent).or_default();
         known.have = have;
@@ -100,7 +100,7 @@ impl Queue {
 }
 
 /// A request that waits.
-struct Waiting<'a> {
+pub(crate) struct Waiting<'a> {
     queue: &'a Queue,
     agent: AgentId,
 }

@@ -17,10 +17,10 @@ pub(super) const CHANGED_SHARE_MAX: usize = 4;
 pub(super) const WAITING_PER_AGENT_MAX: u32 = 2;
 
 /// Longest time that a request waits, and what one waits that names none.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Seconds after which an agent that was turned away may come again.
-pub(super) const RETRY_AFTER_S: &str = "5";
+pub(crate) const RETRY_AFTER_S: &str = "5";
 
 /// Operators who may wait for what they changed.
 pub(super) const ASKS_MAX: usize = 256;

@@ -26,7 +26,7 @@ use crate::quiet::Quiet;
 use crate::registry::Registry;
 use crate::store::agents::Report;
 use crate::store::journal::Arrival;
-use crate::store::{Store, StoreError, agents, journal};
+use crate::store::{Store, StoreError, agents, blocks, journal};
 
 /// Envelopes judged before they are written: enough to share a flush, few enough that the first does
 /// not wait for the last (measured with `ingest_throughput` in `tests/service.rs`).
@@ -253,6 +253,7 @@ impl Keeper {
                 }
                 for report in &reports {
                     agents::note(transaction, report)?;
+                    blocks::note(transaction, report.agent, &report.blocks)?;
                 }
                 Ok(())
             });

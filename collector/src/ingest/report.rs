@@ -36,6 +36,7 @@ pub(super) fn report(admitted: &Admitted, received_at_ms: u64) -> Report {
             .conversations
             .saturating_add(cut.questions)
             .saturating_add(cut.hits),
+        blocks: summary.blocks.clone(),
         sensor: (!summary.immediate).then(|| sensor(summary, &balance)),
     }
 }

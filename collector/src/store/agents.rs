@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use picket_wire::{AgentId, BootId};
+use picket_wire::{AgentId, BlockEvent, BootId};
 use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) has_gap: bool,
     /// Conversations, questions and hits that did not fit.
     pub(crate) cut: u64,
+    /// What became of orders to block there.
+    pub(crate) blocks: Vec<BlockEvent>,
     /// How its sensor was; `None` from an envelope that is no window's.
     pub(crate) sensor: Option<Sensor>,
 }

@@ -250,6 +250,33 @@ const STEPS: &[&str] = &[
     );
     CREATE INDEX audit_at ON audit (at);
     ",
+    // 11: orders to block, and what agents did with them.
+    "
+    CREATE TABLE block_order (
+        id INTEGER PRIMARY KEY,
+        value TEXT NOT NULL,
+        account TEXT,
+        instance TEXT,
+        reason TEXT NOT NULL,
+        who TEXT NOT NULL,
+        added_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        ended_by TEXT
+    );
+    CREATE TABLE block_outcome (
+        order_id INTEGER NOT NULL,
+        agent BLOB NOT NULL,
+        act TEXT NOT NULL,
+        is_dry_run INTEGER NOT NULL,
+        why TEXT,
+        at INTEGER NOT NULL,
+        flows INTEGER NOT NULL,
+        last_flow TEXT,
+        last_at INTEGER,
+        PRIMARY KEY (order_id, agent)
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

@@ -21,6 +21,7 @@ mod health;
 mod indicators;
 mod logs;
 mod operator;
+mod orders;
 mod overload;
 mod receiver;
 mod rig;

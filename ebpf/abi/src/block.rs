@@ -10,13 +10,17 @@ use crate::{FlowKey, Plain};
 /// How long a heartbeat counts, coarse monotonic clock: thirty missed beats. Chosen by hand.
 pub const HEARTBEAT_FRESH_NS: u64 = 30_000_000_000;
 
+/// Bit of [`BlockEntry::order`] that says that packets go on: what would have been refused is only
+/// told. Numbers of orders stay below it.
+pub const DRY_RUN: u64 = 1 << 63;
+
 /// An order's entry: what a refused network or endpoint leads to.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BlockEntry {
     /// When it ends, coarse monotonic clock.
     pub expires_ns: u64,
-    /// Number of the order it stems from.
+    /// Number of the order it stems from, and [`DRY_RUN`].
     pub order: u64,
 }
 
@@ -38,7 +42,7 @@ pub struct BlockRecord {
     pub ktime_ns: u64,
     /// The flow it belongs to.
     pub key: FlowKey,
-    /// The order that refuses it.
+    /// The order that refuses it, and [`DRY_RUN`].
     pub order: u64,
     /// Interface it came by.
     pub ifindex: u32,

@@ -22,7 +22,7 @@ pub enum BlockAct {
     /// An order ended by itself.
     #[n(3)]
     Expired,
-    /// The first packet of a flow was dropped; `flow` says which.
+    /// The first packet of a flow was dropped, or in a dry run would have been; `flow` says which.
     #[n(4)]
     Dropped,
 }
@@ -55,6 +55,17 @@ pub struct BlockEvent {
     /// The flow that was dropped.
     #[n(7)]
     pub flow: Option<BlockedFlow>,
+    /// Whether blocking is off on this host, so that it only tells what it would have done. Absent
+    /// where it is not, as from agents that know no dry run.
+    #[n(8)]
+    pub dry_run: Option<bool>,
+}
+
+impl BlockEvent {
+    /// Whether it was told and not done.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run == Some(true)
+    }
 }
 
 /// A flow whose packets are dropped, as its first dropped packet went.

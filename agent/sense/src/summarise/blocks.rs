@@ -48,5 +48,6 @@ pub(crate) fn dropped(block: &KernelBlock) -> BlockEvent {
             dst_port: dst.1,
             protocol: block.protocol,
         }),
+        dry_run: block.dry_run.then_some(true),
     }
 }

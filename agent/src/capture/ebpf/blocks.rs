@@ -13,6 +13,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
 use picket_abi::BlockRecord;
+use picket_abi::block::DRY_RUN;
 use picket_sense::input::KernelBlock;
 
 use super::clock::{self, Clock};
@@ -45,6 +46,8 @@ pub struct BlockRule {
     pub order: u64,
     /// When it ends, nanoseconds since the epoch.
     pub expires_ns: u64,
+    /// Whether packets go on, and it is only told that they would not have.
+    pub dry_run: bool,
 }
 
 /// Networks by octets (IPv4 in its mapped form) and bits of prefix.
@@ -78,16 +81,20 @@ impl Held {
     fn of(rules: &[BlockRule], protected: &[Network], clock: Clock) -> Self {
         let mut held = Self::default();
         for rule in rules {
-            let entry = [clock.ktime_ns(rule.expires_ns), rule.order];
-            match rule.port {
-                None => {
-                    held.nets.insert(octets(rule.net), entry);
-                }
+            let flag = if rule.dry_run { DRY_RUN } else { 0 };
+            let entry = [clock.ktime_ns(rule.expires_ns), rule.order | flag];
+            // Of several orders for the same the one counts that lasts longest.
+            let held = match rule.port {
+                None => held.nets.entry(octets(rule.net)).or_insert(entry),
                 Some(port) => {
                     let (octets, _) = octets(rule.net);
                     let [high, low] = halves(octets);
-                    held.endpoints.insert([high, low, u64::from(port)], entry);
+                    let endpoint = [high, low, u64::from(port)];
+                    held.endpoints.entry(endpoint).or_insert(entry)
                 }
+            };
+            if entry[0] > held[0] {
+                *held = entry;
             }
         }
         held.protected = protected.iter().map(|net| (octets(*net), 1)).collect();
@@ -263,7 +270,8 @@ pub(super) fn kernel_block(record: &BlockRecord, clock: Clock) -> KernelBlock {
         remote: (address(record.key.remote), record.key.remote_port()),
         protocol: record.key.protocol(),
         way: way(record.way),
-        order: record.order,
+        order: record.order & !DRY_RUN,
+        dry_run: record.order & DRY_RUN != 0,
         ifindex: record.ifindex,
     }
 }

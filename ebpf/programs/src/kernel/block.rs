@@ -3,11 +3,12 @@
 //!
 //! Interface: [`refuses`]; the flow's slot remembers whether its other end is on an order. A flow that is on none pays one
 //! comparison a packet. Refused packets are counted in their flow like all others, and besides by
-//! reason. The first of each flow is told; "told" is noted only when the ring had room.
+//! reason. The first of each flow is told; "told" is noted only when the ring had room. In a dry run it
+//! is told and goes on.
 
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use picket_abi::block::holds;
+use picket_abi::block::{DRY_RUN, holds};
 use picket_abi::{BlockEntry, BlockRecord, BlockedEndpoint, FlowKey, FlowSlot, Reason, verdict};
 
 use super::Passage;
@@ -45,11 +46,14 @@ pub(super) fn refuses(
     if !fresh(counters, entry, slot.last_ns) {
         return false;
     }
-    counters.add(Reason::Blocked, segments, bytes);
+    let is_dry_run = entry.order & DRY_RUN != 0;
+    if !is_dry_run {
+        counters.add(Reason::Blocked, segments, bytes);
+    }
     if slot.verdict & verdict::BLOCK_TOLD == 0 && tell(passage, counters, &slot.key, entry.order) {
         slot.verdict |= verdict::BLOCK_TOLD;
     }
-    true
+    !is_dry_run
 }
 
 /// Whether an entry holds at this time; counted if it does not any more.

@@ -120,6 +120,7 @@ fn orders(folder: &Path) -> Result<Table> {
             expires_ms,
             reason: "to see that it holds".to_owned(),
         }],
+        agent: None,
     };
     let key: String = signer
         .public_key()
