@@ -63,6 +63,11 @@ pub const METRICS: &[Metric] = &[
         |status| one(status.watch.health.detached),
     ),
     gauge(
+        "picket_agent_blocks_dry_run",
+        "Orders of which it is only told what they would have blocked, as blocking is off.",
+        |status| one(status.watch.dry_run_blocks),
+    ),
+    gauge(
         "picket_agent_blocks_held",
         "Orders to block that are in force.",
         |status| one(status.watch.blocks),

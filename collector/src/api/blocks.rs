@@ -20,6 +20,9 @@ use crate::orders::{BookError, Target, judge};
 use crate::registry::{Entry, Registry};
 use crate::store::blocks::{self, BlockOrder, BlockOutcome};
 
+/// Bytes of a refusal that the record of calls keeps. What is refused may be of any length.
+const WHY_BYTES_MAX: usize = 256;
+
 /// What can be asked of orders to block.
 pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/blocks", Viewer, Own, list),
@@ -492,8 +495,13 @@ impl Refused {
     }
 
     fn response(self) -> Response {
-        let body = Json(serde_json::json!({"error": self.why}));
-        (self.status, body).into_response()
+        let body = Json(serde_json::json!({"error": &self.why}));
+        let mut response = (self.status, body).into_response();
+        // The record of calls says why too, as much of it as fits.
+        let kept = self.why.floor_char_boundary(WHY_BYTES_MAX);
+        let detail = Detail(self.why.get(..kept).unwrap_or_default().to_owned());
+        response.extensions_mut().insert(detail);
+        response
     }
 }
 

@@ -214,9 +214,14 @@ fn an_order_is_carried_out_and_taken_back_within_seconds() {
         });
         all.count()
     };
-    assert_eq!(
-        (of_blocks("done"), of_blocks("refused")),
-        (6, 6),
+    let counts = (of_blocks("done"), of_blocks("failed"));
+    assert_eq!(counts, (6, 6), "{audited:?}");
+    let why = |part: &str| {
+        let mut details = audited.iter().filter_map(|one| one["detail"].as_str());
+        details.any(|detail| detail.contains(part))
+    };
+    assert!(
+        why("metadata service") && why("found-by-test"),
         "{audited:?}"
     );
 }
