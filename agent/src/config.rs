@@ -80,6 +80,10 @@ pub struct Config {
     /// What a collector said of this host when it enrolled; never in the file.
     #[serde(skip)]
     pub enrolment: Option<Enrolment>,
+    /// The collector that this host is enrolled with, if it is another than the file names: what that
+    /// one said is not used. Never in the file.
+    #[serde(skip)]
+    pub elsewhere: Option<String>,
 }
 
 /// Who this host is.
@@ -118,6 +122,7 @@ impl Default for Config {
             filter: FilterConfig::default(),
             privacy: PrivacyConfig::default(),
             enrolment: None,
+            elsewhere: None,
         }
     }
 }
@@ -237,7 +242,15 @@ impl Config {
         let collector = self
             .collector
             .get_or_insert_with(|| enrolment.collector.clone());
-        let is_its = collector.trim_end_matches('/') == enrolment.collector.trim_end_matches('/');
+        let is_its = is_same(collector, &enrolment.collector);
+        if !is_its {
+            tracing::warn!(
+                collector,
+                enrolled_with = enrolment.collector,
+                "what this host was told when it enrolled is not used: it was by another collector"
+            );
+            self.elsewhere = Some(enrolment.collector.clone());
+        }
         for (own, said) in [
             (&mut self.identity.instance, &receipt.instance),
             (&mut self.identity.account, &receipt.account),
@@ -250,6 +263,25 @@ impl Config {
         // What another collector signed says nothing of this one.
         self.enrolment = Some(enrolment).filter(|_| is_its);
         Ok(())
+    }
+
+    /// Why the collector's indicators are not taken although this host is enrolled, if so.
+    ///
+    /// # Errors
+    /// As [`Config::collector_keys`].
+    pub fn no_indicators(&self) -> anyhow::Result<Option<String>> {
+        let Some(elsewhere) = &self.elsewhere else {
+            return Ok(None);
+        };
+        let has_keys = !self.collector_keys()?.is_empty();
+        let collector = self.collector.as_deref().unwrap_or_default();
+        let why = || {
+            format!(
+                "no indicators are taken: this host is enrolled with {elsewhere}, and `collector` \
+                 names {collector}; write the same, or enroll with the other"
+            )
+        };
+        Ok((!has_keys).then(why))
     }
 
     /// What the collector's certificate must stem from: the configured authorities, else those that it
@@ -369,6 +401,20 @@ fn key_at(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
+/// Whether two addresses name the same collector, however they are written.
+fn is_same(one: &str, other: &str) -> bool {
+    let plain = |text: &str| {
+        let mut url = envelopes_url(text).ok()?;
+        let host = url.host_str()?.trim_end_matches('.').to_owned();
+        url.set_host(Some(&host)).ok()?;
+        Some(url)
+    };
+    match (plain(one), plain(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,6 +422,24 @@ mod tests {
     const EXAMPLE: &str = include_str!("../../packaging/agent.example.toml");
 
     /// The example must hold the defaults, but for what has none.
+    #[test]
+    fn a_collector_is_the_same_however_it_is_written() {
+        let known = "https://collector.example:8443";
+        let check = |one: &str, other: &str, expected: bool| {
+            assert_eq!(is_same(one, other), expected, "{one} {other}");
+        };
+        check(known, "https://collector.example:8443/", true);
+        check(known, "HTTPS://Collector.Example:8443", true);
+        check(known, "https://collector.example.:8443//", true);
+        check("https://a.example", "https://a.example:443/", true);
+        check("https://[2001:db8::1]", "https://[2001:DB8:0::1]/", true);
+        check("https://a.example/x", "https://a.example/x/", true);
+        check(known, "https://collector.example", false);
+        check(known, "https://other.example:8443", false);
+        check("https://a.example/x", "https://a.example/y", false);
+        check("nothing", "nothing", true);
+    }
+
     #[test]
     fn the_example_shows_every_key_with_its_default() {
         let example = Config::parse(EXAMPLE).unwrap();

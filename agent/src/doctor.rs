@@ -85,14 +85,19 @@ pub fn examine(file: Option<&Path>, config: &anyhow::Result<Config>) -> Vec<Answ
     answers.push(key(config));
     answers.push(state_dir(config));
     answers.push(intel(config));
-    answers.push(of(
-        "bundle",
-        config.collector_keys().map(|keys| match keys.len() {
+    answers.push(match config.no_indicators() {
+        Ok(Some(why)) => no("bundle", why),
+        _ => of(
+            "bundle",
+            config.collector_keys().map(|keys| {
+                match keys.len() {
             0 => "no key of a collector named, and not enrolled; the host has its own lists alone"
                 .to_owned(),
             keys => format!("indicators of a collector are taken, signed by one of {keys} keys"),
-        }),
-    ));
+        }
+            }),
+        ),
+    });
     answers.push(of(
         "privacy",
         config.privacy.open().map(|privacy| match privacy.told() {

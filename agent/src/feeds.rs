@@ -9,12 +9,15 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use picket_intel::folder::{Folder, FolderPlan, FolderReport, Look};
+use picket_intel::folder::{Folder, FolderError, FolderPlan, FolderReport, Look};
 use picket_intel::limits::FILE_BYTES_MAX;
 use picket_intel::{IndicatorSet, SetBuilder};
+use tokio::time::sleep;
+
+use crate::config::bad;
 
 /// Lists as they were read.
 #[derive(Debug)]
@@ -75,9 +78,7 @@ impl Feeds {
     /// # Errors
     /// The folder or its `feeds.toml` cannot be read.
     pub fn gather(folder: Option<&Path>, seed: Seed) -> anyhow::Result<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-        let mut builder = SetBuilder::at(now_ms);
+        let mut builder = SetBuilder::at(now_ms());
         let mut report = FolderReport::default();
         let mut disk = folder.map(Disk);
         let mut plan = None;
@@ -107,6 +108,40 @@ impl Feeds {
             .map(|(file, line)| format!("{file}: {line}"))
             .collect()
     }
+}
+
+/// A wrong `feeds.toml` is a wrong configuration.
+pub fn as_config(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<FolderError>() {
+        Some(FolderError::FeedsFile(_)) => bad("intel_dir", &format!("{error:#}")).into(),
+        _ => error,
+    }
+}
+
+/// Longest sleep between two looks at the clock, which may be set.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Returns when it is this time, in milliseconds since the epoch; never if there is none.
+pub async fn over(over_ms: Option<u64>) {
+    let Some(over_ms) = over_ms else {
+        return std::future::pending().await;
+    };
+    loop {
+        match over_ms.saturating_sub(now_ms()) {
+            0 => return,
+            left_ms => sleep(Duration::from_millis(left_ms).min(SLEEP_MAX)).await,
+        }
+    }
+}
+
+/// When lists that could not be read are to be read again.
+pub fn later_ms() -> u64 {
+    now_ms() + 60_000
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A folder on disk.
@@ -193,11 +228,31 @@ mod tests {
             ["gone.csv: named in feeds.toml but not there"]
         );
         put("feeds.toml", "[[feed]]\nfile = 'x.csv'\nform = 'csv'\n");
-        let error = format!("{:#}", Feeds::load(folder.path()).unwrap_err());
+        let error = as_config(Feeds::load(folder.path()).unwrap_err());
+        assert!(error.downcast_ref::<crate::command::BadConfig>().is_some());
+        let error = format!("{error:#}");
         assert!(
             error.contains("line 3") && error.contains("form"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_over_is_waited_for_and_left_out_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        put(
+            "feeds.toml",
+            "[[feed]]\nfile='x.csv'\nformat='csv'\ncategory='c2'\ncsv={expires=2}\n",
+        );
+        let soon = now_ms() / 1_000 + 2;
+        put("x.csv", &format!("192.0.2.1,{soon}\n192.0.2.2,\n"));
+        let feeds = Feeds::load(folder.path()).unwrap();
+        let next = feeds.set.next_expiry_ms();
+        assert_eq!((feeds.set.len(), next), (2, Some(soon * 1_000)));
+        over(next).await;
+        let feeds = Feeds::load(folder.path()).unwrap();
+        assert_eq!((feeds.set.len(), feeds.set.next_expiry_ms()), (1, None));
     }
 
     #[test]

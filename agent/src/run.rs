@@ -26,7 +26,7 @@ use crate::block::{self, Desk as OrderDesk, Givers};
 use crate::capture::heap;
 use crate::config::Config;
 use crate::enrol;
-use crate::feeds::{Feeds, Seed};
+use crate::feeds::{self, Feeds, Seed};
 use crate::identity::{Identity, Sealer, random_boot};
 use crate::intel;
 use crate::metrics::Server;
@@ -116,8 +116,16 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let mut plan = plan(config, before, &feeds)?;
     if let Some(given) = &given {
         plan.set = Arc::clone(&given.set);
-        plan.intel = Some(Arc::clone(&given.shared));
     }
+    let intel = match (&given, config.no_indicators()?) {
+        (Some(given), _) => Some(Arc::clone(&given.shared)),
+        (None, Some(why)) => {
+            tracing::error!(why, "indicators of the collector are not asked for");
+            Some(intel::Shared::none(why))
+        }
+        (None, None) => None,
+    };
+    plan.intel.clone_from(&intel);
     plan.options.handover = config.handover(kept_ns);
     let (summaries, kept) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan, summaries, Arc::clone(&shared.tallies))?;
@@ -156,7 +164,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         last: Mutex::new(watching.report.clone()),
         shared: Arc::clone(&shared),
         ship: Arc::clone(&report),
-        intel: given.as_ref().map(|given| Arc::clone(&given.shared)),
+        intel,
         orders: orders.as_ref().and_then(Ordered::told),
     });
     let listening = orders
@@ -177,7 +185,11 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
             .zip(reload.clone())
             .map(|(client, reload)| tokio::spawn(client.run(config.clone(), reload)));
         let listening = listening.map(|client| tokio::spawn(client.run()));
-        let mut outcome = until_stopped(config, watching, orders, signals, reload).await;
+        let lists = match reload {
+            Some(reload) => Reload::Client(reload),
+            None => Reload::Here(feeds.set.next_expiry_ms()),
+        };
+        let mut outcome = until_stopped(config, watching, orders, signals, lists).await;
         for asking in [asking, listening].into_iter().flatten() {
             asking.abort();
         }
@@ -257,7 +269,8 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
             outcome
         })
         .context("start the printing thread")?;
-    runtime.block_on(until_stopped(config, watching, orders, signals, None))?;
+    let lists = Reload::Here(feeds.set.next_expiry_ms());
+    runtime.block_on(until_stopped(config, watching, orders, signals, lists))?;
     match printing.join() {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("write hits")
@@ -393,7 +406,8 @@ fn lock(folder: &Path) -> anyhow::Result<File> {
 }
 
 fn load_feeds(config: &Config) -> anyhow::Result<Feeds> {
-    let feeds = Feeds::gather(config.intel_dir.as_deref(), Seed::of(config.seed))?;
+    let feeds = Feeds::gather(config.intel_dir.as_deref(), Seed::of(config.seed));
+    let feeds = feeds.map_err(feeds::as_config)?;
     for complaint in feeds.complaints() {
         tracing::warn!(complaint, "indicators");
     }
@@ -462,7 +476,7 @@ async fn until_stopped(
     watching: Watching,
     mut orders: Option<Ordered>,
     mut signals: Signals,
-    reload: Option<Arc<Notify>>,
+    mut lists: Reload,
 ) -> anyhow::Result<()> {
     let Watching {
         commands,
@@ -489,16 +503,8 @@ async fn until_stopped(
                     desk.forget();
                 }
             },
-            _ = signals.reload.recv() => match (&reload, load_feeds(config)) {
-                // Who asks the collector puts both together.
-                (Some(reload), _) => reload.notify_one(),
-                // The thread says when they are in force.
-                (None, Ok(feeds)) => if commands.try_send(Command::Indicators(feeds.set)).is_err() {
-                    tracing::error!("indicators not reloaded: the watching thread is stuck");
-                },
-                // The old ones stay in force.
-                (None, Err(error)) => tracing::error!(error = format!("{error:#}"), "indicators not reloaded"),
-            },
+            _ = signals.reload.recv() => lists.reload(config, &commands),
+            () = feeds::over(lists.over_ms()) => lists.reload(config, &commands),
         }
     }
     // Fails when it has ended already, or when it is stuck, and then so are we: the manager kills.
@@ -514,6 +520,52 @@ async fn time_to_look(look: &mut Interval, bell: &Notify) {
     tokio::select! {
         _ = look.tick() => {}
         () = bell.notified() => {}
+    }
+}
+
+/// Who reads the host's own lists again.
+enum Reload {
+    /// Who asks the collector, since it puts both together.
+    Client(Arc<Notify>),
+    /// We; with the time at which the first of their entries is over, or they are to be read again.
+    Here(Option<u64>),
+}
+
+impl Reload {
+    fn over_ms(&self) -> Option<u64> {
+        match self {
+            Self::Client(_) => None,
+            Self::Here(over_ms) => *over_ms,
+        }
+    }
+
+    fn reload(&mut self, config: &Config, commands: &SyncSender<Command>) {
+        match self {
+            Self::Client(client) => client.notify_one(),
+            Self::Here(over_ms) => *over_ms = read_again(config, commands),
+        }
+    }
+}
+
+/// Reads the host's own lists again; says when to do it next.
+fn read_again(config: &Config, commands: &SyncSender<Command>) -> Option<u64> {
+    match load_feeds(config) {
+        Ok(feeds) => {
+            let over_ms = feeds.set.next_expiry_ms();
+            // The thread says when they are in force.
+            match commands.try_send(Command::Indicators(feeds.set)) {
+                Ok(()) => over_ms,
+                Err(_) => {
+                    tracing::error!("indicators not reloaded: the watching thread is stuck");
+                    Some(feeds::later_ms())
+                }
+            }
+        }
+        // The old ones stay in force.
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "indicators not reloaded");
+            Some(feeds::later_ms())
+        }
     }
 }
 

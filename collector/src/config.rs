@@ -46,6 +46,9 @@ pub enum ConfigError {
         /// The key and what is wrong.
         bad: BadValue,
     },
+    /// The `feeds.toml` of a folder of lists; named in the text, with the key.
+    #[error("{0}")]
+    Lists(String),
 }
 
 /// A value that cannot be used, by its key.
@@ -203,6 +206,12 @@ impl Config {
     }
 
     /// Says which key is wrong and why.
+    /// Account that findings about the collector itself are counted to.
+    pub(crate) fn own_account(&self) -> String {
+        let own = self.accounts.own.first();
+        own.map_or_else(|| "000000000000".to_owned(), String::clone)
+    }
+
     fn check(&self) -> Result<(), BadValue> {
         self.indicators.check()?;
         self.block.check()?;

@@ -53,6 +53,33 @@ impl Family {
     }
 }
 
+/// What is left out of the indicators, as whoever puts them together last said.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LeftOut {
+    /// Entries, by place and reason.
+    pub(crate) entries: Vec<(&'static str, &'static str, u64)>,
+    /// Whole lists, by place.
+    pub(crate) lists: Vec<(&'static str, u64)>,
+}
+
+/// Numbers that somebody sets.
+#[derive(Debug, Default)]
+pub(crate) struct Level<T>(Mutex<T>);
+
+impl<T: Clone> Level<T> {
+    /// Puts new numbers in place of those before.
+    pub(crate) fn set(&self, value: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    fn value(&self) -> T {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 /// Every counter of the collector.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -96,6 +123,8 @@ pub(crate) struct Metrics {
     pub(crate) indicator_bytes_sent: Counter,
     /// Requests of operators that were refused, by reason.
     pub(crate) operator_requests_refused: Family,
+    /// What is left out of the indicators.
+    pub(crate) left_out: Level<LeftOut>,
     /// Findings opened, by severity band.
     pub(crate) findings_opened: Family,
     /// Alerts delivered, by kind of channel.
@@ -291,6 +320,31 @@ struct Gauge {
     values: Vec<(Cow<'static, str>, f64)>,
 }
 
+impl LeftOut {
+    fn gauges(&self) -> [Gauge; 2] {
+        let entries = self.entries.iter().map(|(place, reason, count)| {
+            let labels = format!("{{source=\"{place}\",reason=\"{reason}\"}}");
+            (labels.into(), *count as f64)
+        });
+        let lists = self.lists.iter().map(|(place, count)| {
+            let labels = format!("{{source=\"{place}\"}}");
+            (labels.into(), *count as f64)
+        });
+        [
+            Gauge {
+                name: "indicators_left_out",
+                help: "entries of lists that are left out",
+                values: entries.collect(),
+            },
+            Gauge {
+                name: "indicator_lists_left_out",
+                help: "lists of indicators that are left out whole",
+                values: lists.collect(),
+            },
+        ]
+    }
+}
+
 fn gauges(store: &Store) -> Result<Vec<Gauge>, StoreError> {
     let (journal, outbox, open, feeds) = store.read(|connection| {
         Ok((
@@ -390,14 +444,17 @@ pub(crate) fn router(metrics: Arc<Metrics>, store: Store) -> Router {
 async fn scrape(State((metrics, store)): State<(Arc<Metrics>, Store)>) -> Response {
     let asked = tokio::task::spawn_blocking(move || gauges(&store)).await;
     match asked {
-        Ok(Ok(gauges)) => (
-            [(
-                header::CONTENT_TYPE,
-                "text/plain; version=0.0.4; charset=utf-8",
-            )],
-            metrics.render(&gauges),
-        )
-            .into_response(),
+        Ok(Ok(mut gauges)) => {
+            gauges.extend(metrics.left_out.value().gauges());
+            (
+                [(
+                    header::CONTENT_TYPE,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                )],
+                metrics.render(&gauges),
+            )
+                .into_response()
+        }
         Ok(Err(error)) => {
             tracing::error!(%error, "metrics could not ask the store");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

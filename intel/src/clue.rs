@@ -96,6 +96,9 @@ pub(crate) fn host(text: &str) -> Clue {
 pub(crate) fn host_port(host_text: &str, port: u16) -> Clue {
     let mut found = host(host_text)?;
     if let [Indicator::Address(address)] = *found {
+        if port == 0 {
+            return Err(IndicatorError::NotAnAddress(format!("{host_text}:0")));
+        }
         found = vec![Indicator::Endpoint(SocketAddr::new(address, port))];
     }
     Ok(found)

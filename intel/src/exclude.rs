@@ -65,6 +65,15 @@ pub(crate) fn why(
             _ => None,
         };
     };
+    let is_net = matches!(indicator, Indicator::Net(..));
+    why_range(range, is_net, author).or_else(|| {
+        let inner = inside(range)?;
+        let why = why_range(inner, is_net || inner.first != inner.last, author)?;
+        Some(format!("stands for an address of IPv4 that {why}"))
+    })
+}
+
+fn why_range(range: Range, is_net: bool, author: Author) -> Option<String> {
     let touched = |net: &Net| author.bound_by(net.reach) && net.range().meets(range);
     let net = SERVICES.iter().chain(RANGES).find(|net| touched(net));
     let whole = |net: &Net| match net.range().holds(range) {
@@ -77,20 +86,65 @@ pub(crate) fn why(
             let one = Range::of_net(*address, 128);
             range.holds(one)
         });
-        found.map(|(address, whose)| match indicator {
-            Indicator::Net(..) => format!("holds {address}, the public resolver of {whose}"),
-            _ => format!("is the public resolver of {whose}"),
+        found.map(|(address, whose)| match is_net {
+            true => format!("holds {address}, the public resolver of {whose}"),
+            false => format!("is the public resolver of {whose}"),
         })
     })
 }
+
+/// The addresses of IPv4 that addresses of IPv6 stand for, where they translate or tunnel them: a
+/// packet to `64:ff9b::a9fe:a9fe` may well reach the metadata service.
+fn inside(range: Range) -> Option<Range> {
+    let (zone, below) = EMBEDDED.iter().find_map(|(address, prefix, below)| {
+        let zone = Range::of_net(*address, *prefix);
+        zone.meets(range).then_some((zone, *below))
+    })?;
+    let first = range.first.max(zone.first) >> below;
+    let last = range.last.min(zone.last) >> below;
+    let all = u128::from(u32::MAX);
+    let (first, last) = match last - first >= all {
+        true => (0, all),
+        false => (first & all, last & all),
+    };
+    let v4 = |bits: u128| Ipv4Addr::from_bits(bits as u32).to_ipv6_mapped().to_bits();
+    (first <= last).then(|| Range {
+        first: v4(first),
+        last: v4(last),
+    })
+}
+
+/// Where addresses of IPv6 hold one of IPv4, and the bits behind it: translated (RFC 6052 section 2.1,
+/// RFC 8215; at the end, as all of theirs end), 6to4 (RFC 3056 section 2), compatible (RFC 4291
+/// section 2.5.5.1, given up), translated without state (RFC 2765 section 2.1).
+const EMBEDDED: &[(IpAddr, u8, u32)] = &[
+    (ip6(0x64_ff9b << 96), 96, 0),
+    (ip6(0x64_ff9b_0001 << 80), 48, 0),
+    (ip6(0x2002 << 112), 16, 80),
+    (ip6(0), 96, 0),
+    (ip6(0xffff << 48), 96, 0),
+];
 
 fn why_name(name: &str, author: Author, suffixes: Option<Suffixes>) -> Option<String> {
     let bare = name.strip_prefix("www.").unwrap_or(name);
     if author.bound_by(Reach::NotCustom) && BIG_NAMES.binary_search(&bare).is_ok() {
         return Some("is among the most used names of all".to_owned());
     }
-    if matches!(name, "localhost.localdomain") {
-        return Some("is this host".to_owned());
+    let below = |zone: &str| {
+        let rest = name.strip_suffix(zone);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    if let Some((_, what)) = SERVICE_NAMES.iter().find(|(zone, _)| below(zone)) {
+        return Some(format!("is {what}"));
+    }
+    let holds = |zone: &str| {
+        let rest = zone.strip_suffix(name);
+        rest.is_some_and(|rest| rest.ends_with('.'))
+    };
+    if author.bound_by(Reach::NotCustom)
+        && let Some((zone, what)) = SERVICE_NAMES.iter().find(|(zone, _)| holds(zone))
+    {
+        return Some(format!("holds {zone}, {what}"));
     }
     match suffixes?(name)? {
         Suffix::Registry => Some("is a public suffix".to_owned()),
@@ -281,6 +335,34 @@ const RESOLVERS: &[(IpAddr, &str)] = &[
     (ip6(0x2a10_50c0 << 96 | 0xad2_00ff), "AdGuard"),
 ];
 
+/// Names of what every host talks to by itself, with all below them: clocks (the projects' and
+/// providers' own pages), metadata services (EC2, Google and Azure user guides), names that a network
+/// gives its own hosts (RFC 6761, RFC 8375, VPC user guide "DNS hostnames") and reverse lookups.
+const SERVICE_NAMES: &[(&str, &str)] = &[
+    ("pool.ntp.org", "a public time service"),
+    ("time.aws.com", "the Amazon time service"),
+    ("time.google.com", "a public time service"),
+    ("time.android.com", "a public time service"),
+    ("time.cloudflare.com", "a public time service"),
+    ("time.windows.com", "a public time service"),
+    ("time.apple.com", "a public time service"),
+    ("time.facebook.com", "a public time service"),
+    ("time.nist.gov", "a public time service"),
+    ("ntp.ubuntu.com", "a public time service"),
+    ("metadata.google.internal", "the instance metadata service"),
+    ("metadata.azure.internal", "the instance metadata service"),
+    (
+        "instance-data.ec2.internal",
+        "the instance metadata service",
+    ),
+    ("ec2.internal", "a name that the VPC gives its hosts"),
+    ("compute.internal", "a name that the VPC gives its hosts"),
+    ("localhost.localdomain", "this host"),
+    ("home.arpa", "a name of the network at hand (RFC 8375)"),
+    ("in-addr.arpa", "a reverse lookup"),
+    ("ip6.arpa", "a reverse lookup"),
+];
+
 /// Names under which so much stands that an entry for the name itself, which covers all below it,
 /// can only be a mistake or sabotage. Names below them may be listed. Sorted; chosen by hand.
 const BIG_NAMES: &[&str] = &[
@@ -449,6 +531,25 @@ mod tests {
             "::1",
             "fe80::1",
             "ff02::fb",
+            "64:ff9b::a9fe:a9fe",
+            "[64:ff9b::a9fe:a9fe]:80",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "2002:a9fe:a9fe::/48",
+            "2002:a9fe::/32",
+            "2002::/16",
+            "::a9fe:a9fe",
+            "::ffff:0:a9fe:a9fe",
+            "2002:7f00:1::",
+            "0.pool.ntp.org",
+            "pool.ntp.org",
+            "time.aws.com",
+            "metadata.google.internal",
+            "instance-data.ec2.internal",
+            "ip-10-0-0-1.eu-west-1.compute.internal",
+            "ec2.internal",
+            "254.169.254.169.in-addr.arpa",
+            "localhost.localdomain",
             "co.uk",
         ] {
             check(all, true, true, true);
@@ -458,6 +559,10 @@ mod tests {
             "1.0.0.0/24",
             "2606:4700:4700::1111",
             "2001:4860::/32",
+            "2002:808:808::1",
+            "64:ff9b::808:808",
+            "google.internal",
+            "nist.gov",
             "microsoft.com",
             "www.google.com",
             "amazonaws.com",
@@ -465,7 +570,13 @@ mod tests {
         ] {
             check(not_custom, true, true, false);
         }
-        for feeds in ["10.1.2.3", "192.168.0.0/16", "172.31.0.1:4444", "fd12::1"] {
+        for feeds in [
+            "10.1.2.3",
+            "192.168.0.0/16",
+            "172.31.0.1:4444",
+            "fd12::1",
+            "2002:a01:203::1",
+        ] {
             check(feeds, true, false, false);
         }
     }
@@ -484,6 +595,11 @@ mod tests {
             "52.95.110.1",
             "2001:db8::1",
             "2600::1",
+            "2002:c000:201::1",
+            "2003::/16",
+            "notpool.ntp.org",
+            "pool.ntp.org.evil.example",
+            "compute.internal.example",
             "evil.microsoft.com",
             "notmicrosoft.com",
             "evil.co.uk",

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use crate::feeds_file::{AllowEntry, FEEDS_FILE, FeedEntry, FeedsFile, FeedsFileError};
 use crate::format::{AllowReport, Feed, FormatError};
 use crate::limits::FOLDER_FILES_MAX;
+use crate::list::List;
 use crate::report::ListReport;
 use crate::set::SetBuilder;
 
@@ -74,20 +75,55 @@ pub enum Skipped {
 /// What came of reading a folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FolderReport {
-    /// Each list that was read.
+    /// Each file of a list that was read.
     pub lists: Vec<ListReport>,
+    /// Each list that was too much, of which nothing is used.
+    pub left_out: Vec<LeftOut>,
     /// Each allow-list that was read.
     pub allows: Vec<AllowReport>,
     /// Each file that was not, with the reason.
     pub skipped: Vec<(String, Skipped)>,
 }
 
+/// A list of which nothing is used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The list.
+    pub list: List,
+    /// The file that was too much.
+    pub file: String,
+    /// Why.
+    pub why: FormatError,
+}
+
 impl FolderReport {
+    /// Notes what came of a file of a list.
+    fn note(&mut self, feed: &Feed, file: &str, read: Result<ListReport, FormatError>) {
+        match read {
+            Ok(list) => self.lists.push(list),
+            Err(FormatError::TooLarge { bytes }) => {
+                let why = FormatError::TooLarge { bytes }.into();
+                self.skipped.push((file.to_owned(), why));
+            }
+            Err(why) => {
+                // What its other files gave went with it.
+                self.lists.retain(|one| one.list != feed.list);
+                if self.left_out.iter().all(|one| one.list != feed.list) {
+                    let (list, file) = (feed.list.clone(), file.to_owned());
+                    self.left_out.push(LeftOut { list, file, why });
+                }
+            }
+        }
+    }
+
     /// What somebody should look at, in lines for a person, each with its file.
     pub fn complaints(&self) -> Vec<(&str, String)> {
         let mut lines = Vec::new();
         for (file, why) in &self.skipped {
             lines.push((&**file, why.to_string()));
+        }
+        for out in &self.left_out {
+            lines.push((&*out.file, format!("left out whole: {}", out.why)));
         }
         for allow in &self.allows {
             lines.extend(
@@ -256,16 +292,19 @@ impl FolderPlan {
         file: &str,
         report: &mut FolderReport,
     ) {
-        let mut read = || -> Result<ListReport, Skipped> {
+        let mut open = || -> Result<_, Skipped> {
             let bytes = self.bytes(folder, file)?;
             let feed = match feed {
                 Some(entry) => Feed::of_entry(entry, file, &bytes)?,
                 None => Feed::recognise(file, &bytes)?,
             };
-            Ok(builder.read_feed(&feed, file, &bytes)?)
+            Ok((feed, bytes))
         };
-        match read() {
-            Ok(list) => report.lists.push(list),
+        match open() {
+            Ok((feed, bytes)) => {
+                let read = builder.read_feed(&feed, file, &bytes);
+                report.note(&feed, file, read);
+            }
             // One line tells of all the files behind the last that is read.
             Err(Skipped::TooMany)
                 if matches!(report.skipped.last(), Some((_, Skipped::TooMany))) => {}
@@ -372,6 +411,40 @@ mod tests {
         assert!(told.contains(&"gone.txt: named in feeds.toml but not there".to_owned()));
         assert!(told.contains(&"theirs.txt: named in feeds.toml but not there".to_owned()));
         assert!(told[2].starts_with("README.md: skipped: not recognised"));
+    }
+
+    #[test]
+    fn a_list_that_does_not_fit_is_left_out_whole_and_those_behind_it_are_read() {
+        let many: String = (0..30).map(|n| format!("198.51.100.{n}\n")).collect();
+        let files = [
+            (
+                "feeds.toml",
+                "[[feed]]\nname='big'\nfile='big'\nformat='plain'\ncategory='c2'\n\
+                 [[feed]]\nfile='after.txt'\nformat='plain'\ncategory='c2'\n",
+            ),
+            ("big/1.txt", "192.0.2.9\n"),
+            ("big/2.txt", &*many.leak()),
+            ("big/3.txt", "192.0.2.10\n"),
+            ("after.txt", "192.0.2.1\n192.0.2.2\n"),
+        ];
+        let mut folder = Memory(files.into_iter().collect());
+        let mut builder = SetBuilder::default().holding(20);
+        let mut report = FolderReport::default();
+        let mut plan = FolderPlan::of(&mut folder).unwrap();
+        plan.read_lists(&mut folder, &mut builder, &mut report);
+        assert_eq!(builder.room(), 18);
+        assert_eq!(held(&builder.build()), "192.0.2.1 192.0.2.2");
+        let [out] = &report.left_out[..] else {
+            panic!("{:?}", report.left_out)
+        };
+        assert_eq!((&*out.list.name, &*out.file), ("big", "big/2.txt"));
+        assert_eq!(report.lists.len(), 1, "{:?}", report.lists);
+        let told = report.complaints();
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].1.contains("left out whole: there is room for 20"),
+            "{told:?}"
+        );
     }
 
     #[test]

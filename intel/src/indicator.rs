@@ -48,7 +48,10 @@ impl Indicator {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Address(address.to_canonical()));
         }
-        if let Ok(endpoint) = text.parse::<SocketAddr>() {
+        // Nothing is ever sent to port 0.
+        if let Ok(endpoint) = text.parse::<SocketAddr>()
+            && endpoint.port() != 0
+        {
             let address = endpoint.ip().to_canonical();
             return Ok(Self::Endpoint(SocketAddr::new(address, endpoint.port())));
         }
@@ -74,6 +77,16 @@ impl Indicator {
         } else {
             Self::Net(masked, prefix)
         })
+    }
+
+    /// Reads whatever a list of any kind may write, in all the ways that feeds do: an address, net,
+    /// range, endpoint, domain in any script, or URL, with or without brackets against clicking. A
+    /// range may come to several.
+    ///
+    /// # Errors
+    /// Every [`IndicatorError`].
+    pub fn read(text: &str) -> Result<Vec<Self>, IndicatorError> {
+        crate::clue::any(text)
     }
 
     /// Reads a domain. A leading `*.` or `.` says what holds anyway: names below count too.
@@ -155,6 +168,8 @@ mod tests {
         check("0.0.0.0/0", "refused");
         check("192.0.2", "refused");
         check("192.0.2.1:99999", "refused");
+        check("192.0.2.1:0", "refused");
+        check("[2001:db8::1]:0", "refused");
         check("", "refused");
     }
 

@@ -23,6 +23,7 @@ mod range;
 pub mod report;
 mod seed;
 pub mod set;
+pub mod share;
 mod sink;
 mod version;
 

@@ -48,3 +48,11 @@ pub const PREFIX_V4_MIN: u8 = 8;
 /// Shortest IPv6 network taken from a list: the smallest block a registry receives is a /12,
 /// and no list names more than a provider's /19 (chosen by hand).
 pub const PREFIX_V6_MIN: u8 = 16;
+
+/// IPv4 addresses that one list may name, but for `custom` ones: eight /8, a thirty-second of all.
+/// Spamhaus' DROP names a tenth of that, and all of AWS is three quarters of it.
+pub const LIST_V4_MAX: u128 = 8 << 24;
+
+/// IPv6 addresses that one list may name, but for `custom` ones: eight /16, half of what a registry
+/// received. Spamhaus' DROP names less than a /29 for each of its fifty.
+pub const LIST_V6_MAX: u128 = 8 << 112;

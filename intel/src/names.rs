@@ -75,6 +75,17 @@ impl Names {
             .map(|entry| (entry.of(text), entry.value))
     }
 
+    /// Keeps the names whose value, which may be changed, is to be kept.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&mut u32) -> bool) {
+        let all = std::mem::take(self);
+        for (name, mut value) in all.iter() {
+            if keep(&mut value) {
+                // There was room for it among more.
+                let _ = self.entry(name, value);
+            }
+        }
+    }
+
     /// Gives back what was asked for beyond what is needed.
     pub(crate) fn shrink(&mut self) {
         self.text.shrink_to_fit();

@@ -69,6 +69,11 @@ impl Range {
         })
     }
 
+    /// Whether it is one of IPv4.
+    pub(crate) fn is_v4(self) -> bool {
+        V4.holds(self)
+    }
+
     /// Whether every address of `other` is in this one.
     pub(crate) fn holds(self, other: Self) -> bool {
         self.first <= other.first && other.last <= self.last

@@ -144,18 +144,21 @@ impl ListReport {
     /// excluded entries, and where the file broke off.
     pub fn complaints(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.is_odd()) {
+            let count = self.left_out(reason);
+            if count > REFUSALS_KEPT {
+                let what = reason.name();
+                lines.push(format!(
+                    "{count} entries {what}, of which {REFUSALS_KEPT} are told"
+                ));
+            }
+        }
         for note in self.notes.iter().filter(|note| note.reason.is_odd()) {
             let kind = match note.reason {
                 Reason::Excluded => "excluded: ",
                 _ => "",
             };
             lines.push(format!("{}: {kind}{}", note.at, note.why));
-        }
-        for reason in Reason::ALL.into_iter().filter(|reason| reason.is_odd()) {
-            let more = self.left_out(reason).saturating_sub(REFUSALS_KEPT);
-            if more > 0 {
-                lines.push(format!("{more} more entries {}", reason.name()));
-            }
         }
         if let Some((at, why)) = &self.broken {
             lines.push(format!("{at}: broken off: {why}"));

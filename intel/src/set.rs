@@ -1,6 +1,7 @@
 //! A set of indicators, built once and asked often.
 
 mod entries;
+mod forget;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,11 +10,12 @@ use hashbrown::HashMap;
 
 use crate::allow::Allowed;
 use crate::category::Category;
-use crate::exclude::Suffixes;
+use crate::exclude::{self, Author, Suffixes};
 use crate::indicator::{Indicator, mask};
 use crate::limits::{ENTRIES_MAX, LISTS_MAX};
 use crate::list::List;
 use crate::names::Names;
+use crate::share::Share;
 use crate::version::{Fingerprint, Sort, hash};
 
 pub use entries::Listed;
@@ -22,8 +24,8 @@ pub use entries::Listed;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SetError {
     /// The set holds as many entries as it may.
-    #[error("the set is full with {ENTRIES_MAX} entries")]
-    Full,
+    #[error("there is room for {0} entries in all")]
+    Full(usize),
     /// There are as many lists as there may be.
     #[error("more than {LISTS_MAX} lists")]
     TooManyLists,
@@ -61,6 +63,10 @@ pub struct SetBuilder {
     pub(crate) suffixes: Option<Suffixes>,
     /// What is over by then is not taken in.
     pub(crate) now_ms: u64,
+    /// Entries that it has less room for than a set may have.
+    withheld: usize,
+    /// How much each list names.
+    pub(crate) shares: Vec<Share>,
 }
 
 /// The finished set. Lookups cost a few hash probes: one for an address and an endpoint each, one
@@ -80,6 +86,9 @@ pub struct IndicatorSet {
     domains: Names,
     next_expiry_ms: Option<u64>,
     version: u64,
+    /// Lists that were too much, of which nothing is used.
+    left_out: Vec<u16>,
+    suffixes: Option<Suffixes>,
 }
 
 impl SetBuilder {
@@ -90,6 +99,24 @@ impl SetBuilder {
             now_ms,
             ..Self::default()
         }
+    }
+
+    /// Has room for so many entries, if that is fewer than a set may have.
+    #[must_use]
+    pub fn holding(self, entries: usize) -> Self {
+        Self {
+            withheld: ENTRIES_MAX.saturating_sub(entries),
+            ..self
+        }
+    }
+
+    /// Entries that there is room for yet.
+    pub fn room(&self) -> usize {
+        self.most().saturating_sub(self.set.count)
+    }
+
+    fn most(&self) -> usize {
+        ENTRIES_MAX - self.withheld.min(ENTRIES_MAX)
     }
 
     /// Keeps public suffixes out of the lists that are read from here on, as `suffixes` knows them.
@@ -107,16 +134,21 @@ impl SetBuilder {
     /// [`SetBuilder::add`].
     ///
     /// # Errors
-    /// [`SetError::TooManyLists`].
+    /// [`SetError::TooManyLists`]; [`SetError::Full`] for a list that was too much before.
     pub fn list(&mut self, list: List) -> Result<u16, SetError> {
         if let Some(known) = self.set.lists.iter().position(|known| *known == list) {
             // LISTS_MAX fits 16 bits.
-            return Ok(known as u16);
+            let known = known as u16;
+            return match self.set.is_left_out(known) {
+                true => Err(SetError::Full(self.most())),
+                false => Ok(known),
+            };
         }
         if self.set.lists.len() >= LISTS_MAX {
             return Err(SetError::TooManyLists);
         }
         self.set.lists.push(list);
+        self.shares.push(Share::default());
         // LISTS_MAX fits 16 bits.
         Ok((self.set.lists.len() - 1) as u16)
     }
@@ -128,9 +160,10 @@ impl SetBuilder {
     /// # Errors
     /// [`SetError::Full`].
     pub fn add(&mut self, list: u16, indicator: Indicator) -> Result<bool, SetError> {
+        let most = self.most();
         let set = &mut self.set;
-        if set.count >= ENTRIES_MAX {
-            return Err(SetError::Full);
+        if set.count >= most {
+            return Err(SetError::Full(most));
         }
         let alone = u32::from(list);
         let (head, new) = match indicator {
@@ -149,7 +182,10 @@ impl SetBuilder {
                 head(&mut set.nets[at].1, address, alone)
             }
             // No name is too long, and no set has room for as many as would be too much.
-            Indicator::Domain(name) => set.domains.entry(&name, alone).ok_or(SetError::Full)?,
+            Indicator::Domain(name) => set
+                .domains
+                .entry(&name, alone)
+                .ok_or(SetError::Full(most))?,
         };
         let new = new || chain(head, &mut set.places, list);
         set.count += usize::from(new);
@@ -159,6 +195,7 @@ impl SetBuilder {
     /// Finishes the set and gives it its version.
     pub fn build(mut self) -> IndicatorSet {
         self.set.domains.shrink();
+        self.set.suffixes = self.suffixes;
         self.set.version = self.set.fingerprint();
         self.set
     }
@@ -234,6 +271,18 @@ impl IndicatorSet {
     /// The lists, in the order they were added.
     pub fn lists(&self) -> &[List] {
         &self.lists
+    }
+
+    /// Why no list of a category may name something, if so; with the public suffixes that the set was
+    /// built with. For what somebody else found listed, who may know less than we. What an operator's
+    /// own list may name is not excluded.
+    pub fn why_excluded(&self, indicator: &str, category: Category) -> Option<String> {
+        let read = Indicator::address(indicator).or_else(|_| Indicator::domain(indicator));
+        let author = Author {
+            category,
+            own: true,
+        };
+        exclude::why(&read.ok()?, author, self.suffixes)
     }
 
     /// The list of this name and category: what a hit that somebody else told stands on.

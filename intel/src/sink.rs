@@ -7,6 +7,7 @@ use crate::date::DAY_MS;
 use crate::exclude::{self, Author};
 use crate::format::Feed;
 use crate::indicator::{Indicator, IndicatorError};
+use crate::range::Range;
 use crate::report::{ListReport, Place, Reason};
 use crate::set::{SetBuilder, SetError};
 
@@ -70,6 +71,11 @@ impl<'a> Sink<'a> {
             list,
             report,
         })
+    }
+
+    /// The list that the entries come to stand on.
+    pub(crate) fn list(&self) -> u16 {
+        self.list
     }
 
     pub(crate) fn end(self) -> ListReport {
@@ -159,8 +165,13 @@ impl<'a> Sink<'a> {
     }
 
     fn take(&mut self, indicator: Indicator, ends: Option<u64>) -> Result<(), SetError> {
+        let range = Range::of(&indicator);
         if self.builder.add(self.list, indicator)? {
             self.report.taken += 1;
+            let share = self.builder.shares.get_mut(usize::from(self.list));
+            if let (Some(share), Some(range)) = (share, range) {
+                share.add(range);
+            }
         } else {
             self.report.repeated += 1;
         }

@@ -104,11 +104,30 @@ fn known(manifest: &Manifest, list: u32) -> anyhow::Result<()> {
     bail!("entries of list {list}, which is not named")
 }
 
-/// Adds everything of a set.
+/// Adds the lists of a set. One that does not fit beside what the collector gave is left out whole,
+/// and told: it must not cost what the collector gave.
 fn add(builder: &mut SetBuilder, own: &IndicatorSet) -> anyhow::Result<()> {
+    let mut entries = vec![0; own.lists().len()];
+    own.each(|list, _| {
+        if let Some(count) = entries.get_mut(usize::from(list)) {
+            *count += 1;
+        }
+    });
+    let mut room = builder.room();
     let mut numbers = Vec::new();
-    for list in own.lists() {
-        numbers.push(builder.list(list.clone())?);
+    for (list, entries) in own.lists().iter().zip(entries) {
+        if entries > room {
+            tracing::error!(
+                list = list.name,
+                entries,
+                room,
+                "list of this host left out whole: no room beside what the collector gave"
+            );
+            numbers.push(None);
+            continue;
+        }
+        room -= entries;
+        numbers.push(Some(builder.list(list.clone())?));
     }
     let mut outcome = Ok(());
     own.each(|list, value| {
@@ -118,7 +137,7 @@ fn add(builder: &mut SetBuilder, own: &IndicatorSet) -> anyhow::Result<()> {
             Listed::Endpoint(endpoint) => Indicator::Endpoint(endpoint),
             Listed::Domain(name) => Indicator::Domain(name.into()),
         };
-        if let (Ok(()), Some(number)) = (&outcome, numbers.get(usize::from(list))) {
+        if let (Ok(()), Some(Some(number))) = (&outcome, numbers.get(usize::from(list))) {
             outcome = builder.add(*number, indicator).map(drop);
         }
     });
@@ -157,4 +176,35 @@ fn indicator(value: Value<'_>) -> anyhow::Result<Indicator> {
         bail!("entry {indicator} is written {read}");
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_lists_never_cost_what_the_collector_gave() {
+        let mut own = SetBuilder::default();
+        for (name, count) in [("big", 9), ("small", 2)] {
+            let list = own.list(List::new(name, Category::C2)).unwrap();
+            for n in 0..count {
+                let value = Indicator::address(&format!("192.0.2.{n}")).unwrap();
+                own.add(list, value).unwrap();
+            }
+        }
+        let mut given = SetBuilder::default().holding(10);
+        let list = given.list(List::new("given", Category::Mining)).unwrap();
+        for n in 0..8 {
+            let value = Indicator::address(&format!("198.51.100.{n}")).unwrap();
+            given.add(list, value).unwrap();
+        }
+        add(&mut given, &own.build()).unwrap();
+        let set = given.build();
+        assert_eq!(set.len(), 10);
+        let on = |address: &str| set.match_address(address.parse().unwrap(), 1).len();
+        assert_eq!(
+            (on("198.51.100.7"), on("192.0.2.1"), on("192.0.2.8")),
+            (1, 1, 0)
+        );
+    }
 }

@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 use super::kept::{Good, Kept, Refusal};
 use super::report::{Shared, now_ms};
 use crate::config::Config;
-use crate::feeds::{Feeds, Seed};
+use crate::feeds::{self, Feeds, Seed};
 use crate::identity::{Identity, random};
 use crate::ship::Collector;
 use crate::watch::Command;
@@ -68,6 +68,8 @@ pub struct Client {
     ahead_ms: i64,
     /// Everything is to be asked for, since changes lead nowhere.
     asks_for_all: bool,
+    /// When the first entry of the host's own lists is over, or they are to be read again.
+    own_over_ms: Option<u64>,
 }
 
 /// How a request went.
@@ -91,6 +93,7 @@ impl Client {
         commands: SyncSender<Command>,
     ) -> Self {
         let mut client = Self {
+            own_over_ms: own.next_expiry_ms(),
             collector,
             identity,
             kept,
@@ -108,9 +111,14 @@ impl Client {
     pub async fn run(mut self, config: Config, reload: Arc<Notify>) {
         let mut pause = PAUSE_MIN;
         loop {
+            let over_ms = self.own_over_ms;
             let outcome = tokio::select! {
                 outcome = self.ask() => outcome,
                 () = reload.notified() => {
+                    self.reload(&config).await;
+                    continue;
+                }
+                () = feeds::over(over_ms) => {
                     self.reload(&config).await;
                     continue;
                 }
@@ -281,8 +289,14 @@ impl Client {
             Err(error) => Err(format!("{error:#}")),
         };
         match reloaded {
-            Ok(own) => self.own = own,
-            Err(error) => tracing::error!(error, "indicators not reloaded"),
+            Ok(own) => {
+                self.own_over_ms = own.next_expiry_ms();
+                self.own = own;
+            }
+            Err(error) => {
+                self.own_over_ms = Some(feeds::later_ms());
+                tracing::error!(error, "indicators not reloaded");
+            }
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Report {
 pub struct Shared {
     report: Mutex<Report>,
     stale_after_ms: u64,
+    /// Why nothing is asked for, if so.
+    none: Option<String>,
 }
 
 impl Shared {
@@ -54,6 +56,16 @@ impl Shared {
         Arc::new(Self {
             report: Mutex::new(report),
             stale_after_ms: u64::try_from(stale_after.as_millis()).unwrap_or(u64::MAX),
+            none: None,
+        })
+    }
+
+    /// Nothing is asked for, which is to be seen wherever it is told how it stands.
+    pub fn none(why: String) -> Arc<Self> {
+        Arc::new(Self {
+            report: Mutex::default(),
+            stale_after_ms: u64::MAX,
+            none: Some(why),
         })
     }
 
@@ -80,6 +92,9 @@ impl Shared {
     }
 
     fn stale(&self, report: &Report, now_ms: u64) -> Option<String> {
+        if let Some(why) = &self.none {
+            return Some(why.clone());
+        }
         let silent_ms = now_ms.saturating_sub(report.answered_ms);
         if !report.not_offered && silent_ms > self.stale_after_ms {
             return Some(format!(
@@ -103,6 +118,15 @@ pub(super) fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_asked_for_is_stale_from_the_start() {
+        let shared = Shared::none("enrolled elsewhere".to_owned());
+        assert_eq!(
+            shared.listing().stale.as_deref(),
+            Some("enrolled elsewhere")
+        );
+    }
 
     #[test]
     fn what_is_stale_says_why() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use picket_intel::IndicatorSet;
+use picket_wire::{Hit, HitKind};
 use serde::{Deserialize, Serialize};
 
 use crate::correlations::{self, Correlation};
@@ -63,6 +64,8 @@ pub struct Analyzer {
     archived: VecDeque<Finding>,
     totals: Totals,
     occurrences: Vec<Occurrence>,
+    /// Hits that agents told of what no list may name.
+    hits_excluded: u64,
 }
 
 impl Analyzer {
@@ -78,6 +81,7 @@ impl Analyzer {
             archived: VecDeque::new(),
             totals: Totals::default(),
             occurrences: Vec::new(),
+            hits_excluded: 0,
         }
     }
 
@@ -138,11 +142,10 @@ impl Analyzer {
     }
 
     /// Takes in one event.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "an event is spent once it has been taken in; twice would count twice"
-    )]
-    pub fn on_event(&mut self, event: Event) {
+    pub fn on_event(&mut self, mut event: Event) {
+        if let Event::Summary(summary) = &mut event {
+            self.exclude(&mut summary.hits);
+        }
         let source = event.source();
         let flow = self.flows.entry(source).or_default();
         flow.events += 1;
@@ -166,6 +169,20 @@ impl Analyzer {
         self.occurrences = occurrences;
         self.link();
         self.settle(&event);
+    }
+
+    /// Drops hits on what no list may name: an agent's own lists are read without the public suffixes,
+    /// and an older one knows fewer services.
+    fn exclude(&mut self, hits: &mut Vec<Hit>) {
+        let before = hits.len();
+        hits.retain(|hit| {
+            // What a miner speaks is listed nowhere.
+            hit.kind == HitKind::Stratum
+                || hit.category.parse().map_or(true, |category| {
+                    self.intel.why_excluded(&hit.indicator, category).is_none()
+                })
+        });
+        self.hits_excluded += (before - hits.len()) as u64;
     }
 
     /// Puts away the findings of issues that an event settles.
@@ -246,6 +263,7 @@ impl Analyzer {
         for correlation in &self.correlations {
             counters.extend(correlation.turned_away());
         }
+        counters.insert("hits_excluded", self.hits_excluded);
         counters.insert("findings_evicted", ledger.findings_evicted);
         counters.insert("evidence_left_out", ledger.evidence_left_out);
         counters.insert("finding_days_left_out", ledger.days_left_out);

@@ -148,7 +148,7 @@ pub enum SensorWord {
     },
 }
 
-/// A remark about one feed of indicators that the collector fetches.
+/// A remark about one feed of indicators that the collector fetches, or about one of its lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedEvent {
     /// Account that the collector counts such findings to.
@@ -180,6 +180,14 @@ pub enum FeedWord {
     },
     /// It answers again.
     Fresh,
+    /// One of the lists in use, fetched or not, is not looked for: there is no room for it, or it names
+    /// more than a list can know of.
+    LeftOut {
+        /// Why, in words.
+        why: String,
+    },
+    /// The list is looked for again, or is gone.
+    Used,
 }
 
 /// What a window says about its sensor.

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::route::{Route, route};
 use super::{Desk, failed, lines};
+use crate::fetch::Accepted;
 
 /// What can be asked of feeds.
 pub(super) const ROUTES: &[Route] = &[
@@ -27,8 +28,12 @@ async fn list(State(desk): State<Desk>) -> Response {
 
 async fn accept(State(desk): State<Desk>, Segment(name): Segment<String>) -> Response {
     match desk.feeds.accept(&name).await {
-        Ok(true) => StatusCode::NO_CONTENT.into_response(),
-        Ok(false) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Accepted::Taken) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Accepted::Nothing) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Accepted::TooMuch(why)) => {
+            let body = Json(serde_json::json!({"error": why}));
+            (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
+        }
         Err(error) => {
             let error = format!("{error:#}");
             tracing::error!(error, feed = name, "held version of a feed not taken");

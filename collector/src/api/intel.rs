@@ -1,18 +1,23 @@
 //! Indicators: what operators enter, and how what is published stands.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use picket_intel::Category;
+use picket_wire::bundle::ListHead;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Detail;
 use super::route::{Route, route};
 use super::{Caller, Desk, failed, lines};
 use crate::clock;
-use crate::indicators::limits::{COMMENT_BYTES_MAX, OPERATOR_ENTRIES_MAX};
+use crate::indicators::limits::{
+    COMMENT_BYTES_MAX, EXPIRES_S_MAX, OPERATOR_ENTRIES_MAX, VERSION_MAX,
+};
 use crate::indicators::operator;
 use crate::store::intel::{self, OperatorEntry};
 
@@ -22,6 +27,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/intel/status", Viewer, Whole, status),
     route!(POST "/v1/intel", Admin, Whole, add),
     route!(DELETE "/v1/intel", Admin, Whole, remove),
+    route!(POST "/v1/intel/supersede", Admin, Whole, supersede),
 ];
 
 /// An indicator to look for.
@@ -60,6 +66,13 @@ pub(crate) struct Changed {
     pub(crate) bundle: u64,
 }
 
+/// The version that is above those of all agents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Superseded {
+    /// The version.
+    pub(crate) bundle: u64,
+}
+
 /// One line of the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -84,6 +97,12 @@ pub(crate) enum StatusLine {
         agents: u64,
         /// Those that have not said that they do since the collector started.
         agents_behind: u64,
+        /// Those that have a later version than any published here.
+        #[serde(default)]
+        agents_ahead: u64,
+        /// When versions are above those by themselves, RFC 3339.
+        #[serde(default)]
+        ahead_until: Option<String>,
     },
     /// A list in it.
     List {
@@ -101,12 +120,40 @@ pub(crate) enum StatusLine {
         read: String,
         /// Seconds since.
         age_s: u64,
+        /// Entries that are not looked for, by reason.
+        #[serde(default)]
+        left_out: BTreeMap<String, u64>,
+    },
+    /// A list of which nothing is looked for.
+    LeftOut {
+        /// Its name.
+        name: String,
+        /// Where it comes from.
+        source: String,
+        /// Its category.
+        category: String,
+        /// Why.
+        why: String,
+    },
+    /// A file that was not read as a list.
+    Skipped {
+        /// The file.
+        file: String,
+        /// Where it is.
+        source: String,
+        /// Why.
+        why: String,
     },
 }
 
 async fn list(State(desk): State<Desk>) -> Response {
     match desk.store.read_async(intel::list).await {
-        Ok(all) => lines(all.iter().filter_map(|one| serde_json::to_string(one).ok())),
+        Ok(mut all) => {
+            // Those that are over are kept until the next is entered.
+            let now_ms = clock::now_ms();
+            all.retain(|one| one.expires_ms.is_none_or(|ends_ms| ends_ms > now_ms));
+            lines(all.iter().filter_map(|one| serde_json::to_string(one).ok()))
+        }
         Err(error) => failed(&error),
     }
 }
@@ -190,6 +237,7 @@ async fn status(State(desk): State<Desk>) -> Response {
             .is_some_and(|one| one.have == manifest.version)
     };
     let behind = expected.iter().filter(|one| !has(one.known.id)).count();
+    let ahead = ahead(&desk);
     let bundle = StatusLine::Bundle {
         version: manifest.version,
         set: manifest.set,
@@ -200,8 +248,22 @@ async fn status(State(desk): State<Desk>) -> Response {
         signing_key: desk.signing_key.to_string(),
         agents: expected.len() as u64,
         agents_behind: behind as u64,
+        agents_ahead: ahead.len() as u64,
+        // Versions are times.
+        ahead_until: ahead.iter().max().map(|have| clock::rfc3339(*have)),
+    };
+    let standings = desk.indicators.standings();
+    let left_out = |place: &str, head: &ListHead| {
+        let lists = &standings.of(place)?.told.lists;
+        let mut lists = lists.iter();
+        let is_it =
+            |(name, category): &(String, &str)| *name == head.name && *category == head.category;
+        let (_, counts) = lists.find(|(key, _)| is_it(key))?;
+        let counts = counts.left_out();
+        Some(counts.map(|(why, count)| (why.to_owned(), count)).collect())
     };
     let lists = edition.lists().map(|(head, origin)| StatusLine::List {
+        left_out: left_out(origin.place, head).unwrap_or_default(),
         name: head.name.clone(),
         source: origin.place.to_owned(),
         category: head.category.clone(),
@@ -210,8 +272,62 @@ async fn status(State(desk): State<Desk>) -> Response {
         read: clock::rfc3339(origin.read_ms),
         age_s: now_ms.saturating_sub(origin.read_ms) / 1_000,
     });
-    let all = std::iter::once(bundle).chain(lists);
+    let aside = standings.places.iter().flat_map(|place| {
+        place.aside.iter().map(|aside| StatusLine::LeftOut {
+            name: aside.name.clone(),
+            source: place.place.to_owned(),
+            category: aside.category.to_owned(),
+            why: aside.why.clone(),
+        })
+    });
+    let skipped = standings.places.iter().flat_map(|place| {
+        place
+            .told
+            .skipped
+            .iter()
+            .map(|(file, why)| StatusLine::Skipped {
+                file: file.clone(),
+                source: place.place.to_owned(),
+                why: why.clone(),
+            })
+    });
+    let all = std::iter::once(bundle)
+        .chain(lists)
+        .chain(aside)
+        .chain(skipped);
     lines(all.filter_map(|line| serde_json::to_string(&line).ok()))
+}
+
+/// The versions of agents that have a later one than is published.
+fn ahead(desk: &Desk) -> Vec<u64> {
+    let version = desk.indicators.edition().version();
+    let all = desk.agents.all();
+    let expected = all.iter().filter(|one| one.is_expected());
+    let polled = expected.filter_map(|one| desk.polls.of(one.known.id));
+    let have = polled.map(|polled| polled.have);
+    have.filter(|have| *have > version).collect()
+}
+
+/// Publishes above what agents say they have. An operator decides it, since an agent that lies could
+/// have every version used up.
+async fn supersede(State(desk): State<Desk>) -> Response {
+    let Some(most) = ahead(&desk).into_iter().max() else {
+        return refused("no agent has a later version than is published");
+    };
+    if most >= VERSION_MAX {
+        return refused(&format!(
+            "an agent says it has version {most}, above which there are none: revoke it"
+        ));
+    }
+    match desk.indicators.supersede(most).await {
+        Ok(bundle) => {
+            let mut response = Json(Superseded { bundle }).into_response();
+            let detail = Detail(format!("version {bundle}"));
+            response.extensions_mut().insert(detail);
+            response
+        }
+        Err(why) => unpublished(&why),
+    }
 }
 
 fn entry(addition: Addition, caller: &Caller, now_ms: u64) -> Result<OperatorEntry, String> {
@@ -229,17 +345,19 @@ fn entry(addition: Addition, caller: &Caller, now_ms: u64) -> Result<OperatorEnt
     if addition.expires_s == Some(0) {
         return Err("it would be over at once".to_owned());
     }
+    if addition.expires_s.is_some_and(|s| s > EXPIRES_S_MAX) {
+        let days = EXPIRES_S_MAX / 86_400;
+        return Err(format!(
+            "it may end after {days} d at most; one that does not end needs no time"
+        ));
+    }
     Ok(OperatorEntry {
         value: operator::judge(category, &addition.value)?,
         category: category.name().to_owned(),
         comment,
         who: caller.who.clone(),
         added_ms: now_ms,
-        expires_ms: addition.expires_s.map(|s| {
-            now_ms
-                .saturating_add(s.saturating_mul(1_000))
-                .min(i64::MAX as u64)
-        }),
+        expires_ms: addition.expires_s.map(|s| now_ms + s * 1_000),
     })
 }
 

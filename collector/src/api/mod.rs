@@ -55,7 +55,7 @@ pub(crate) use findings::Asked;
 use guard::Door;
 pub(crate) use guard::Guard;
 pub(crate) use guard::Settings;
-pub(crate) use intel::{Addition, Changed, Removal, StatusLine};
+pub(crate) use intel::{Addition, Changed, Removal, StatusLine, Superseded};
 pub(crate) use operators::{MadeOperator, OperatorLine, WantedOperator};
 pub(crate) use role::Role;
 pub(crate) use route::{Reach, Route};

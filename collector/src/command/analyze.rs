@@ -59,8 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
             ..intel::Request::default()
         },
         &mut report,
-    )?;
-    let analyzer = Analyzer::new(config.detect(), indicators);
+    )
+    .map_err(intel::as_config)?;
+    let analyzer = Analyzer::new(config.detect(), indicators.set);
     let mut files = Vec::new();
     let (sorted, mut input) =
         read(arguments, config.agents, &mut files, &mut report).context("sort events by time")?;

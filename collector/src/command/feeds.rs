@@ -1,5 +1,7 @@
 //! `intel feeds`: the feeds that the collector fetches, and taking what is held back.
 
+use std::collections::BTreeMap;
+
 use anyhow::bail;
 use clap::Subcommand;
 
@@ -70,6 +72,7 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
         "feed",
         "state",
         "entries",
+        "left out",
         "last answer",
         "last change",
         "next",
@@ -78,6 +81,10 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
     for line in lines {
         let feed: FeedLine = client::parse(line)?;
         let wrong = match (&feed.held, &feed.last_error) {
+            _ if feed.left_out.is_some() => {
+                let why = feed.left_out.unwrap_or_default();
+                format!("not looked for: {why}")
+            }
             (Some(held), _) => format!("held back since {}: {}", held.since, held.why),
             (None, Some(error)) => format!("{error} ({} times)", feed.failures),
             (None, None) => feed.note.unwrap_or_else(|| "-".to_owned()),
@@ -87,6 +94,7 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
             &feed.feed,
             &feed.state,
             &feed.entries.to_string(),
+            &counts(&feed.entries_left_out),
             &of(feed.last_success),
             &of(feed.last_change),
             &format!("in {} s", feed.next_s),
@@ -94,6 +102,18 @@ fn table(lines: &[String]) -> anyhow::Result<String> {
         ]);
     }
     Ok(table.finish())
+}
+
+/// Numbers by reason, in words.
+pub(super) fn counts(of: &BTreeMap<String, u64>) -> String {
+    let words: Vec<String> = of
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    match words.is_empty() {
+        true => "-".to_owned(),
+        false => words.join(", "),
+    }
 }
 
 impl Accept {

@@ -10,7 +10,7 @@ use super::findings::{Format, joined, print};
 use super::page::Table;
 use super::{Outcome, feeds};
 use crate::api::client::{self, Address};
-use crate::api::{Addition, Changed, Removal, StatusLine};
+use crate::api::{Addition, Changed, Removal, StatusLine, Superseded};
 use crate::clock;
 use crate::store::intel::OperatorEntry;
 
@@ -31,8 +31,10 @@ enum Verb {
     List(Shown),
     /// Looks for something no more that an operator entered
     Remove(Remove),
-    /// The published bundle, its lists, and how many agents do not have it yet
+    /// The published bundle, its lists, what is left out, and how many agents do not have it yet
     Status(Shown),
+    /// Publishes above what every agent has, after the collector's state or clock was set back
+    Supersede(Shown),
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,6 +111,19 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
                 Format::Text => print(&entries(&lines)?),
             }
         }
+        Verb::Supersede(shown) => {
+            let answer = shown.address.send("/v1/intel/supersede", &())?;
+            let answer = answer.unwrap_or_default();
+            match shown.format {
+                Format::Jsonl => print(&format!("{answer}\n")),
+                Format::Text => {
+                    let Superseded { bundle } = client::parse(&answer)?;
+                    print(&format!(
+                        "version {bundle} is published, above what agents have\n"
+                    ))
+                }
+            }
+        }
         Verb::Status(status) => {
             let lines = status.address.lines("/v1/intel/status", &())?;
             let lines = lines.unwrap_or_default();
@@ -159,9 +174,11 @@ fn standing(lines: &[String]) -> anyhow::Result<String> {
         "category",
         "confidence",
         "entries",
+        "left out",
         "read",
         "age",
     ]);
+    let mut tail = String::new();
     for line in lines {
         match client::parse(line)? {
             StatusLine::Bundle {
@@ -174,13 +191,23 @@ fn standing(lines: &[String]) -> anyhow::Result<String> {
                 signing_key,
                 agents,
                 agents_behind,
+                agents_ahead,
+                ahead_until,
             } => {
                 head = format!(
                     "bundle       version {version}, content {set}, {entries} entries, {bytes} bytes\n\
                      issued       {issued}, stale from {expires} on\n\
                      signed with  {signing_key}\n\
-                     agents       {agents}, {agents_behind} of them do not have it yet\n\n"
+                     agents       {agents}, {agents_behind} of them do not have it yet\n"
                 );
+                if let Some(until) = ahead_until {
+                    head.push_str(&format!(
+                        "ahead        {agents_ahead} agents have later versions than this: the collector's \
+                         state or clock was set back. They\n             take indicators again from {until} \
+                         on, or at once after: picket-collector intel supersede\n"
+                    ));
+                }
+                head.push('\n');
             }
             StatusLine::List {
                 name,
@@ -190,18 +217,34 @@ fn standing(lines: &[String]) -> anyhow::Result<String> {
                 entries,
                 read,
                 age_s,
+                left_out,
             } => table.row(&[
                 &name,
                 &source,
                 &category,
                 &confidence.to_string(),
                 &entries.to_string(),
+                &feeds::counts(&left_out),
                 &read,
                 &format!("{age_s} s"),
             ]),
+            StatusLine::LeftOut {
+                name,
+                source,
+                category,
+                why,
+            } => tail.push_str(&format!(
+                "not looked for: list {name} ({category}) of {source}: {why}\n"
+            )),
+            StatusLine::Skipped { file, source, why } => {
+                tail.push_str(&format!("not read: {file} of {source}: {why}\n"));
+            }
         }
     }
-    Ok(head + &table.finish())
+    if !tail.is_empty() {
+        tail.insert(0, '\n');
+    }
+    Ok(head + &table.finish() + &tail)
 }
 
 /// Reads a length of time: a number and s, m, h or d.

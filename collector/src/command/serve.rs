@@ -33,11 +33,11 @@ use crate::api::{self, Desk, Guard, SocketPeer, Tokens};
 use crate::claims::Claims;
 use crate::config::{BadValue, Config, ConfigError};
 use crate::enrol;
-use crate::fetch::Fetcher;
+use crate::fetch::{self, Fetcher, Prepared};
 use crate::files;
 use crate::follow::Follower;
 use crate::indicators::door::{Door, Queue};
-use crate::indicators::{self, Board, Hub, Inputs};
+use crate::indicators::{self, Board, Crier, Hub, Inputs};
 use crate::ingest::gate::{Keeper, Refusals};
 use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
@@ -98,6 +98,7 @@ struct Service {
     intel: IndicatorSet,
     hub: Hub,
     board: Board,
+    feeds: Prepared,
     channels: Vec<alert::Channel>,
     tls: tls::Identity,
     signing: Arc<SigningKey>,
@@ -142,10 +143,11 @@ impl Service {
             settings: config.indicators.clone(),
         };
         let kept = store.clone();
+        // Before the folder of feeds is read: what is not configured any more is not to be looked for.
+        let feeds = Prepared::open(&config.fetch, &config.feed, state_dir, &store).await?;
         let (hub, board, intel) = tokio::task::spawn_blocking(move || Hub::open(inputs, &kept))
             .await
-            .context("read indicators")?
-            .map_err(|error| BadValue::new("intel_dir", format!("{error:#}")))?;
+            .context("read indicators")??;
         let agents_door = bind("listen", config.listen).await?;
         let metrics_door = bind("metrics", config.metrics).await?;
         let operators_door = api::listen(&config.socket)
@@ -156,6 +158,7 @@ impl Service {
             intel,
             hub,
             board,
+            feeds,
             channels,
             tls,
             signing,
@@ -184,8 +187,14 @@ impl Service {
         let mut way_out = JoinSet::new();
         let mut parts = JoinSet::new();
         let (inbox, outlet) = analysis::inbox();
-        let fetcher = self.fetcher(&shared, inbox.clone()).await?;
-        self.start(&shared, (inbox, outlet), fetcher, &mut parts, &mut way_out);
+        let crier = Crier::open(
+            inbox.clone(),
+            shared.metrics.clone(),
+            self.config.own_account(),
+            &self.store,
+        )
+        .context("ask the store what was told of indicators")?;
+        self.start(&shared, (inbox, outlet), crier, &mut parts, &mut way_out);
         write_whole(&state_dir.join("metrics"), &format!("{metrics_bound}\n"))?;
         write_whole(&state_dir.join("listen"), &format!("{bound}\n"))?;
         tracing::info!(
@@ -222,27 +231,26 @@ impl Service {
         }
     }
 
-    async fn fetcher(&self, shared: &Shared, inbox: Inbox) -> anyhow::Result<Fetcher> {
-        Fetcher::open(
-            &self.config.fetch,
-            &self.config.feed,
-            &self.config.state_dir,
-            self.config.accounts.own.first(),
-            (self.store.clone(), inbox, shared.metrics.clone()),
-        )
-        .await
-    }
-
     /// Starts every part; what must run as long as the process goes to `parts`.
     fn start(
         self,
         shared: &Shared,
         (inbox, outlet): (Inbox, Outlet),
-        fetcher: Fetcher,
+        crier: Crier,
         parts: &mut Parts,
         way_out: &mut JoinSet<()>,
     ) {
         let alert = Arc::new(self.config.alert.clone());
+        let fetcher = Fetcher::new(
+            self.feeds,
+            self.config.own_account(),
+            fetch::Means {
+                store: self.store.clone(),
+                inbox: inbox.clone(),
+                metrics: shared.metrics.clone(),
+                board: self.board.clone(),
+            },
+        );
         let rules = self.channels.iter().map(alert::Channel::rule).collect();
         for channel in self.channels {
             let office = Office {
@@ -313,8 +321,8 @@ impl Service {
             metrics: shared.metrics.clone(),
             stop: shared.stop_in.ear(),
         };
-        let (hub, stop, told) = (self.hub, shared.stop_in.ear(), inbox.clone());
-        parts.spawn(async { ("publishing of indicators", hub.run(told, stop).await) });
+        let (hub, stop) = (self.hub, shared.stop_in.ear());
+        parts.spawn(async { ("publishing of indicators", hub.run(crier, stop).await) });
         let tls = TlsAcceptor::from(self.tls.config);
         let (metrics, stop) = (shared.metrics.clone(), shared.stop_in.ear());
         let guard = Arc::new(Guard::new(

@@ -5,6 +5,7 @@
 //! for what comes out as well.
 
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
@@ -16,6 +17,7 @@ use super::limits::{
     CONNECT_MAX, KEY_BYTES_MAX, READ_PAUSE_MAX, REDIRECTS_MAX, RETRY_AFTER_MAX_S,
     VALIDATOR_BYTES_MAX,
 };
+use super::names::Names;
 use super::settings::{self, Feed};
 use crate::store::feeds::Validators;
 
@@ -75,6 +77,7 @@ impl<'a> Client<'a> {
             .read_timeout(READ_PAUSE_MAX)
             .timeout(Duration::from_secs(feed.timeout_s))
             .redirect(redirect::Policy::none())
+            .dns_resolver(Arc::new(Names))
             .no_proxy();
         if let Some(proxy) = &feed.proxy {
             http = http.proxy(Proxy::all(proxy)?);
@@ -207,7 +210,10 @@ fn next(from: &Url, head: &HeaderMap) -> Result<Url, FetchError> {
         .join(to)
         .map_err(|_| FetchError::Redirect("what is no address".to_owned()))?;
     let leaves_tls = from.scheme() == "https" && url.scheme() != "https";
-    if leaves_tls || !settings::may_ask(&url) {
+    // Whoever serves a feed must not have this machine asked in our name.
+    let comes_home = settings::is_loopback(&url) && !settings::is_loopback(from);
+    let is_barred = comes_home || settings::forbidden(&url).is_some();
+    if leaves_tls || is_barred || !settings::may_ask(&url) {
         let mut shown = url;
         shown.set_query(None);
         return Err(FetchError::Redirect(shown.to_string()));
@@ -330,6 +336,23 @@ mod tests {
         assert!(to(far, "http://cdn.example/c").is_err());
         assert!(to(far, "http://127.0.0.1/c").is_err());
         assert!(to(far, "file:///etc/passwd").is_err());
+        for barred in [
+            "https://127.0.0.1/c",
+            "https://[::1]/c",
+            "https://localhost/c",
+            "https://localhost./c",
+            "https://x.localhost/c",
+            "https://169.254.169.254/latest/",
+            "https://2852039166/latest/",
+            "https://0xa9fea9fe/",
+            "https://[::ffff:169.254.169.254]/",
+            "https://[fe80::1]/",
+            "https://[fd00:ec2::254]/",
+            "https://0.0.0.0/",
+        ] {
+            assert!(to(far, barred).is_err(), "{barred}");
+        }
+        assert!(to(far, "https://10.0.0.1/c").is_ok(), "a mirror inside");
         assert!(to("http://127.0.0.1:1/a", "http://169.254.169.254/").is_err());
         assert!(to("http://127.0.0.1:1/a", "http://127.0.0.1:2/").is_ok());
         let told = to(far, "http://cdn.example/c?auth-key=secret").unwrap_err();

@@ -105,7 +105,8 @@ impl Folder {
         remove(&self.held(name))
     }
 
-    fn held(&self, name: &str) -> PathBuf {
+    /// Where lies what is held back of a feed, with the index that it was judged by.
+    pub(super) fn held(&self, name: &str) -> PathBuf {
         self.root.join(".held").join(name)
     }
 

@@ -5,11 +5,15 @@
 
 use std::path::Path;
 
-use super::limits::WHY_BYTES_MAX;
-use crate::source::{Report, intel};
+use picket_intel::FormatError;
 
-/// Bytes in which the mark of a web page is looked for.
-const PAGE_BYTES: usize = 512;
+use super::limits::WHY_BYTES_MAX;
+use crate::indicators::{self, Room};
+use crate::source::Report;
+use crate::source::intel::{self, Gathered, Request, TooMuch};
+
+/// Bytes in which the mark of a web page is looked for: behind a long comment as well.
+const PAGE_BYTES: usize = 4_096;
 
 /// Why it may not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +35,12 @@ pub(super) enum Refusal {
         /// Entries that came.
         after: u64,
     },
+    /// It does not fit beside the other lists.
+    #[error("there is no room for it: {0}")]
+    NoRoom(String),
+    /// It names more than a list can know of.
+    #[error("{0}")]
+    TooWide(String),
 }
 
 impl Refusal {
@@ -41,21 +51,60 @@ impl Refusal {
             Self::Unreadable(_) => "held_unreadable",
             Self::Empty(_) => "held_empty",
             Self::Shrunken { .. } => "held_shrunken",
+            Self::NoRoom(_) => "held_no_room",
+            Self::TooWide(_) => "held_too_wide",
         }
     }
 }
 
-/// Entries taken from the lists in `folder`, and why they may not be used, if so. `before` is how many
-/// are in use.
-pub(super) fn judge(folder: &Path, before: Option<u64>) -> (u64, Option<Refusal>) {
-    let mut told = Vec::new();
-    let read = intel::read(folder, &mut Report::new(&mut told));
-    match read {
-        Ok(set) => {
-            let after = set.len() as u64;
-            (after, weigh(before, after, &first_of(&told)))
+/// What came, as it was judged.
+pub(super) struct Judged {
+    /// Entries that were taken from it.
+    pub(super) entries: u64,
+    /// What they take of the room for lists.
+    pub(super) size: Room,
+    /// Why it may not be used, if so.
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl Judged {
+    /// Nothing could be taken from it.
+    pub(super) fn nothing(refusal: Refusal) -> Self {
+        Self {
+            entries: 0,
+            size: Room::default(),
+            refusal: Some(refusal),
         }
-        Err(error) => (0, Some(Refusal::Unreadable(short(&format!("{error:#}"))))),
+    }
+}
+
+/// Judges the lists in `folder`. `before` is how many entries are in use, `room` what there is if these
+/// take the place of those.
+pub(super) fn judge(folder: &Path, before: Option<u64>, room: Room) -> Judged {
+    let mut told = Vec::new();
+    let request = Request {
+        lists: Some(folder),
+        too_much: TooMuch::IsLeftOut,
+        ..Request::default()
+    };
+    let Gathered { set, report } = match intel::gather(&request, &mut Report::new(&mut told)) {
+        Ok(gathered) => gathered,
+        Err(error) => {
+            return Judged::nothing(Refusal::Unreadable(short(&format!("{error:#}"))));
+        }
+    };
+    let (entries, size) = (set.len() as u64, indicators::size(&set));
+    let too_much = report.left_out.first().map(|out| match &out.why {
+        FormatError::TooWide(_) => Refusal::TooWide(out.why.to_string()),
+        why => Refusal::NoRoom(why.to_string()),
+    });
+    let refusal = too_much
+        .or_else(|| weigh(before, entries, &first_of(&told)))
+        .or_else(|| room.without(size).err().map(Refusal::NoRoom));
+    Judged {
+        entries,
+        size,
+        refusal,
     }
 }
 
@@ -68,12 +117,14 @@ fn weigh(before: Option<u64>, after: u64, told: &str) -> Option<Refusal> {
     is_shrunken.then_some(Refusal::Shrunken { before, after })
 }
 
-/// Says whether a file is a web page.
+/// Says whether a file is a web page, in whatever encoding.
 pub(super) fn is_page(bytes: &[u8]) -> bool {
-    let start = bytes
-        .get(..PAGE_BYTES)
-        .unwrap_or(bytes)
-        .to_ascii_lowercase();
+    let start = bytes.get(..PAGE_BYTES).unwrap_or(bytes);
+    // Marks of the byte order (RFC 3629 section 6, RFC 2781 section 3.2), and the other half of each
+    // letter in UTF-16.
+    let is_letter = |byte: &u8| !matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff);
+    let start: Vec<u8> = start.iter().copied().filter(is_letter).collect();
+    let start = start.to_ascii_lowercase();
     let has = |mark: &[u8]| start.windows(mark.len()).any(|part| part == mark);
     start.trim_ascii_start().starts_with(b"<") && (has(b"<!doctype html") || has(b"<html"))
 }
@@ -128,11 +179,20 @@ mod tests {
             "<!DOCTYPE html>\n<title>x</title>",
             "\n  <HTML><body>",
             "<?xml version='1.0'?><!DOCTYPE html PUBLIC>",
+            "\u{feff}<!DOCTYPE html>\n192.0.2.1",
+            "\u{feff} <html>",
         ] {
             assert!(is_page(page.as_bytes()), "{page}");
         }
+        let wide = |text: &str| -> Vec<u8> {
+            let units = "\u{feff}".encode_utf16().chain(text.encode_utf16());
+            units.flat_map(u16::to_le_bytes).collect()
+        };
+        assert!(is_page(&wide("<!doctype html>")));
+        assert!(!is_page(&wide("192.0.2.1")));
         for list in [
             "192.0.2.1\n",
+            "\u{feff}192.0.2.1\n",
             "<?xml version='1.0'?><stix:STIX_Package>",
             "# <html> was here\n192.0.2.1",
             "",

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each feed has a task that sleeps until its time, which is kept over restarts; no two ask the same
-//! server at once. What comes takes its place only if it can be read and did not lose more than half of
-//! its entries; until then the old stays, and that is a finding. The collector fetches so that its agents
+//! server at once. What comes takes its place only if it can be read, did not lose more than half of its
+//! entries and fits beside all else; until then the old stays, and that is a finding. The collector fetches so that its agents
 //! need not: makers of lists count requests, and hosts often cannot reach them.
 
 mod client;
@@ -17,13 +17,14 @@ mod folder;
 mod judge;
 mod limits;
 mod misp;
+mod names;
 mod pause;
 pub(crate) mod settings;
 mod taxii;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -34,6 +35,8 @@ use tokio::task::JoinSet;
 
 use crate::analysis::Inbox;
 use crate::clock;
+use crate::indicators::standing::Standings;
+use crate::indicators::{Board, Room};
 use crate::metrics::Metrics;
 use crate::stop::Stop;
 use crate::store::feeds::{self, FeedRow, Held, Validators, Version};
@@ -42,7 +45,7 @@ use crate::store::{Store, StoreError};
 use client::Client;
 use error::FetchError;
 use folder::{Folder, Staging};
-use judge::{Refusal, short};
+use judge::{Judged, Refusal, short};
 use limits::SLEEP_MAX;
 pub(crate) use settings::{Feed, Settings, Via};
 
@@ -73,22 +76,45 @@ struct Inner {
     store: Store,
     inbox: Inbox,
     metrics: Arc<Metrics>,
+    board: Board,
+    /// Held while what came is judged and put in its place.
+    judging: Mutex<()>,
+    /// What each feed takes that was put in its place since the start: it is published a little later.
+    sizes: std::sync::Mutex<BTreeMap<String, Room>>,
     /// Account that the findings are about.
     account: String,
 }
 
-impl Fetcher {
+/// The configured feeds, with the store and the folder in line with them: what is read of the folder
+/// from here on is configured.
+pub(crate) struct Prepared {
+    feeds: Vec<Feed>,
+    folder: Folder,
+    at_once_max: usize,
+}
+
+/// Whom the fetcher works with.
+pub(crate) struct Means {
+    /// Where everything is.
+    pub(crate) store: Store,
+    /// Where findings come from.
+    pub(crate) inbox: Inbox,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// How much room there is.
+    pub(crate) board: Board,
+}
+
+impl Prepared {
     /// Opens the folder, and brings the store and the folder in line with the configuration.
     pub(crate) async fn open(
         settings: &Settings,
         configured: &[Feed],
         state_dir: &Path,
-        account: Option<&String>,
-        parts: (Store, Inbox, Arc<Metrics>),
+        store: &Store,
     ) -> anyhow::Result<Self> {
         let feeds = settings::feeds(settings, configured)?;
         settings::check(settings, &feeds)?;
-        let (store, inbox, metrics) = parts;
         let origins: Vec<(String, String)> = feeds
             .iter()
             .map(|feed| (feed.name.clone(), feed.origin()))
@@ -98,6 +124,40 @@ impl Fetcher {
             .await
             .context("keep what is known of feeds")?;
         let folder = Folder::open(state_dir).context("open the folder of feeds")?;
+        settle(store, &folder, &feeds)
+            .await
+            .context("put the folder of feeds in order")?;
+        Ok(Self {
+            feeds,
+            folder,
+            at_once_max: settings.at_once_max,
+        })
+    }
+}
+
+/// Brings `feeds.toml` and the folder in line with the versions in use.
+async fn settle(store: &Store, folder: &Folder, feeds: &[Feed]) -> anyhow::Result<()> {
+    let rows = store.read_async(feeds::list).await?;
+    let used: BTreeMap<&str, &str> = rows
+        .iter()
+        .filter_map(|row| Some((row.name.as_str(), row.current.as_ref()?.content.as_str())))
+        .collect();
+    let lists: Vec<(&Feed, &str)> = feeds
+        .iter()
+        .filter_map(|feed| Some((feed, *used.get(feed.name.as_str())?)))
+        .filter(|(_, content)| folder.path(content).exists())
+        .collect();
+    folder.settle(&lists).context("write feeds.toml")
+}
+
+impl Fetcher {
+    /// One that goes on from what is known. `account` is the one that findings are about.
+    pub(crate) fn new(prepared: Prepared, account: String, means: Means) -> Self {
+        let Prepared {
+            feeds,
+            folder,
+            at_once_max,
+        } = prepared;
         let servers = feeds
             .iter()
             .map(|feed| (server(feed), Arc::default()))
@@ -112,21 +172,20 @@ impl Fetcher {
             busy: feeds.iter().map(|_| Mutex::new(())).collect(),
             feeds,
             servers,
-            places: Semaphore::new(settings.at_once_max),
+            places: Semaphore::new(at_once_max),
             index: Mutex::new(()),
             folder,
-            store,
-            inbox,
-            metrics,
-            account: account.map_or_else(|| "000000000000".to_owned(), String::clone),
+            store: means.store,
+            inbox: means.inbox,
+            metrics: means.metrics,
+            board: means.board,
+            judging: Mutex::default(),
+            sizes: std::sync::Mutex::default(),
+            account,
         };
-        inner
-            .settle()
-            .await
-            .context("put the folder of feeds in order")?;
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
-        })
+        }
     }
 
     /// Fetches each feed when it is due, until told to stop. What is under way then is dropped: it
@@ -143,21 +202,31 @@ impl Fetcher {
     /// How each feed does, by name.
     pub(crate) async fn list(&self) -> Result<Vec<FeedLine>, StoreError> {
         let rows = self.inner.store.read_async(feeds::list).await?;
-        let now_ms = clock::now_ms();
-        Ok(rows.iter().map(|row| line(row, now_ms)).collect())
+        let (now_ms, standings) = (clock::now_ms(), self.inner.board.standings());
+        let lines = rows.iter().map(|row| line(row, &standings, now_ms));
+        Ok(lines.collect())
     }
 
-    /// Takes what is held back of a feed; says whether there was something.
-    pub(crate) async fn accept(&self, name: &str) -> anyhow::Result<bool> {
+    /// Takes what is held back of a feed.
+    pub(crate) async fn accept(&self, name: &str) -> anyhow::Result<Accepted> {
         let inner = &self.inner;
         let Some(at) = inner.feeds.iter().position(|feed| feed.name == name) else {
-            return Ok(false);
+            return Ok(Accepted::Nothing);
         };
         let _busy = inner.busy[at].lock().await;
         let mut row = inner.row(at).await?;
         let Some(held) = row.held.take() else {
-            return Ok(false);
+            return Ok(Accepted::Nothing);
         };
+        // What would be left out anyway must not cost what is in use.
+        let _judging = inner.judging.lock().await;
+        let (held_dir, room) = (inner.folder.held(name), inner.room_for(name));
+        let judged = tokio::task::spawn_blocking(move || judge::judge(&held_dir, None, room));
+        let judged = judged.await.context("judge what is held back")?;
+        if let Some(refusal @ (Refusal::NoRoom(_) | Refusal::TooWide(_))) = judged.refusal {
+            return Ok(Accepted::TooMuch(refusal.to_string()));
+        }
+        inner.note_size(name, judged.size);
         inner
             .folder
             .release(name, &held.version.content)
@@ -168,8 +237,19 @@ impl Fetcher {
         inner.settle().await?;
         inner.tell(at, FeedWord::Good);
         tracing::info!(feed = name, "version of a feed that was held back is taken");
-        Ok(true)
+        Ok(Accepted::Taken)
     }
+}
+
+/// What became of taking what is held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// It is in use.
+    Taken,
+    /// There is no such feed, or nothing is held back of it.
+    Nothing,
+    /// It would not be looked for; why.
+    TooMuch(String),
 }
 
 /// The server a feed is on, by name and port.
@@ -186,6 +266,19 @@ impl Inner {
             .read_async(move |connection| feeds::one(connection, &name))
             .await?;
         row.context("the feed is not in the store")
+    }
+
+    /// What there is for a feed beside all others.
+    fn room_for(&self, name: &str) -> Room {
+        let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = self.feeds.iter().filter(|feed| feed.name != name);
+        let others = others.map(|feed| (&*feed.name, sizes.get(&feed.name).copied()));
+        self.board.standings().room_beside(others)
+    }
+
+    fn note_size(&self, name: &str, size: Room) {
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        sizes.insert(name.to_owned(), size);
     }
 
     async fn keep(&self, row: FeedRow) -> Result<(), StoreError> {
@@ -322,13 +415,20 @@ impl Inner {
         let path = staging.path(&version.content);
         let root = self.folder.describe(staging, feed, &version.content)?;
         let before = row.current.as_ref().map(|current| current.entries);
+        // One after the other, so that no two are given the same room.
+        let _judging = self.judging.lock().await;
+        let room = self.room_for(&feed.name);
         let judged = tokio::task::spawn_blocking(move || {
             if path.is_file() && judge::is_page(&std::fs::read(&path)?) {
-                return Ok((0, Some(Refusal::Page)));
+                return Ok(Judged::nothing(Refusal::Page));
             }
-            Ok::<_, std::io::Error>(judge::judge(&root, before))
+            Ok::<_, std::io::Error>(judge::judge(&root, before, room))
         });
-        let (entries, refusal) = judged.await.context("judge what came")??;
+        let Judged {
+            entries,
+            size,
+            refusal,
+        } = judged.await.context("judge what came")??;
         version.entries = entries;
         let Some(refusal) = refusal else {
             tracing::info!(
@@ -337,6 +437,7 @@ impl Inner {
                 bytes = version.bytes,
                 "feed changed"
             );
+            self.note_size(&feed.name, size);
             self.folder.adopt(staging, &version.content)?;
             row.changed_ms = row.checked_ms;
             row.current = Some(version);
@@ -399,21 +500,9 @@ impl Inner {
         }
     }
 
-    /// Brings `feeds.toml` and the folder in line with the versions in use.
     async fn settle(&self) -> anyhow::Result<()> {
         let _index = self.index.lock().await;
-        let rows = self.store.read_async(feeds::list).await?;
-        let used: BTreeMap<&str, &str> = rows
-            .iter()
-            .filter_map(|row| Some((row.name.as_str(), row.current.as_ref()?.content.as_str())))
-            .collect();
-        let lists: Vec<(&Feed, &str)> = self
-            .feeds
-            .iter()
-            .filter_map(|feed| Some((feed, *used.get(feed.name.as_str())?)))
-            .filter(|(_, content)| self.folder.path(content).exists())
-            .collect();
-        self.folder.settle(&lists).context("write feeds.toml")
+        settle(&self.store, &self.folder, &self.feeds).await
     }
 }
 
@@ -437,7 +526,7 @@ pub(crate) struct FeedLine {
     pub(crate) kind: String,
     /// Its name.
     pub(crate) feed: String,
-    /// `new`, `well`, `held`, `failing` or `stale`.
+    /// `new`, `well`, `held`, `failing`, `stale` or `left_out`.
     pub(crate) state: String,
     /// Entries in use.
     pub(crate) entries: u64,
@@ -459,6 +548,12 @@ pub(crate) struct FeedLine {
     pub(crate) held: Option<HeldLine>,
     /// What is to be known about what is in use.
     pub(crate) note: Option<String>,
+    /// Why nothing of what is in use is looked for, if so.
+    #[serde(default)]
+    pub(crate) left_out: Option<String>,
+    /// Entries that are not looked for, by reason.
+    #[serde(default)]
+    pub(crate) entries_left_out: BTreeMap<String, u64>,
 }
 
 /// What is held back.
@@ -472,10 +567,14 @@ pub(crate) struct HeldLine {
     pub(crate) since: String,
 }
 
-fn line(row: &FeedRow, now_ms: u64) -> FeedLine {
+fn line(row: &FeedRow, standings: &Standings, now_ms: u64) -> FeedLine {
+    let aside = standings.aside_of(&row.name);
+    let counts = standings.counts_of(&row.name);
     let current = row.current.as_ref();
     let time = |ms: u64| (ms > 0).then(|| clock::rfc3339(ms));
-    let state = if row.is_stale_told {
+    let state = if aside.is_some() {
+        "left_out"
+    } else if row.is_stale_told {
         "stale"
     } else if row.held.is_some() {
         "held"
@@ -504,5 +603,10 @@ fn line(row: &FeedRow, now_ms: u64) -> FeedLine {
             since: clock::rfc3339(held.since_ms),
         }),
         note: current.and_then(|current| current.note.clone()),
+        left_out: aside.map(|aside| aside.why.clone()),
+        entries_left_out: counts
+            .left_out()
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .collect(),
     }
 }

@@ -111,6 +111,9 @@ pub struct Feed {
     /// Whether private addresses may stand on it.
     #[serde(default)]
     pub private: bool,
+    /// Of MISP events: whether only attributes marked for detection count.
+    #[serde(default = "yes")]
+    pub to_ids: bool,
     /// How to read a table of the format `csv`.
     #[serde(default)]
     pub csv: Csv,
@@ -145,6 +148,10 @@ pub struct Feed {
     /// The only authorities trusted for the server, in PEM. Without it: those of the system.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_every_s() -> u64 {
@@ -270,6 +277,7 @@ impl Feed {
             expires_days: self.expires_days,
             kind: self.kind,
             private: self.private,
+            to_ids: self.to_ids,
             csv: self.csv.clone(),
             ..FeedEntry::of(file)
         }
@@ -290,6 +298,9 @@ impl Feed {
     /// Where it is.
     pub(super) fn url(&self) -> Result<Url, String> {
         let url = Url::parse(&self.url).map_err(|error| error.to_string())?;
+        if let Some(host) = forbidden(&url) {
+            return Err(format!("nothing is fetched from {host}"));
+        }
         if may_ask(&url) {
             Ok(url)
         } else {
@@ -322,10 +333,56 @@ pub(super) fn may_ask(url: &Url) -> bool {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether an address is this machine's own.
+pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-    address.is_ok_and(|address| address.is_loopback()) || host == "localhost"
+    let name = host.strip_suffix('.').unwrap_or(host);
+    address(url).is_some_and(|address| address.is_loopback())
+        || name == "localhost"
+        || name.ends_with(".localhost")
+}
+
+/// The address that stands in place of a server's name.
+fn address(url: &Url) -> Option<IpAddr> {
+    let host = url.host_str().unwrap_or_default();
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    address.map(|address| address.to_canonical())
+}
+
+/// The address of a question's server, if no feed is there.
+pub(super) fn forbidden(url: &Url) -> Option<IpAddr> {
+    address(url).filter(is_no_server)
+}
+
+/// Whether no feed is at an address: link-local ones, where the metadata service is and which tell who
+/// asks from this machine its secrets, that service in IPv6, and what is no single machine.
+pub(super) fn is_no_server(address: &IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [first, ..] = v4.octets();
+            v4.is_link_local() || v4.is_multicast() || first == 0 || v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => {
+            // fd00:ec2::/32 is AWS' (EC2 user guide, "Instance metadata"); what translates or tunnels
+            // IPv4 stands for the address inside (RFC 6052, RFC 3056).
+            let [a, b, c, d, e, f, g, h] = v6.segments();
+            let inside = match (a, b) {
+                (0x64, 0xff9b) => Some((g, h)),
+                (0x2002, _) => Some((b, c)),
+                (0, 0) if (c, d, e, f) == (0, 0, 0, 0) && !v6.is_loopback() => Some((g, h)),
+                _ => None,
+            };
+            let inner = inside.map(|(high, low)| {
+                let bits = u32::from(high) << 16 | u32::from(low);
+                IpAddr::V4(bits.into())
+            });
+            v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unicast_link_local()
+                || (a, b) == (0xfd00, 0xec2)
+                || inner.is_some_and(|inner| inner.is_loopback() || is_no_server(&inner))
+        }
+    }
 }
 
 /// The shortest pause that is fair to whoever serves the feed. This machine is its own affair.
@@ -382,6 +439,21 @@ mod tests {
             ("http://127.0.0.1.feeds.example/a", 300, Some("feed[0].url")),
             ("file:///etc/passwd", 300, Some("feed[0].url")),
             ("nowhere", 300, Some("feed[0].url")),
+            (
+                "https://169.254.169.254/a",
+                300,
+                Some("nothing is fetched from 169.254.169.254"),
+            ),
+            ("https://[fd00:ec2::254]/a", 300, Some("feed[0].url")),
+            (
+                "https://[::ffff:169.254.169.254]/a",
+                300,
+                Some("feed[0].url"),
+            ),
+            ("https://[64:ff9b::a9fe:a9fe]/a", 300, Some("feed[0].url")),
+            ("https://[2002:a9fe:a9fe::1]/a", 300, Some("feed[0].url")),
+            ("https://10.0.0.1/a", 300, None),
+            ("https://[2001:db8::1]/a", 300, None),
         ] {
             check_one(&format!("url = '{url}'\nevery_s = {every_s}"), named);
         }
@@ -437,6 +509,16 @@ mod tests {
             let twice = check(&Settings::default(), &[one.clone(), one]);
             assert!(twice.is_err(), "{name:?} twice");
         }
+    }
+
+    #[test]
+    fn what_a_feed_says_is_passed_on() {
+        let url = "url = 'https://feeds.example/'\n";
+        let entry = |more: &str| feed(&format!("{url}{more}")).unwrap().entry("x");
+        assert!(entry("").to_ids);
+        assert!(!entry("to_ids = false").to_ids);
+        assert!(entry("private = true").private);
+        assert_eq!(entry("expires_days = 3").expires_days, Some(3));
     }
 
     #[test]

@@ -180,6 +180,7 @@ async fn indicators(
 impl Door {
     fn give(&self, edition: &Edition, have: u64) -> Response {
         if have > edition.version() {
+            self.tell_newer(have, edition.version());
             self.metrics.indicator_polls.add("newer", 1);
             let body = Json(serde_json::json!({"error": "newer"}));
             return (StatusCode::CONFLICT, body).into_response();
@@ -191,6 +192,20 @@ impl Door {
         self.metrics.indicator_polls.add(word, 1);
         self.metrics.indicator_bytes_sent.add(bytes.len() as u64);
         ([(header::CONTENT_TYPE, CONTENT_TYPE)], bytes).into_response()
+    }
+
+    fn tell_newer(&self, have: u64, version: u64) {
+        let quiet = &self.queue.quiet;
+        let mut quiet = quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unsaid) = quiet.may_say("newer", clock::now_ms()) {
+            tracing::error!(
+                have,
+                version,
+                unsaid,
+                "an agent has later indicators than are published: state or clock was set back; \
+                 `intel supersede` publishes above them"
+            );
+        }
     }
 
     fn turn_away(&self, unclaimed: &Unclaimed, now_ms: u64) -> Response {

@@ -34,6 +34,20 @@ impl Keys {
         (0..self.len()).filter_map(|at| self.key(at))
     }
 
+    /// Bytes they take in a chunk: what each has in common with the one before is written as its
+    /// length.
+    pub(super) fn packed_bytes(&self) -> u64 {
+        let mut before: &[u8] = &[];
+        let mut sum = 0;
+        for key in self.iter() {
+            let pairs = key.iter().zip(before);
+            let shared = pairs.take_while(|(one, other)| one == other).count();
+            sum += 2 + (key.len() - shared) as u64;
+            before = key;
+        }
+        sum
+    }
+
     /// Puts them in order, and drops what is there twice.
     pub(super) fn sort(&mut self) {
         let mut order: Vec<&[u8]> = self.iter().collect();

@@ -34,3 +34,37 @@ pub(crate) const COMMENT_BYTES_MAX: usize = 256;
 
 /// Pause between two looks at the folders.
 pub(super) const PAUSE: Duration = Duration::from_secs(2);
+
+/// Places in an agent's table of addresses, by default: `capture::ebpf::Sizes`.
+pub(super) const KERNEL_ADDRESSES_MAX: u64 = 1_000_000;
+
+/// Of them kept for what operators enter: a hundredth, more than anybody types (chosen by hand).
+pub(super) const KERNEL_ADDRESSES_KEPT: u64 = 10_000;
+
+/// Networks of IPv6 in an agent's table, by default.
+pub(super) const KERNEL_NETS_MAX: u64 = 100_000;
+
+/// Of them kept for what operators enter.
+pub(super) const KERNEL_NETS_KEPT: u64 = 1_000;
+
+/// Bytes of a bundle's head that lists may take; the rest of its mebibyte is for chunks.
+pub(super) const HEAD_BYTES_MAX: u64 = 900 << 10;
+
+/// Files that were not read, of which is told why.
+pub(super) const SKIPPED_KEPT: usize = 100;
+
+/// Lines that one reading of a folder may write to the log: the first pages of a folder that is all
+/// wrong, and no more (chosen by hand).
+pub(super) const LINES_MAX: usize = 1_000;
+
+/// Time after a publication in which what operators change is gathered for the next: what a program
+/// enters one by one makes ten bundles a second and not hundreds, and who enters one thing alone
+/// does not wait.
+pub(super) const GATHER: Duration = Duration::from_millis(100);
+
+/// Latest version that one may be published above: the year 2100 in milliseconds. What says more did
+/// not come from a clock.
+pub(crate) const VERSION_MAX: u64 = 4_102_444_800_000;
+
+/// Longest time after which what an operator enters ends by itself: ten years.
+pub(crate) const EXPIRES_S_MAX: u64 = 3_650 * 86_400;

@@ -1,23 +1,43 @@
 //! What an operator enters: one indicator of a category, refused if no list may name it.
 
+use std::net::IpAddr;
+
 use picket_intel::{Category, Indicator, IndicatorError, SetBuilder};
 
 use crate::source::intel::public_suffix;
 
-/// Reads an indicator of any kind.
-pub(super) fn parse(value: &str) -> Result<Indicator, IndicatorError> {
-    match Indicator::address(value) {
-        // A CIDR is no domain either, and the better reason is that of the net.
-        Err(IndicatorError::NotAnAddress(_)) if !value.contains('/') => Indicator::domain(value),
-        read => read,
+/// Reads an indicator of any kind, as it is stored.
+pub(super) fn parse(value: &str) -> Result<Indicator, String> {
+    let value = value.trim();
+    // A name may hold a `-` too.
+    if let Some((from, to)) = value.split_once('-')
+        && let (Ok(from), Ok(to)) = (from.trim().parse::<IpAddr>(), to.trim().parse::<IpAddr>())
+        && from.to_canonical() > to.to_canonical()
+    {
+        return Err(format!("the range {value} runs backwards"));
+    }
+    let found = Indicator::read(value).map_err(|error| match error {
+        IndicatorError::NotADomain(_) => {
+            format!("{value:?} is no address, net, range, address:port or domain")
+        }
+        IndicatorError::NotAHost(_) => format!(
+            "{value:?} names a page, and a page is not looked for: enter its host if all of it is meant"
+        ),
+        other => other.to_string(),
+    })?;
+    let count = found.len();
+    let mut found = found.into_iter();
+    match (found.next(), count) {
+        (Some(one), 1) => Ok(one),
+        _ => Err(format!(
+            "the range {value} is {count} nets: enter each, or put it into a list of intel_dir"
+        )),
     }
 }
 
 /// How an indicator is written, whichever way it was entered; `None` if it is none.
 pub(crate) fn written(value: &str) -> Option<String> {
-    parse(value.trim())
-        .ok()
-        .map(|indicator| indicator.to_string())
+    parse(value).ok().map(|indicator| indicator.to_string())
 }
 
 /// Checks an indicator as it would be checked on a list of the category; returns the way it is
@@ -26,7 +46,7 @@ pub(crate) fn written(value: &str) -> Option<String> {
 /// # Errors
 /// Why it cannot be entered, in words.
 pub(crate) fn judge(category: Category, value: &str) -> Result<String, String> {
-    let indicator = parse(value.trim()).map_err(|error| error.to_string())?;
+    let indicator = parse(value)?;
     let written = indicator.to_string();
     let kind = match indicator {
         Indicator::Domain(_) => "domains",
@@ -72,5 +92,18 @@ mod tests {
         check("not a thing", Err("no domain"));
         check("0.0.0.0/0", Err("too wide"));
         check("198.51.100.7/99", Err("no address"));
+        check("198.51.100.0-198.51.100.255", Ok("198.51.100.0/24"));
+        check("198.51.100.0-198.51.100.9", Err("is 2 nets"));
+        check("198.51.100.9 - 198.51.100.0", Err("runs backwards"));
+        check("198.51.100.7:0", Err("no address"));
+        check("evil[.]example", Ok("evil.example"));
+        check("hxxp://evil[.]example/", Ok("evil.example"));
+        check("hxxps://198.51.100[.]7:8443/x", Ok("198.51.100.7:8443"));
+        check("http://evil.example/page", Err("names a page"));
+        check("b\u{fc}cher.example", Ok("xn--bcher-kva.example"));
+        check("c2-host.evil-site.example", Ok("c2-host.evil-site.example"));
+        check("evil.example:443", Ok("evil.example"));
+        check("pool.ntp.org", Err("time service"));
+        check("", Err("no address"));
     }
 }

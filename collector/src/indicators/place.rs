@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use picket_intel::{Indicator, IndicatorSet, SetBuilder};
+use picket_intel::{Indicator, SetBuilder};
 
+use super::limits::LINES_MAX;
 use super::operator;
 use super::source::{Source, operators_list};
+use super::standing::Told;
+use crate::config::BadValue;
 use crate::source::Report;
-use crate::source::intel::{self, Request};
+use crate::source::intel::{self, Gathered, Request, TooMuch};
 use crate::store::{Store, intel as entries};
 
 /// Names, times and sizes of the files of a folder.
@@ -80,6 +83,24 @@ impl Place {
         Self::new("operator", Kind::Operators)
     }
 
+    /// Whether it holds what operators entered.
+    pub(super) fn is_operators(&self) -> bool {
+        matches!(self.kind, Kind::Operators)
+    }
+
+    /// Whether it holds what was fetched.
+    pub(super) fn is_feeds(&self) -> bool {
+        matches!(self.kind, Kind::Feeds(_))
+    }
+
+    /// Why it cannot be read, with the key of the configuration that names it.
+    pub(super) fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.kind {
+            Kind::Folder(_) => BadValue::new("intel_dir", format!("{error:#}")).into(),
+            _ => error.context(format!("read the indicators of {}", self.name)),
+        }
+    }
+
     /// Reads the place if there is something new, or if it was `asked` for; `None` if not. What cannot
     /// be read is told once, until it changes again.
     pub(super) fn look(
@@ -108,14 +129,17 @@ impl Place {
                     return Ok(None);
                 }
                 self.stamp = stamp;
-                let set = read(&Request {
+                let Gathered { set, report } = read(&Request {
                     lists,
                     allow: &self.allow,
                     seed: matches!(kind, Kind::Seed),
                     now_ms,
+                    too_much: TooMuch::IsLeftOut,
                 })?;
                 let mut source = Source::of(self.name, &set, now_ms);
                 source.next_ms = set.next_expiry_ms();
+                source.told = Told::of(&report);
+                tell(self.name, &source.told);
                 Ok(Some(source))
             }
         }
@@ -123,12 +147,18 @@ impl Place {
 }
 
 /// Reads what is asked for; what is odd about it goes to the log.
-fn read(request: &Request<'_>) -> anyhow::Result<IndicatorSet> {
+fn read(request: &Request<'_>) -> anyhow::Result<Gathered> {
     let mut told = Vec::new();
-    let set = intel::gather(request, &mut Report::new(&mut told))?;
-    for line in String::from_utf8_lossy(&told).lines() {
+    let gathered = intel::gather(request, &mut Report::new(&mut told))?;
+    let told = String::from_utf8_lossy(&told);
+    for line in told.lines().take(LINES_MAX) {
         tracing::warn!(what = line, "indicator list");
     }
+    let more = told.lines().count().saturating_sub(LINES_MAX);
+    if more > 0 {
+        tracing::warn!(more, "more was odd about indicator lists than is told");
+    }
+    let set = &gathered.set;
     tracing::info!(
         folder = request
             .lists
@@ -138,7 +168,21 @@ fn read(request: &Request<'_>) -> anyhow::Result<IndicatorSet> {
         version = set.version(),
         "indicators read"
     );
-    Ok(set)
+    Ok(gathered)
+}
+
+/// What was left out of a place goes to the log: of each list where something was, of all together.
+fn tell(place: &'static str, told: &Told) {
+    let partial = told.lists.iter().filter(|(_, counts)| {
+        let mut left_out = counts.left_out();
+        left_out.next().is_some()
+    });
+    for ((list, category), counts) in partial.take(LINES_MAX) {
+        let what = counts.words();
+        tracing::info!(place, list, category, what, "entries of a list left out");
+    }
+    let what = told.sum().words();
+    tracing::info!(place, what, "lists of a place");
 }
 
 /// What operators entered and is not over.

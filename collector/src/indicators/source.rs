@@ -11,22 +11,39 @@ use picket_wire::Digest;
 use picket_wire::bundle::{Act, ChunkHead, KEY_BYTES_MAX, Kind, ListHead, Packer, Value, Way};
 
 use super::keys::Keys;
+use super::room::Room;
+use super::standing::{Aside, Standing, Told};
 
 /// A chunk, shared with every answer it is part of.
 pub(super) type Packed = (ChunkHead, Bytes);
 
 /// A place that indicators come from.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Source {
     /// Its lists, by number.
     pub(super) lists: Vec<(ListHead, List)>,
     keys: BTreeMap<(u32, Kind), Keys>,
+    /// Its lists for which there is no room, by number.
+    aside: BTreeMap<u32, Spare>,
+    /// All lists, by number, in the order in which they were read.
+    order: Vec<u32>,
+    /// What came of reading it.
+    pub(super) told: Told,
     /// All its entries.
     pub(super) chunks: Vec<Packed>,
     /// When it was read, milliseconds since the epoch.
     pub(super) read_ms: u64,
     /// What it was read from is over or changes by itself at this time.
     pub(super) next_ms: Option<u64>,
+}
+
+/// A list for which there is no room.
+#[derive(Debug, Clone)]
+struct Spare {
+    head: ListHead,
+    list: List,
+    keys: BTreeMap<Kind, Keys>,
+    why: String,
 }
 
 impl Source {
@@ -46,23 +63,111 @@ impl Source {
             keys.entry((id, kind)).or_default().push(&key);
         });
         keys.values_mut().for_each(Keys::sort);
-        let mut lists: Vec<(ListHead, List)> = set
-            .lists()
-            .iter()
-            .zip(&ids)
-            .map(|(list, id)| (head(*id, list, &keys), list.clone()))
+        let used = (0u16..).zip(set.lists().iter().zip(&ids));
+        let used = used.filter(|(at, _)| !set.is_left_out(*at));
+        let mut lists: Vec<(ListHead, List)> = used
+            .map(|(_, (list, id))| (head(*id, list, &keys), list.clone()))
             .collect();
         lists.sort_by_key(|(head, _)| head.id);
-        let mut packer = Packer::default();
-        for ((list, kind), keys) in &keys {
-            packer.section(*list, *kind, Act::Add, keys.iter());
-        }
         Self {
             lists,
             keys,
-            chunks: packed(packer),
+            order: ids,
             read_ms,
-            next_ms: None,
+            ..Self::default()
+        }
+    }
+
+    /// What all its published lists take.
+    pub(super) fn size(&self) -> Room {
+        let sizes = self.lists.iter().map(|(head, _)| self.size_of(head));
+        sizes.fold(Room::default(), Room::and)
+    }
+
+    fn size_of(&self, head: &ListHead) -> Room {
+        let keys = self.of_list(head.id);
+        Room::of_list(head, keys.map(|((_, kind), keys)| (kind, keys)))
+    }
+
+    fn of_list(&self, id: u32) -> impl Iterator<Item = (&(u32, Kind), &Keys)> {
+        self.keys.range((id, Kind::Ipv4)..=(id, Kind::Domain))
+    }
+
+    /// Which lists fit into `room`, in the order in which they were read, and takes it; by number, why
+    /// the others do not.
+    pub(super) fn plan(&self, room: &mut Room) -> BTreeMap<u32, String> {
+        let mut out = BTreeMap::new();
+        for id in &self.order {
+            let spare = self.aside.get(id);
+            let published = || self.lists.iter().find(|(head, _)| head.id == *id);
+            let size = match spare {
+                Some(spare) => Room::of_list(&spare.head, spare.keys.iter()),
+                None => match published() {
+                    Some((head, _)) => self.size_of(head),
+                    None => continue,
+                },
+            };
+            match room.without(size) {
+                Ok(left) => *room = left,
+                Err(why) => drop(out.insert(*id, why)),
+            }
+        }
+        out
+    }
+
+    /// Whether these are the lists that are not published.
+    pub(super) fn is_planned(&self, out: &BTreeMap<u32, String>) -> bool {
+        self.aside.len() == out.len() && self.aside.keys().eq(out.keys())
+    }
+
+    /// Publishes every list but these, and packs them.
+    pub(super) fn arrange(&mut self, out: BTreeMap<u32, String>) {
+        for (id, spare) in std::mem::take(&mut self.aside) {
+            self.lists.push((spare.head, spare.list));
+            let keys = spare.keys.into_iter();
+            self.keys
+                .extend(keys.map(|(kind, keys)| ((id, kind), keys)));
+        }
+        self.lists.sort_by_key(|(head, _)| head.id);
+        for (id, why) in out {
+            let Some(at) = self.lists.iter().position(|(head, _)| head.id == id) else {
+                continue;
+            };
+            let (head, list) = self.lists.remove(at);
+            let mut keys = BTreeMap::new();
+            for kind in Kind::ALL {
+                keys.extend(self.keys.remove(&(id, kind)).map(|keys| (kind, keys)));
+            }
+            let spare = Spare {
+                head,
+                list,
+                keys,
+                why,
+            };
+            self.aside.insert(id, spare);
+        }
+        let mut packer = Packer::default();
+        for ((list, kind), keys) in &self.keys {
+            packer.section(*list, *kind, Act::Add, keys.iter());
+        }
+        self.chunks = packed(packer);
+    }
+
+    /// How it stands.
+    pub(super) fn standing(&self, place: &'static str) -> Standing {
+        let spare = self.aside.values().map(|spare| Aside {
+            name: spare.list.name.clone(),
+            category: spare.list.category.name(),
+            why: format!("no room: {}", spare.why),
+        });
+        let sizes = self.lists.iter();
+        Standing {
+            place,
+            told: self.told.clone(),
+            aside: self.told.aside.iter().cloned().chain(spare).collect(),
+            sizes: sizes
+                .map(|(head, _)| (head.name.clone(), self.size_of(head)))
+                .collect(),
         }
     }
 

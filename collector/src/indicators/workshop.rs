@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use picket_intel::{IndicatorSet, SetBuilder};
 use picket_wire::bundle::{Manifest, Packer};
-use picket_wire::limits::BUNDLE_ENTRIES_MAX;
 
 use super::Settings;
 use super::edition::{Edition, Origin, Step};
 use super::limits::CHANGED_SHARE_MAX;
 use super::place::Place;
+use super::room::Room;
 use super::source::{self, Source};
+use super::standing::Standings;
 use crate::clock;
 use crate::signing::SigningKey;
+use crate::source::intel::public_suffix;
 use crate::store::Store;
 use crate::store::intel::{self, Published};
 use std::sync::Arc;
@@ -39,7 +41,18 @@ pub(super) struct Workshop {
     store: Store,
     signing: Arc<SigningKey>,
     expires_ms: u64,
+    entries_max: u64,
     last: Published,
+}
+
+/// What was opened, or what came of a round.
+pub(super) struct Made {
+    /// The edition to publish, if there is another.
+    pub(super) edition: Option<Edition>,
+    /// The set, if it is another.
+    pub(super) set: Option<IndicatorSet>,
+    /// How every place stands, if something was read.
+    pub(super) standings: Option<Standings>,
 }
 
 /// What was read anew, by the number of its place.
@@ -48,27 +61,34 @@ type Fresh = Vec<(usize, Source)>;
 impl Workshop {
     /// Reads every place. An edition whose content was published before keeps its version, so that
     /// agents need not be given it again.
+    ///
+    /// # Errors
+    /// The folder of the configuration cannot be read ([`BadValue`](crate::config::BadValue)), or the
+    /// store.
     pub(super) fn open(
         inputs: Inputs,
         store: Store,
-    ) -> anyhow::Result<(Self, Edition, IndicatorSet)> {
+    ) -> anyhow::Result<(Self, Edition, IndicatorSet, Standings)> {
         let last = store
             .read(intel::published)
             .context("read what was last published")?;
         let own = inputs.intel_dir;
         let seed = inputs.seed.then(|| Place::seed().allowing(own.clone()));
         let feeds = Place::feeds(inputs.feeds_dir).allowing(own.clone());
-        let folder = own.map(Place::folder);
-        let places = folder.into_iter().chain([feeds, Place::operators()]);
+        // In the order in which they are given room: what operators want before what strangers say.
+        let places = std::iter::once(Place::operators()).chain(own.map(Place::folder));
         let mut workshop = Self {
-            places: places.chain(seed).collect(),
+            places: places.chain(seed).chain([feeds]).collect(),
             store,
             signing: inputs.signing,
             expires_ms: inputs.settings.expires_s.saturating_mul(1_000),
+            entries_max: inputs.settings.entries_max,
             last: last.unwrap_or_default(),
         };
         let now_ms = clock::now_ms();
-        let fresh = workshop.look(true, now_ms, Failure::Ends)?;
+        let mut fresh = workshop.look(true, now_ms, Failure::Ends)?;
+        let for_feeds = workshop.fit(&mut fresh);
+        let standings = workshop.standings(&fresh, for_feeds);
         let set = workshop.merge(&fresh)?;
         let is_known = last.is_some_and(|last| last.set == set.version());
         let published = if is_known && !workshop.is_old(now_ms) {
@@ -78,22 +98,25 @@ impl Workshop {
         };
         let edition = workshop.make(&fresh, published, VecDeque::new(), None)?;
         workshop.keep(fresh, published)?;
-        Ok((workshop, edition, set))
+        Ok((workshop, edition, set, standings))
     }
 
     /// Makes the next edition, if there is cause for one. It is remembered on disk when this returns.
-    /// The set is given if it is another.
-    pub(super) fn work(
-        &mut self,
-        now: &Edition,
-        asked: bool,
-    ) -> anyhow::Result<Option<(Edition, Option<IndicatorSet>)>> {
+    /// One that is not above version `above` is cause enough.
+    pub(super) fn work(&mut self, now: &Edition, asked: bool, above: u64) -> anyhow::Result<Made> {
         let now_ms = clock::now_ms();
-        let fresh = self.look(asked, now_ms, Failure::IsTold)?;
-        let is_old = self.is_old(now_ms);
+        let mut fresh = self.look(asked, now_ms, Failure::IsTold)?;
+        let is_superseded = now.version() <= above;
+        let is_old = self.is_old(now_ms) || is_superseded;
         if fresh.is_empty() && !is_old {
-            return Ok(None);
+            return Ok(Made {
+                edition: None,
+                set: None,
+                standings: None,
+            });
         }
+        let for_feeds = self.fit(&mut fresh);
+        let standings = Some(self.standings(&fresh, for_feeds));
         let set = match fresh.is_empty() {
             true => None,
             false => Some(self.merge(&fresh)?),
@@ -102,13 +125,67 @@ impl Workshop {
         let is_same = content == now.manifest.set && self.heads(&fresh)? == now.manifest.lists;
         if is_same && !is_old {
             self.put(fresh);
-            return Ok(None);
+            return Ok(Made {
+                edition: None,
+                set: None,
+                standings,
+            });
         }
-        let published = self.next(content, now_ms);
-        let change = self.change(&fresh, published)?;
+        let mut published = self.next(content, now_ms);
+        published.version = published.version.max(above.saturating_add(1));
+        // Nobody is led from a version that was not published here.
+        let change = match is_superseded {
+            true => None,
+            false => self.change(&fresh, published)?,
+        };
         let edition = self.make(&fresh, published, now.steps(), change)?;
         self.keep(fresh, published)?;
-        Ok(Some((edition, set.filter(|_| content != now.manifest.set))))
+        Ok(Made {
+            edition: Some(edition),
+            set: set.filter(|_| content != now.manifest.set),
+            standings,
+        })
+    }
+
+    /// Gives each list room, place after place, and puts aside those for which there is none left:
+    /// nothing of them is published, and all else is. Returns what there was for fetched feeds.
+    fn fit(&self, fresh: &mut Fresh) -> Room {
+        let mut room = Room::ALL;
+        let mut for_feeds = Room::default();
+        for (at, place) in self.places.iter().enumerate() {
+            if !place.is_operators() {
+                room = room.of_files(self.entries_max);
+            }
+            if place.is_feeds() {
+                for_feeds = room;
+            }
+            let new = fresh.iter_mut().find(|(of, _)| *of == at);
+            match new {
+                Some((_, source)) => {
+                    let out = source.plan(&mut room);
+                    source.arrange(out);
+                }
+                None => {
+                    let out = place.source.plan(&mut room);
+                    if !place.source.is_planned(&out) {
+                        let mut source = place.source.clone();
+                        source.arrange(out);
+                        fresh.push((at, source));
+                    }
+                }
+            }
+        }
+        for_feeds
+    }
+
+    fn standings(&self, fresh: &Fresh, for_feeds: Room) -> Standings {
+        let places = self.sources(fresh);
+        Standings {
+            places: places
+                .map(|(place, source)| source.standing(place))
+                .collect(),
+            for_feeds,
+        }
     }
 
     fn look(&mut self, asked: bool, now_ms: u64, failure: Failure) -> anyhow::Result<Fresh> {
@@ -116,7 +193,9 @@ impl Workshop {
         for (at, place) in self.places.iter_mut().enumerate() {
             match place.look(&self.store, asked, now_ms) {
                 Ok(source) => fresh.extend(source.map(|source| (at, source))),
-                Err(error) if failure == Failure::Ends => return Err(error),
+                Err(error) if failure == Failure::Ends && !place.is_feeds() => {
+                    return Err(place.blame(error));
+                }
                 Err(error) => {
                     let error = format!("{error:#}");
                     tracing::error!(
@@ -140,6 +219,7 @@ impl Workshop {
 
     fn merge(&self, fresh: &Fresh) -> anyhow::Result<IndicatorSet> {
         let mut builder = SetBuilder::default();
+        builder.know_suffixes(public_suffix);
         for (name, source) in self.sources(fresh) {
             source
                 .add_to(&mut builder)
@@ -170,10 +250,6 @@ impl Workshop {
         if let Some(pair) = all.windows(2).find(|pair| pair[0].0.id == pair[1].0.id) {
             let [one, other] = [&pair[0].0.name, &pair[1].0.name];
             bail!("lists {one} and {other} have the same number: rename one");
-        }
-        let entries: u64 = all.iter().map(|(head, _)| head.entries).sum();
-        if entries > BUNDLE_ENTRIES_MAX as u64 {
-            bail!("{entries} entries on all lists, {BUNDLE_ENTRIES_MAX} allowed");
         }
         Ok(all.into_iter().unzip())
     }
@@ -235,10 +311,11 @@ impl Workshop {
             .context("put the bundle together")
     }
 
-    /// The next version: later than every one before, also if the store was lost or set back.
+    /// The next version: later than every one before. It is the time, in milliseconds, so that a store
+    /// that was lost or set back leads to none that agents have had, however fast they came.
     fn next(&self, set: u64, now_ms: u64) -> Published {
         Published {
-            version: (self.last.version + 1).max(now_ms / 1_000),
+            version: (self.last.version + 1).max(now_ms),
             set,
             issued_ms: now_ms,
         }

@@ -6,10 +6,11 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use picket_intel::folder::{Folder, FolderPlan, FolderReport, Look, Skipped};
+use picket_intel::folder::{Folder, FolderError, FolderPlan, FolderReport, Look, Skipped};
 use picket_intel::limits::FILE_BYTES_MAX;
 use picket_intel::{FormatError, IndicatorSet, SetBuilder, Suffix};
 
+use crate::config::ConfigError;
 use crate::source::Report;
 
 /// What to read.
@@ -24,6 +25,27 @@ pub struct Request<'a> {
     /// What is over by then is left out, milliseconds since the Unix epoch; at 0 nothing is, so that
     /// what is past is analysed alike on every day.
     pub now_ms: u64,
+    /// What becomes of lists that are too much.
+    pub too_much: TooMuch,
+}
+
+/// What becomes of a list for which there is no room, or that names more than a list can know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TooMuch {
+    /// Nothing is read: a set without some of its lists would stay silent where it should not.
+    #[default]
+    Fails,
+    /// It is left out whole, which the report says.
+    IsLeftOut,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Gathered {
+    /// Everything listed.
+    pub set: IndicatorSet,
+    /// What came of each file of the folder and of each built-in list.
+    pub report: FolderReport,
 }
 
 /// Reads every list in `folder`, as [`gather`] does.
@@ -32,22 +54,23 @@ pub struct Request<'a> {
 /// As [`gather`].
 pub fn read(folder: &Path, report: &mut Report<'_>) -> anyhow::Result<IndicatorSet> {
     let lists = Some(folder);
-    gather(
+    let gathered = gather(
         &Request {
             lists,
             ..Request::default()
         },
         report,
-    )
+    );
+    gathered.map(|gathered| gathered.set)
 }
 
 /// Reads what is asked for. Files that are no list, and entries that name no indicator or what no
 /// list may name, are told and skipped.
 ///
 /// # Errors
-/// When a folder, its `feeds.toml` or a file in it cannot be read, or holds more than a set may: a
-/// set without some of its lists would stay silent where it should not.
-pub fn gather(request: &Request<'_>, report: &mut Report<'_>) -> anyhow::Result<IndicatorSet> {
+/// When a folder, its `feeds.toml` or a file in it cannot be read, or if a list is too much and that
+/// [`TooMuch::Fails`].
+pub fn gather(request: &Request<'_>, report: &mut Report<'_>) -> anyhow::Result<Gathered> {
     let mut builder = SetBuilder::at(request.now_ms);
     builder.know_suffixes(public_suffix);
     for folder in request.allow {
@@ -55,7 +78,7 @@ pub fn gather(request: &Request<'_>, report: &mut Report<'_>) -> anyhow::Result<
             let mut plan = plan(folder)?;
             let mut told = FolderReport::default();
             plan.read_allow(&mut Disk(folder), &mut builder, &mut told);
-            tell(folder, told, report)?;
+            tell(folder, &told, request.too_much, report)?;
         }
     }
     let planned = |folder| plan(folder).map(|plan| (folder, plan));
@@ -65,13 +88,23 @@ pub fn gather(request: &Request<'_>, report: &mut Report<'_>) -> anyhow::Result<
         plan.read_allow(&mut Disk(folder), &mut builder, &mut told);
     }
     if request.seed {
-        builder.add_seed().context("take the built-in lists")?;
+        let seed = builder.add_seed().context("take the built-in lists")?;
+        told.lists.extend(seed);
     }
     if let Some((folder, mut plan)) = lists {
         plan.read_lists(&mut Disk(folder), &mut builder, &mut told);
-        tell(folder, told, report)?;
+        tell(folder, &told, request.too_much, report)?;
     }
-    Ok(builder.build())
+    let set = builder.build();
+    Ok(Gathered { set, report: told })
+}
+
+/// A wrong `feeds.toml` is a wrong configuration.
+pub(crate) fn as_config(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<FolderError>() {
+        Some(FolderError::FeedsFile(_)) => ConfigError::Lists(format!("{error:#}")).into(),
+        _ => error,
+    }
 }
 
 fn plan(folder: &Path) -> anyhow::Result<FolderPlan> {
@@ -79,24 +112,35 @@ fn plan(folder: &Path) -> anyhow::Result<FolderPlan> {
     FolderPlan::of(&mut Disk(folder)).with_context(context)
 }
 
-fn tell(folder: &Path, told: FolderReport, report: &mut Report<'_>) -> anyhow::Result<()> {
-    for (file, line) in told.complaints() {
-        report.notice(&folder.join(file), None, line);
+fn tell(
+    folder: &Path,
+    told: &FolderReport,
+    too_much: TooMuch,
+    report: &mut Report<'_>,
+) -> anyhow::Result<()> {
+    // Each file has its own share of what is shown.
+    let complaints = told.complaints();
+    for of_file in complaints.chunk_by(|(one, _), (next, _)| one == next) {
+        for (file, line) in of_file {
+            report.notice(&folder.join(file), None, line);
+        }
+        if let Some((file, _)) = of_file.first() {
+            report.end_of_file(&folder.join(file));
+        }
     }
-    for list in &told.lists {
-        report.end_of_file(&folder.join(&list.file));
-    }
-    for (file, why) in told.skipped {
-        let fatal = match &why {
+    for (file, why) in &told.skipped {
+        let fatal = match why {
             Skipped::Unreadable(_) => true,
-            Skipped::Format(error) => {
-                matches!(error, FormatError::TooLarge { .. } | FormatError::Set(_))
-            }
+            Skipped::Format(FormatError::TooLarge { .. }) => too_much == TooMuch::Fails,
             _ => false,
         };
         if fatal {
             bail!("read indicator list {}: {why}", folder.join(file).display());
         }
+    }
+    if let (TooMuch::Fails, Some(out)) = (too_much, told.left_out.first()) {
+        let file = folder.join(&out.file);
+        bail!("read indicator list {}: {}", file.display(), out.why);
     }
     Ok(())
 }
@@ -192,6 +236,46 @@ mod tests {
     }
 
     #[test]
+    fn each_file_tells_of_its_own_broken_lines() {
+        let broken: String = (0..60).map(|n| format!("not {n}\n")).collect();
+        let one = format!("192.0.2.1\n{broken}");
+        let folder = folder(&[
+            ("c2-ips.txt", &*one),
+            ("mining-domains.txt", "pool.example\nno domain\n"),
+            ("tor-ips.txt", &*one),
+        ]);
+        let mut told = Vec::new();
+        read(folder.path(), &mut Report::new(&mut told)).unwrap();
+        let told = String::from_utf8(told).unwrap();
+        for part in [
+            "c2-ips.txt: 60 entries refused",
+            "c2-ips.txt: line 2:",
+            "mining-domains.txt: line 2:",
+            "tor-ips.txt: 60 entries refused",
+            "tor-ips.txt: line 2:",
+        ] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_too_much_fails_or_is_left_out_as_asked() {
+        let wide: String = (11..40).map(|n| format!("{n}.0.0.0/8\n")).collect();
+        let folder = folder(&[("c2-ips.txt", &*wide), ("tor-ips.txt", "192.0.2.1\n")]);
+        let mut told = Vec::new();
+        let error = read(folder.path(), &mut Report::new(&mut told)).unwrap_err();
+        assert!(format!("{error:#}").contains("c2-ips.txt"), "{error:#}");
+        let request = Request {
+            lists: Some(folder.path()),
+            too_much: TooMuch::IsLeftOut,
+            ..Request::default()
+        };
+        let gathered = gather(&request, &mut Report::new(&mut told)).unwrap();
+        assert_eq!(gathered.set.len(), 1);
+        assert_eq!(gathered.report.left_out[0].list.name, "c2-ips");
+    }
+
+    #[test]
     fn what_is_allowed_in_one_folder_holds_in_another() {
         let own = folder(&[
             ("feeds.toml", "[[allow]]\nfile='partners.txt'\n"),
@@ -204,13 +288,13 @@ mod tests {
             allow: &[own.path().to_owned(), "/nonexistent/intel".into()],
             ..Request::default()
         };
-        let set = gather(&request, &mut Report::new(&mut told)).unwrap();
+        let set = gather(&request, &mut Report::new(&mut told)).unwrap().set;
         assert_eq!(set.len(), 1);
         let seeded = Request {
             seed: true,
             ..Request::default()
         };
-        let set = gather(&seeded, &mut Report::new(&mut told)).unwrap();
+        let set = gather(&seeded, &mut Report::new(&mut told)).unwrap().set;
         assert!(!set.match_domain("eu.nanopool.org").is_empty());
         assert_eq!(String::from_utf8(told).unwrap(), "");
     }

@@ -310,6 +310,16 @@ pub(crate) fn open_instances(connection: &Connection, kind: &str) -> rusqlite::R
     rows.filter_map(Result::transpose).collect()
 }
 
+/// The feeds or lists that open findings of a type are about.
+pub(crate) fn open_feeds(connection: &Connection, kind: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(
+        "SELECT json_extract(body, '$.service.additionalInfo.feed') FROM finding
+         WHERE type = ?1 AND archived_at IS NULL",
+    )?;
+    let rows = statement.query_map([kind], |row| row.get::<_, Option<String>>(0))?;
+    rows.filter_map(Result::transpose).collect()
+}
+
 /// One incident by its id; with `accounts`, only if it is theirs.
 pub(crate) fn incident(
     connection: &Connection,

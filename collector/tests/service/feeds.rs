@@ -14,24 +14,24 @@ const REFUSED: &str = "DefenseEvasion:EC2/IndicatorFeedRefused";
 const STALE: &str = "DefenseEvasion:EC2/IndicatorFeedStale";
 
 /// Ten addresses.
-fn ten() -> String {
+pub(crate) fn ten() -> String {
     (1..=10).map(|n| format!("192.0.2.{n}\n")).collect()
 }
 
 /// A table of a feed on this machine, asked for every second.
-fn table(name: &str, url: &str, more: &str) -> String {
+pub(crate) fn table(name: &str, url: &str, more: &str) -> String {
     format!("[[feed]]\nname = '{name}'\nurl = '{url}'\ncategory = 'c2'\nevery_s = 1\n{more}\n")
 }
 
 /// The line of a feed.
-fn line(rig: &Rig, feed: &str) -> Value {
+pub(crate) fn line(rig: &Rig, feed: &str) -> Value {
     let lines = rig.lines(&["intel", "feeds"]);
     let mut own = lines.into_iter().filter(|line| line["feed"] == feed);
     own.next().unwrap()
 }
 
 /// Waits until a feed's line is as it should be.
-async fn until_line(rig: &Rig, feed: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn until_line(rig: &Rig, feed: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let is_so = &is_so;
     until(feed, || async move { Some(line(rig, feed)).filter(is_so) }).await
 }

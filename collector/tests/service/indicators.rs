@@ -314,3 +314,44 @@ async fn those_who_wait_are_bounded_and_sent_home_at_the_end() {
     let sent_home = first.await.unwrap();
     assert_eq!(sent_home.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
+
+/// Versions are times, so that those who were given many at once are soon behind again; and an
+/// operator can publish above whatever agents have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_was_set_back_says_so_and_may_publish_above() {
+    let agent = Agent::new(1);
+    let mut rig = Rig::new(&agent.table(INSTANCE));
+    rig.start().await;
+    for n in 0..8 {
+        let value = format!("198.51.100.{n}");
+        rig.lines(&["intel", "add", &value, "--category", "c2"]);
+    }
+    let version = bundle(&rig)["version"].as_u64().unwrap();
+    assert!(version <= now_ns() / 1_000_000, "ahead of the clock");
+    assert!(bundle(&rig)["ahead_until"].is_null());
+    let output = rig.run(&["intel", "supersede"]);
+    assert_eq!(output.status.code(), Some(1));
+    // One that was given indicators of the future.
+    let later = version + 3_600_000;
+    let header = claim(&agent, 1).header(&agent.signer);
+    let query = format!("have={later}&wait=0");
+    let response = poll(&rig, &rig.client(), Some(header), &query).await;
+    assert_eq!(response.status(), StatusCode::CONFLICT);
+    let told = bundle(&rig);
+    assert_eq!(told["agents_ahead"], 1, "{told}");
+    assert!(told["ahead_until"].is_string(), "{told}");
+    let text = rig.print(&["intel", "status"]);
+    assert!(text.contains("intel supersede"), "{text}");
+    assert!(rig.log().contains("later indicators"), "{}", rig.log());
+    let above = rig.lines(&["intel", "supersede"]).swap_remove(0);
+    assert_eq!(above["bundle"], later + 1);
+    let whole = given(&rig, &agent, 2, later).await;
+    let manifest = &whole[0].manifest;
+    assert_eq!((manifest.base, manifest.version), (None, later + 1));
+    assert_eq!(bundle(&rig)["agents_ahead"], 0);
+    // What comes then goes on from there, over a restart as well.
+    assert_eq!(rig.terminate().await, Some(0));
+    rig.start().await;
+    let next = rig.lines(&["intel", "add", "a.example", "--category", "c2"]);
+    assert_eq!(next[0]["bundle"], later + 2);
+}

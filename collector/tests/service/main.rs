@@ -25,4 +25,5 @@ mod orders;
 mod overload;
 mod receiver;
 mod rig;
+mod room;
 mod source;

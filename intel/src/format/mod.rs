@@ -40,6 +40,7 @@ use crate::limits::FILE_BYTES_MAX;
 use crate::list::{Direction, List};
 use crate::report::ListReport;
 use crate::set::{SetBuilder, SetError};
+use crate::share::Share;
 use crate::sink::Sink;
 
 /// A feed format.
@@ -172,6 +173,9 @@ pub enum FormatError {
         /// Its size.
         bytes: usize,
     },
+    /// It names more of the address space than one list can know of.
+    #[error("it names {0}; only lists of category custom may")]
+    TooWide(Share),
     /// The set took no more.
     #[error(transparent)]
     Set(#[from] SetError),
@@ -355,15 +359,16 @@ impl SetBuilder {
     /// Reads one list file that nobody names: `file` is its name without folder, `bytes` its content.
     ///
     /// # Errors
-    /// Every [`FormatError`]; what was read before [`SetError::Full`] stays in the set.
+    /// Every [`FormatError`], as [`SetBuilder::read_feed`].
     pub fn read_file(&mut self, file: &str, bytes: &[u8]) -> Result<ListReport, FormatError> {
         self.read_feed(&Feed::recognise(file, bytes)?, file, bytes)
     }
 
-    /// Reads one file of a feed.
+    /// Reads one file of a feed. A list that is too much is left out whole, with what other files
+    /// gave of it: its maker's order says nothing of which part to keep.
     ///
     /// # Errors
-    /// [`FormatError::TooLarge`], [`FormatError::Set`]; what was read before stays in the set.
+    /// [`FormatError::TooLarge`], [`FormatError::TooWide`], [`FormatError::Set`].
     pub fn read_feed(
         &mut self,
         feed: &Feed,
@@ -374,8 +379,20 @@ impl SetBuilder {
             return Err(FormatError::TooLarge { bytes: bytes.len() });
         }
         let mut sink = Sink::new(self, feed, file)?;
-        (feed.format.read)(bytes, &mut sink)?;
-        Ok(sink.end())
+        let (list, read) = (sink.list(), (feed.format.read)(bytes, &mut sink));
+        let report = sink.end();
+        let share = self.shares.get(usize::from(list)).copied();
+        let is_policy = feed.list.category == Category::Custom;
+        let too_wide = share.filter(|share| !is_policy && share.is_too_wide());
+        let outcome = match (read, too_wide) {
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), Some(share)) => Err(FormatError::TooWide(share)),
+            (Ok(()), None) => Ok(report),
+        };
+        if outcome.is_err() {
+            self.leave_out(list);
+        }
+        outcome
     }
 }
 

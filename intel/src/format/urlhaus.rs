@@ -1,7 +1,12 @@
-//! URLhaus of abuse.ch: pages that serve malware, as CSV (whose header stands in a comment) or as a
-//! file for `/etc/hosts`. Most URLs name a page on somebody's host, and those are counted, not
+//! URLhaus of abuse.ch: pages that serve malware, as CSV (whose header stands in a comment), as JSON (an
+//! object of arrays by id, or the API's answer with `urls`), or as a file for `/etc/hosts`. Most URLs name a page on somebody's host, and those are counted, not
 //! taken; the hosts file names the hosts that serve nothing else.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::json::{self, Shape};
 use super::lines::{Columns, each_row, field, fields};
 use super::{Format, Head, Usual, hosts};
 use crate::category::Category;
@@ -17,11 +22,47 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn recognise(head: &Head<'_>) -> bool {
-    let table = head.has("url_status") && head.has("dateadded");
+    let is_dated = head.has("dateadded") || head.has("\"date_added\"");
+    let table = head.has("url_status") && is_dated;
     table || (head.has("URLhaus") && (hosts::is_hosts(head) || head.first().starts_with("http")))
 }
 
+#[derive(Deserialize)]
+struct Record<'a> {
+    url: Cow<'a, str>,
+    #[serde(default)]
+    url_status: Option<&'a str>,
+    /// The name in the export, and in the API's answers.
+    #[serde(default, alias = "date_added")]
+    dateadded: Option<&'a str>,
+    #[serde(default)]
+    last_online: Option<&'a str>,
+}
+
+fn read_json(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), SetError> {
+    let shape = Shape {
+        inside: &[],
+        records: &["*"],
+        bare: true,
+    };
+    json::each_record(bytes, &shape, sink, &mut |sink, at, text| {
+        let Some(record) = json::record::<Record<'_>>(sink, at, text) else {
+            return Ok(());
+        };
+        if record.url_status == Some("offline") {
+            sink.over(at, || format!("{} is offline", record.url));
+            return Ok(());
+        }
+        let seen = record.last_online.or(record.dateadded);
+        let entry = Entry::from(clue::url(&record.url));
+        sink.put(at, entry.seen(seen.and_then(date::read_ms)))
+    })
+}
+
 fn read(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), SetError> {
+    if Head::of(bytes).is_json() {
+        return read_json(bytes, sink);
+    }
     let mut header: Option<Columns> = None;
     each_row(bytes, sink, |sink, at, line| {
         if line.contains("url_status") {
@@ -73,6 +114,29 @@ mod tests {
             (Reason::Refused, 2),
         ];
         check("urlhaus", text, "192.0.2.1:8080 evil.example", &left_out);
+    }
+
+    #[test]
+    fn the_export_and_the_answer_of_the_api() {
+        let export = r#"{
+            "1": [{"dateadded":"2025-12-30 00:00:00 UTC","url":"http://192.0.2.1:8080/bin.sh",
+                   "url_status":"online","last_online":"2025-12-30 01:00:00 UTC","tags":["a"]}],
+            "2": [{"dateadded":"2025-12-30 00:00:00 UTC","url":"http:\/\/evil.example\/","url_status":"online"}],
+            "3": [{"dateadded":"2025-12-30 00:00:00 UTC","url":"http://shared.example/x","url_status":"online"}],
+            "4": [{"dateadded":"2025-12-30 00:00:00 UTC","url":"http://192.0.2.2/x","url_status":"offline"}],
+            "5": [{"dateadded":"2025-12-30 00:00:00 UTC","url_status":"online"}]
+        }"#;
+        assert_eq!(recognised(export), Some("urlhaus"));
+        let left_out = [
+            (Reason::NotAHost, 1),
+            (Reason::Expired, 1),
+            (Reason::Refused, 1),
+        ];
+        check("urlhaus", export, "192.0.2.1:8080 evil.example", &left_out);
+        let answer = r#"{"query_status":"ok","urls":[{"id":"1","url":"http://192.0.2.3:81/x",
+            "url_status":"online","date_added":"2025-12-30 00:00:00 UTC"}]}"#;
+        assert_eq!(recognised(answer), Some("urlhaus"));
+        check("urlhaus", answer, "192.0.2.3:81", &[]);
     }
 
     #[test]

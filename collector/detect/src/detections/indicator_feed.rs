@@ -1,12 +1,12 @@
 //! A feed of indicators that cannot be trusted to be there: what its server sends is an error page,
-//! empty, or half of what it was, or the server does not answer any more. Who can take entries off a
-//! list is not seen by it.
-//! Reads: what the collector's fetcher noticed, which `serve` alone has. Fires: at once.
+//! empty, or half of what it was, or the server does not answer any more; or a list that is not looked
+//! for, as it is too much. Who can take entries off a list is not seen by it.
+//! Reads: what the collector noticed as it fetched lists and put them together, which `serve` alone has. Fires: at once.
 //! Evidence: what was noticed. Severity: see the settings; the version in use stays in use.
 //! Innocent look-alikes: a maker who cleans up (an operator accepts it), a server that moved.
 //! ATT&CK T1562.006.
 //! First look: what the feed's address shows; whether its maker announced anything; who else uses it.
-//! Actor key: the feed's name. Either finding is put away by itself when the feed is good again.
+//! Actor key: the name of the feed or list. Each finding is put away by itself when that is good again.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +26,8 @@ pub struct Settings {
     pub refused_severity: f64,
     /// Severity of a feed that does not answer: 3.0, low: servers come back, and lists age slowly.
     pub stale_severity: f64,
+    /// Severity of a list of which nothing is looked for: 5.0, medium: what it names is not seen.
+    pub left_out_severity: f64,
 }
 
 impl Default for Settings {
@@ -33,12 +35,14 @@ impl Default for Settings {
         Self {
             refused_severity: 5.0,
             stale_severity: 3.0,
+            left_out_severity: 5.0,
         }
     }
 }
 
 const REFUSED: FindingType = FindingType::picket("DefenseEvasion:EC2/IndicatorFeedRefused", 5.0);
 const STALE: FindingType = FindingType::picket("DefenseEvasion:EC2/IndicatorFeedStale", 3.0);
+const LEFT_OUT: FindingType = FindingType::picket("DefenseEvasion:EC2/IndicatorListLeftOut", 5.0);
 
 /// Where the collector's own findings happen: on no host that a sensor watches.
 const SUBJECT: &str = "collector";
@@ -55,7 +59,7 @@ impl Detection for IndicatorFeed {
     }
 
     fn types(&self) -> &'static [&'static FindingType] {
-        &[&REFUSED, &STALE]
+        &[&REFUSED, &STALE, &LEFT_OUT]
     }
 
     fn reads(&self) -> SourceKind {
@@ -84,7 +88,13 @@ impl Detection for IndicatorFeed {
                     Time(*since_ns)
                 ),
             )),
-            FeedWord::Good | FeedWord::Fresh => {}
+            FeedWord::LeftOut { why } => out.push(occurrence(
+                event,
+                &LEFT_OUT,
+                settings.left_out_severity,
+                format!("nothing on list {feed} is looked for: {why}"),
+            )),
+            FeedWord::Good | FeedWord::Fresh | FeedWord::Used => {}
         }
     }
 
@@ -95,7 +105,10 @@ impl Detection for IndicatorFeed {
         let kind = match event.word {
             FeedWord::Good => &REFUSED,
             FeedWord::Fresh => &STALE,
-            FeedWord::Refused { .. } | FeedWord::Stale { .. } => return None,
+            FeedWord::Used => &LEFT_OUT,
+            FeedWord::Refused { .. } | FeedWord::Stale { .. } | FeedWord::LeftOut { .. } => {
+                return None;
+            }
         };
         Some(Issue {
             kind,
@@ -136,14 +149,24 @@ fn occurrence(
             what: what.clone(),
         })],
         mitre: &["T1562.006"],
-        description: format!("{title}. The entries in use stay in use."),
+        description: match event.word {
+            FeedWord::LeftOut { .. } => format!("{title}. All other lists are looked for."),
+            _ => format!("{title}. The entries in use stay in use."),
+        },
         title,
         why: what,
-        first_look: &[
-            "What the feed's address shows, and whether its maker announced a change.",
-            "`picket-collector intel feeds` says what is in use, and what is held back.",
-            "If the change is meant: `picket-collector intel feeds accept NAME`.",
-        ],
+        first_look: match event.word {
+            FeedWord::LeftOut { .. } => &[
+                "`picket-collector intel status` says how much each list takes, and what is left out.",
+                "Whether the list has grown by what its maker says it has.",
+                "If all of them are wanted: fewer entries on others, or `indicators.entries_max`.",
+            ],
+            _ => &[
+                "What the feed's address shows, and whether its maker announced a change.",
+                "`picket-collector intel feeds` says what is in use, and what is held back.",
+                "If the change is meant: `picket-collector intel feeds accept NAME`.",
+            ],
+        },
     }
 }
 
@@ -185,6 +208,7 @@ mod tests {
 
     const REFUSED: &str = "DefenseEvasion:EC2/IndicatorFeedRefused";
     const STALE: &str = "DefenseEvasion:EC2/IndicatorFeedStale";
+    const LEFT_OUT: &str = "DefenseEvasion:EC2/IndicatorListLeftOut";
 
     #[test]
     fn each_feed_has_its_own_and_is_over_when_it_is_good_again() {
@@ -203,6 +227,19 @@ mod tests {
         check(
             vec![event("a", refused()), event("a", FeedWord::Good)],
             &[(REFUSED, 5.0, 1)],
+            0,
+        );
+        let left_out = || FeedWord::LeftOut {
+            why: "no room".into(),
+        };
+        check(
+            vec![event("a", left_out()), event("a", FeedWord::Good)],
+            &[(LEFT_OUT, 5.0, 1)],
+            1,
+        );
+        check(
+            vec![event("a", left_out()), event("a", FeedWord::Used)],
+            &[(LEFT_OUT, 5.0, 1)],
             0,
         );
         // That it answers again does not make what it answers good, nor is another feed meant.
