@@ -5,11 +5,14 @@
 //! ranges (RFC 5737, RFC 3849) are not here: nothing real is there to be harmed, and rehearsals use
 //! them. Address space of AWS is not here either: attackers rent it too.
 
+mod names;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::category::Category;
 use crate::indicator::Indicator;
 use crate::range::Range;
+use names::{BIG_NAMES, SERVICE_NAMES};
 
 /// Whose lists an exclusion holds for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -335,155 +338,6 @@ const RESOLVERS: &[(IpAddr, &str)] = &[
     (ip6(0x2a10_50c0 << 96 | 0xad2_00ff), "AdGuard"),
 ];
 
-/// Names of what every host talks to by itself, with all below them: clocks (the projects' and
-/// providers' own pages), metadata services (EC2, Google and Azure user guides), names that a network
-/// gives its own hosts (RFC 6761, RFC 8375, VPC user guide "DNS hostnames") and reverse lookups.
-const SERVICE_NAMES: &[(&str, &str)] = &[
-    ("pool.ntp.org", "a public time service"),
-    ("time.aws.com", "the Amazon time service"),
-    ("time.google.com", "a public time service"),
-    ("time.android.com", "a public time service"),
-    ("time.cloudflare.com", "a public time service"),
-    ("time.windows.com", "a public time service"),
-    ("time.apple.com", "a public time service"),
-    ("time.facebook.com", "a public time service"),
-    ("time.nist.gov", "a public time service"),
-    ("ntp.ubuntu.com", "a public time service"),
-    ("metadata.google.internal", "the instance metadata service"),
-    ("metadata.azure.internal", "the instance metadata service"),
-    (
-        "instance-data.ec2.internal",
-        "the instance metadata service",
-    ),
-    ("ec2.internal", "a name that the VPC gives its hosts"),
-    ("compute.internal", "a name that the VPC gives its hosts"),
-    ("localhost.localdomain", "this host"),
-    ("home.arpa", "a name of the network at hand (RFC 8375)"),
-    ("in-addr.arpa", "a reverse lookup"),
-    ("ip6.arpa", "a reverse lookup"),
-];
-
-/// Names under which so much stands that an entry for the name itself, which covers all below it,
-/// can only be a mistake or sabotage. Names below them may be listed. Sorted; chosen by hand.
-const BIG_NAMES: &[&str] = &[
-    "adobe.com",
-    "akadns.net",
-    "akamai.net",
-    "akamaiedge.net",
-    "akamaized.net",
-    "alpinelinux.org",
-    "amazon.com",
-    "amazonaws.com",
-    "amazonaws.com.cn",
-    "anaconda.org",
-    "apache.org",
-    "apple.com",
-    "archlinux.org",
-    "atlassian.com",
-    "aws.amazon.com",
-    "aws.dev",
-    "azure.com",
-    "azureedge.net",
-    "baidu.com",
-    "bing.com",
-    "bitbucket.org",
-    "canonical.com",
-    "centos.org",
-    "cisco.com",
-    "cloudflare.com",
-    "cloudfront.net",
-    "cran.r-project.org",
-    "crates.io",
-    "datadoghq.com",
-    "debian.org",
-    "digicert.com",
-    "docker.com",
-    "docker.io",
-    "dropbox.com",
-    "duckduckgo.com",
-    "elastic.co",
-    "facebook.com",
-    "fastly.net",
-    "fedoraproject.org",
-    "gcr.io",
-    "ghcr.io",
-    "github.com",
-    "githubusercontent.com",
-    "gitlab.com",
-    "globalsign.com",
-    "gmail.com",
-    "golang.org",
-    "google.com",
-    "googleapis.com",
-    "googleusercontent.com",
-    "grafana.com",
-    "gstatic.com",
-    "hashicorp.com",
-    "ibm.com",
-    "instagram.com",
-    "intel.com",
-    "k8s.io",
-    "kernel.org",
-    "launchpad.net",
-    "letsencrypt.org",
-    "linkedin.com",
-    "live.com",
-    "maven.org",
-    "microsoft.com",
-    "microsoftonline.com",
-    "mongodb.com",
-    "mozilla.org",
-    "msftncsi.com",
-    "mysql.com",
-    "netflix.com",
-    "nginx.org",
-    "nodejs.org",
-    "npmjs.com",
-    "npmjs.org",
-    "ntp.org",
-    "nvidia.com",
-    "office.com",
-    "office365.com",
-    "okta.com",
-    "openai.com",
-    "oracle.com",
-    "outlook.com",
-    "packagist.org",
-    "pagerduty.com",
-    "paypal.com",
-    "postgresql.org",
-    "pypi.org",
-    "python.org",
-    "pythonhosted.org",
-    "quay.io",
-    "redhat.com",
-    "root-servers.net",
-    "rubygems.org",
-    "rust-lang.org",
-    "salesforce.com",
-    "sentry.io",
-    "slack.com",
-    "snapcraft.io",
-    "stackoverflow.com",
-    "stripe.com",
-    "suse.com",
-    "terraform.io",
-    "twilio.com",
-    "twitter.com",
-    "ubuntu.com",
-    "update.microsoft.com",
-    "verisign.com",
-    "whatsapp.com",
-    "wikipedia.org",
-    "windows.com",
-    "windows.net",
-    "windowsupdate.com",
-    "x.com",
-    "yahoo.com",
-    "youtube.com",
-    "zoom.us",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -608,10 +462,5 @@ mod tests {
         ] {
             check(text, false, false, false);
         }
-    }
-
-    #[test]
-    fn the_table_is_sorted() {
-        assert!(BIG_NAMES.is_sorted());
     }
 }

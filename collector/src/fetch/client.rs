@@ -159,6 +159,11 @@ impl<'a> Client<'a> {
         Ok(request.send().await?)
     }
 
+    /// Seconds after which what is only added to is asked for anew.
+    pub(super) fn whole_s(&self) -> u64 {
+        self.feed.whole_s
+    }
+
     /// Bytes the whole feed may have.
     pub(super) fn bytes_max(&self) -> u64 {
         self.feed.bytes_max

@@ -124,6 +124,10 @@ pub struct Feed {
     /// a day at least.
     #[serde(default)]
     pub stale_s: Option<u64>,
+    /// Of TAXII: seconds after which all is asked for again and not only what is new, so that what was
+    /// deleted goes.
+    #[serde(default = "default_whole_s")]
+    pub whole_s: u64,
     /// Bytes of the whole feed, packed and unpacked, at most.
     #[serde(default = "default_bytes_max")]
     pub bytes_max: u64,
@@ -157,6 +161,11 @@ fn yes() -> bool {
 fn default_every_s() -> u64 {
     // Makers of lists publish daily, some hourly; six hours is a compromise that offends nobody.
     6 * 3_600
+}
+
+fn default_whole_s() -> u64 {
+    // Makers delete rarely, and what is revoked is told as new.
+    86_400
 }
 
 fn default_bytes_max() -> u64 {

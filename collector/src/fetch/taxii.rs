@@ -24,6 +24,7 @@ use super::error::FetchError;
 use super::folder::{Folder, Staging};
 use super::limits::{COLLECTIONS_MAX, PAGES_MAX};
 use super::{Came, hex};
+use crate::clock;
 use crate::store::feeds::Version;
 
 /// What is asked for, and what a server must answer with, or with plain JSON, as some do.
@@ -57,6 +58,10 @@ struct Page<'a> {
     #[serde(default, borrow)]
     objects: Vec<&'a RawValue>,
 }
+
+/// Beside the collections, by their addresses, stands in a cursor when all of them were last read,
+/// seconds since the epoch.
+const WHOLE: &str = "whole";
 
 #[derive(Deserialize)]
 struct Head<'a> {
@@ -133,12 +138,23 @@ pub(super) async fn fetch(
         && let Ok(page) = serde_json::from_str::<Page<'_>>(&old)
     {
         objects.take(&page.objects);
-        objects.is_changed = false;
         since = current
             .cursor
             .as_deref()
             .and_then(|cursor| serde_json::from_str(cursor).ok())
             .unwrap_or_default();
+    }
+    // What is deleted is not told as what is new: all is asked for now and then.
+    let now_s = clock::now_ms() / 1_000;
+    let whole_s: Option<u64> = since.remove(WHOLE).and_then(|text| text.parse().ok());
+    let is_recent = |whole_s: &u64| now_s.abs_diff(*whole_s) < client.whole_s();
+    let whole_s = whole_s.filter(is_recent);
+    match whole_s {
+        Some(_) => objects.is_changed = false,
+        None => {
+            since.clear();
+            objects = Objects::default();
+        }
     }
     let mut reading = Reading {
         client,
@@ -146,6 +162,7 @@ pub(super) async fn fetch(
         objects,
     };
     let mut cursor: BTreeMap<String, String> = BTreeMap::new();
+    cursor.insert(WHOLE.to_owned(), whole_s.unwrap_or(now_s).to_string());
     let (collections, left_out) = reading.collections().await?;
     for collection in collections {
         let from = since.remove(collection.as_str());
@@ -155,7 +172,7 @@ pub(super) async fn fetch(
     }
     let objects = reading.objects;
     let is_there = current.is_some_and(|current| folder.path(&current.content).exists());
-    if !objects.is_changed && is_there {
+    if whole_s.is_some() && !objects.is_changed && is_there {
         return Ok(Came::Unchanged(None));
     }
     if objects.bytes > client.bytes_max() {

@@ -27,6 +27,8 @@ pub(super) struct Source {
     aside: BTreeMap<u32, Spare>,
     /// All lists, by number, in the order in which they were read.
     order: Vec<u32>,
+    /// What each list takes, published or not, by number: counted once, since it takes a walk.
+    sizes: BTreeMap<u32, Room>,
     /// What came of reading it.
     pub(super) told: Told,
     /// All its entries.
@@ -69,10 +71,17 @@ impl Source {
             .map(|(_, (list, id))| (head(*id, list, &keys), list.clone()))
             .collect();
         lists.sort_by_key(|(head, _)| head.id);
+        let mut sizes = BTreeMap::new();
+        for (head, _) in &lists {
+            let own = keys.range((head.id, Kind::Ipv4)..=(head.id, Kind::Domain));
+            let size = Room::of_list(head, own.map(|((_, kind), keys)| (kind, keys)));
+            sizes.insert(head.id, size);
+        }
         Self {
             lists,
             keys,
             order: ids,
+            sizes,
             read_ms,
             ..Self::default()
         }
@@ -85,12 +94,7 @@ impl Source {
     }
 
     fn size_of(&self, head: &ListHead) -> Room {
-        let keys = self.of_list(head.id);
-        Room::of_list(head, keys.map(|((_, kind), keys)| (kind, keys)))
-    }
-
-    fn of_list(&self, id: u32) -> impl Iterator<Item = (&(u32, Kind), &Keys)> {
-        self.keys.range((id, Kind::Ipv4)..=(id, Kind::Domain))
+        self.sizes.get(&head.id).copied().unwrap_or_default()
     }
 
     /// Which lists fit into `room`, in the order in which they were read, and takes it; by number, why
@@ -98,16 +102,11 @@ impl Source {
     pub(super) fn plan(&self, room: &mut Room) -> BTreeMap<u32, String> {
         let mut out = BTreeMap::new();
         for id in &self.order {
-            let spare = self.aside.get(id);
-            let published = || self.lists.iter().find(|(head, _)| head.id == *id);
-            let size = match spare {
-                Some(spare) => Room::of_list(&spare.head, spare.keys.iter()),
-                None => match published() {
-                    Some((head, _)) => self.size_of(head),
-                    None => continue,
-                },
+            // One that was too much already has none.
+            let Some(size) = self.sizes.get(id) else {
+                continue;
             };
-            match room.without(size) {
+            match room.without(*size) {
                 Ok(left) => *room = left,
                 Err(why) => drop(out.insert(*id, why)),
             }

@@ -467,3 +467,30 @@ async fn taxii_is_read_page_by_page_and_never_in_a_circle() {
         "{line}"
     );
 }
+
+/// What is revoked is told as new; what is deleted is not told at all.
+#[tokio::test]
+async fn what_taxii_deletes_goes() {
+    let source = Source::start().await;
+    let page = |addresses: &[&str]| {
+        Page::new(objects(addresses, ""))
+            .header("content-type", "application/taxii+json;version=2.1")
+            .header("x-taxii-date-added-last", "2026-01-02T00:00:00.000Z")
+    };
+    let at = "/root/collections/c1/objects/";
+    source.put(at, page(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]));
+    let since = format!("{at}?added_after=2026-01-02T00%3A00%3A00.000Z");
+    source.put(&since, page(&[]));
+    let more = "via = 'taxii'\nwhole_s = 3";
+    let url = source.url("/root/collections/c1");
+    let mut rig = Rig::new(&table("stix", &url, more));
+    rig.start().await;
+    until_line(&rig, "stix", |line| line["entries"] == 3).await;
+    until("a question for what is new", || async {
+        (!source.asked(&since).is_empty()).then_some(())
+    })
+    .await;
+    source.put(at, page(&["192.0.2.1", "192.0.2.3"]));
+    source.put(&since, page(&[]));
+    until_line(&rig, "stix", |line| line["entries"] == 2).await;
+}
