@@ -217,6 +217,12 @@ pub(crate) fn note(
                 .execute(params![order, agent.0, is_dry_run, at_ms, flow(event)])?;
             continue;
         }
+        if matches!(event.act, BlockAct::Applied | BlockAct::Lifted) {
+            // It has taken a bundle since it refused one.
+            transaction
+                .prepare_cached("DELETE FROM block_outcome WHERE order_id = 0 AND agent = ?1")?
+                .execute([agent.0])?;
+        }
         let why = event.why.as_deref().filter(|_| is_refused(event));
         let why = why.map(|why| &why[..why.floor_char_boundary(WHY_BYTES_MAX)]);
         transaction

@@ -226,6 +226,11 @@ async fn operators_see_what_each_agent_did() {
     assert_eq!(all[1]["kind"], "refusal");
     assert!(all[1]["why"].as_str().unwrap().contains("does not verify"));
     let text = rig.print(&["block", "list"]);
+    // A refusal is over when a bundle was taken.
+    let mut summary = own.summary(1);
+    summary.blocks = vec![event(BlockAct::Applied, id, None, true)];
+    assert_eq!(rig.send(own.seal(&summary)).await[0].1, "accepted");
+    assert_eq!(listed(&rig).len(), 1);
     assert!(text.contains("1 dry_run, 1 refused"), "{text}");
 
     // Given again it takes the place of the one before; over, it is listed when asked for.
