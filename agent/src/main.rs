@@ -3,16 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use picket_agent::command::{Command, exit_code};
-
-/// picket's sensor: decodes what this host's network carries, matches it against indicators, and
-/// tells a collector.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+use picket_agent::command::{Arguments, exit_code};
 
 fn main() -> ExitCode {
     match Arguments::parse().command.run() {

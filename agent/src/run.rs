@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use crate::enrol;
 use crate::feeds::{self, Feeds, Seed};
 use crate::identity::{Identity, Sealer, random_boot};
 use crate::intel;
+use crate::manager::Manager;
 use crate::metrics::Server;
 use crate::outbox::{Outbox, Shared, Tallies};
 use crate::privilege;
@@ -85,6 +86,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("make {}", config.state_dir.display()))?;
     let _lock = lock(&config.state_dir)?;
+    let manager = Arc::new(Manager::of_environment()?);
     let identity = Identity::load_or_create(&config.key_file())?;
     let (agent, boot) = (identity.agent(), random_boot()?);
     let url = config.collector.clone().unwrap_or_default();
@@ -127,6 +129,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     };
     plan.intel.clone_from(&intel);
     plan.options.handover = config.handover(kept_ns);
+    let pulse = Arc::clone(&plan.pulse);
     let (summaries, kept) = mpsc::channel(SUMMARIES_WAITING_MAX);
     let watching = start_watching(plan, summaries, Arc::clone(&shared.tallies))?;
     // Threads that start from here on begin with none either.
@@ -172,6 +175,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         .map(|orders| orders.client(config, &collector, &watching.commands))
         .transpose()?
         .flatten();
+    let standing = standing(&desk.last.lock().unwrap_or_else(PoisonError::into_inner));
     let reload = given.as_ref().map(|_| Arc::new(Notify::new()));
     let client = given.map(|given| given.client(&collector, &feeds, &watching.commands));
     let shipper = Shipper::new(collector, shared, report);
@@ -181,6 +185,8 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         let scraped = metrics.map(|server| tokio::spawn(server.serve(Arc::clone(&desk))));
         let serving = tokio::spawn(socket.serve(desk));
         let freshening = freshening.map(tokio::spawn);
+        let keeping = Arc::clone(&manager).keep(pulse, config.window(), standing);
+        let keeping = tokio::spawn(keeping);
         let asking = client
             .zip(reload.clone())
             .map(|(client, reload)| tokio::spawn(client.run(config.clone(), reload)));
@@ -190,6 +196,8 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
             None => Reload::Here(feeds.set.next_expiry_ms()),
         };
         let mut outcome = until_stopped(config, watching, orders, signals, lists).await;
+        keeping.abort();
+        manager.stopping();
         for asking in [asking, listening].into_iter().flatten() {
             asking.abort();
         }
@@ -438,7 +446,16 @@ fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> anyhow
         privacy: config.privacy.open()?,
         intel: None,
         block: config.block.force(),
+        pulse: Arc::default(),
     })
+}
+
+/// What the service manager shows of us.
+fn standing(report: &watch::Report) -> String {
+    match report.interfaces.as_slice() {
+        [] => format!("no interface to watch yet ({})", report.rung),
+        some => format!("watches {} ({})", some.join(" "), report.rung),
+    }
 }
 
 /// Starts the watching thread and waits until it captures.

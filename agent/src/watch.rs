@@ -31,6 +31,7 @@ use crate::intel;
 use crate::outbox::Tallies;
 use crate::privacy::Privacy;
 use crate::privilege;
+use crate::pulse::Pulse;
 use crate::telling::Telling;
 use crate::top::Top;
 
@@ -79,6 +80,8 @@ pub struct Plan {
     pub intel: Option<Arc<intel::Shared>>,
     /// What becomes of packets that an order names.
     pub block: Force,
+    /// Where the thread shows that it gets on.
+    pub pulse: Arc<Pulse>,
 }
 
 /// What the thread can be told.
@@ -119,6 +122,7 @@ struct Watch {
     attribution: Attribution,
     blocks: InForce,
     health: Health,
+    pulse: Arc<Pulse>,
 }
 
 /// Captures until it is told to stop. `started` hears whether capture could begin.
@@ -167,6 +171,8 @@ pub fn run(
             continue;
         };
         watch.take_events(wait.min(WAIT_MAX))?;
+        watch.pulse.turn();
+        watch.prove_first()?;
         watch.pass_on();
         if watch.summaries.is_closed() {
             // Nobody takes summaries any more; whoever did says why.
@@ -229,11 +235,13 @@ impl Watch {
             attribution: Attribution::new(cgroup_root().ok()),
             blocks: InForce::new(plan.block),
             health: Health::default(),
+            pulse: plan.pulse,
         };
         watch.sensor.on_tick(to_ns);
         watch.note_matching(plan.set, opened.matching);
         heap::give_back();
         watch.capabilities = privilege::keep_for(watch.capture.rung())?;
+        watch.capture.run_canary();
         Ok(watch)
     }
 
@@ -385,8 +393,27 @@ impl Watch {
         self.take_events(Duration::ZERO)?;
         self.gather()?;
         let health = self.capture.health();
+        if health
+            .canary
+            .as_ref()
+            .is_none_or(|one| one.sent == 0 || one.failed().is_none())
+        {
+            self.pulse.prove();
+        }
         self.health.note(&health);
         self.sensor.set_health(health);
+        Ok(())
+    }
+
+    /// Looks for the canary of the start in the first window, without waiting for its end. Later ones
+    /// are judged when a window ends.
+    fn prove_first(&mut self) -> anyhow::Result<()> {
+        if !self.pulse.is_proven() && self.health.canary.is_none() {
+            self.gather()?;
+            if self.capture.is_canary_back() {
+                self.pulse.prove();
+            }
+        }
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod follow;
 pub mod indicators;
 mod ingest;
 mod log;
+mod manager;
 mod metrics;
 mod orders;
 mod presence;

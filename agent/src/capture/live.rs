@@ -171,6 +171,11 @@ pub trait Live {
     /// window's last sweep. They are in no count.
     fn run_canary(&mut self) {}
 
+    /// Whether all that was run is back, before [`Live::health`] judges it; true where nothing was.
+    fn is_canary_back(&self) -> bool {
+        true
+    }
+
     /// How the capture is, asked once at the end of each window, after the last sweep; what was
     /// taken off an interface is put on again.
     fn health(&mut self) -> Health {

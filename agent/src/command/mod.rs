@@ -15,10 +15,20 @@ mod top;
 
 use std::process::ExitCode;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// `EX_CONFIG` of `sysexits.h`.
 const EXIT_CONFIG: u8 = 78;
+
+/// picket's sensor: decodes what this host's network carries, matches it against indicators, and
+/// tells a collector.
+#[derive(Debug, Parser)]
+#[command(name = "picket-agent", version, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
 
 /// The commands.
 #[derive(Debug, Subcommand)]

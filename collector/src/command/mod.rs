@@ -17,7 +17,7 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{ConfigError, EX_CONFIG};
 
@@ -60,6 +60,12 @@ pub enum Outcome {
     Done,
     /// Something failed; it has been reported, and what was good was kept.
     Failed,
+}
+
+/// The command line, for manual pages and completions.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Arguments::command()
 }
 
 /// Reads the arguments, runs the command, says what went wrong.

@@ -41,6 +41,7 @@ use crate::indicators::{self, Board, Crier, Hub, Inputs};
 use crate::ingest::gate::{Keeper, Refusals};
 use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
+use crate::manager::Manager;
 use crate::metrics::{self, Metrics};
 use crate::orders::{self, Book};
 use crate::presence;
@@ -174,6 +175,7 @@ impl Service {
     }
 
     async fn run(self) -> anyhow::Result<()> {
+        let manager = Manager::of_environment()?;
         let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
         let bound = self.agents_door.local_addr().context("ask for the port")?;
@@ -183,6 +185,7 @@ impl Service {
         let ca_file = self.tls.ca_file.clone();
         let signing_key = self.signing.public();
         let shared = Shared::new(&self.store)?;
+        let kept = self.store.clone();
 
         let mut way_out = JoinSet::new();
         let mut parts = JoinSet::new();
@@ -207,10 +210,13 @@ impl Service {
         );
 
         let ended_early = tokio::select! {
+            // Never ends.
+            () = manager.keep(kept, format!("listens on {bound}")) => None,
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             ended = parts.join_next() => Some(ended),
         };
+        manager.stopping();
         tracing::info!("collector stops");
         shared.is_stopping.store(true, Ordering::Relaxed);
         shared.stop_in.stop();

@@ -239,6 +239,11 @@ impl Canary {
         (packets - ours, bytes)
     }
 
+    /// Whether every packet that waits to be judged is back.
+    pub(super) fn is_back(&self) -> bool {
+        self.sent.iter().all(Sent::is_complete)
+    }
+
     /// Ends the window: what became of the canaries that are due. One that is not back yet is given
     /// another window, as its record may stand behind a flood of others.
     pub(super) fn judge(&mut self, now_ns: u64) -> Told {

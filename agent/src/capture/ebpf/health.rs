@@ -35,6 +35,11 @@ impl EbpfCapture {
         self.canary.set_refused(refused);
     }
 
+    /// Whether all packets of ours are back, before [`EbpfCapture::health`] judges them.
+    pub fn is_canary_back(&self) -> bool {
+        self.canary.is_back()
+    }
+
     /// Says how the capture is, at the end of a window. A direction of an interface that was found
     /// without our program is told, and the program put on it again.
     pub fn health(&mut self) -> Health {

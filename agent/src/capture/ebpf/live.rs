@@ -73,6 +73,10 @@ impl Live for EbpfCapture {
         self.run_canary();
     }
 
+    fn is_canary_back(&self) -> bool {
+        self.is_canary_back()
+    }
+
     fn health(&mut self) -> Health {
         self.health()
     }

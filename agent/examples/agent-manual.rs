@@ -1,0 +1,22 @@
+//! Writes the manual pages and the shell completions of `picket-agent` into a folder, for packages.
+//!
+//! An example, so that what it takes comes into no program.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::CommandFactory as _;
+use clap_complete::{Shell, generate_to};
+use picket_agent::command::Arguments;
+
+fn main() -> anyhow::Result<()> {
+    let folder = std::env::args_os().nth(1).context("name a folder")?;
+    let folder = PathBuf::from(folder);
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let mut commands = Arguments::command();
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        generate_to(shell, &mut commands, "picket-agent", &folder).context("write completions")?;
+    }
+    clap_mangen::generate_to(commands, &folder).context("write manual pages")
+}
