@@ -4,6 +4,8 @@
 #   scripts/setup.sh            for build, test, demo
 #   scripts/setup.sh kernels    for that, and to boot other kernels
 #   scripts/setup.sh bench      for that, and what ours is measured against
+#   scripts/setup.sh system     for that, and to boot a systemd and install packages in it
+#   scripts/setup.sh package    for that, and to pack for x86-64 and aarch64, .deb and .rpm
 #
 # Every check is cheap, so a second run is quick. Two machines are known:
 #   Debian 12        the kernel toolchain comes from the packages rustc-web, cargo-web and
@@ -15,6 +17,8 @@ set -u
 purpose=${1:-build}
 rustc_min=1.95.0
 bpf_linker_version=0.13.0
+zigbuild_version=0.24.0
+ziglang_version=0.17.1
 cache=${PICKET_CACHE:-$HOME/.cache/picket}
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 PATH=$PATH:$cargo_home/bin:/usr/sbin:/sbin
@@ -103,6 +107,19 @@ packages() {
         want tshark tshark
         want softflowd softflowd
         want tcpdump tcpdump
+    fi
+    if [ "$purpose" = system ]; then
+        want debootstrap debootstrap
+        want systemd-nspawn systemd-container
+        want bpftool bpftool
+        want dpkg-deb dpkg
+    fi
+    if [ "$purpose" = package ]; then
+        want dpkg-deb dpkg
+        want rpmbuild rpm
+        want readelf binutils
+        want gpg gpg
+        want python3 python3-venv
     fi
     # Where Debian's cargo builds the workspace too, its linter and formatter are packages.
     if [ "$(command -v cargo || echo /usr/bin/cargo)" = /usr/bin/cargo ]; then
@@ -203,6 +220,42 @@ bpf_linker() {
     return 1
 }
 
+# --- packages for other machines ------------------------------------------------------------
+
+# Zig's compiler brings every old C library, so that what is built here starts on older systems.
+zig() {
+    local folder=$cache/zig stamp=$cache/zig/$zigbuild_version-$ziglang_version
+    [ -e "$stamp" ] && return 0
+    rm -rf "$folder"
+    if python3 -m venv "$folder" && retried "$folder/bin/pip" install --quiet \
+        "ziglang==$ziglang_version" "cargo-zigbuild==$zigbuild_version"; then
+        touch "$stamp"
+        done_now "installed cargo-zigbuild $zigbuild_version and zig $ziglang_version in $folder"
+        return 0
+    fi
+    say "cargo-zigbuild could not be had. Remedy: python3 with venv, and a way to PyPI"
+    return 1
+}
+
+has_std() { compgen -G "$("$@" --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu/lib/libstd-*.rlib" >/dev/null; }
+
+# The standard library for Graviton: rustup's, or on Debian 12 the one of its own compiler.
+aarch64_std() {
+    has_std rustc && return 0
+    { [ -x /usr/bin/rustc ] && has_std /usr/bin/rustc; } && return 0
+    if have rustup && rustup target add aarch64-unknown-linux-gnu >/dev/null 2>&1; then
+        done_now "installed rustup's target aarch64-unknown-linux-gnu"
+        return 0
+    fi
+    if debian_toolchain && [ "$(id -u)" -eq 0 ] && dpkg --add-architecture arm64 &&
+        retried apt_get update && retried apt_install libstd-rust-web-dev:arm64; then
+        done_now "installed libstd-rust-web-dev:arm64"
+        return 0
+    fi
+    say "no standard library for aarch64. Remedy: rustup target add aarch64-unknown-linux-gnu"
+    return 1
+}
+
 # --- the run --------------------------------------------------------------------------------
 
 mkdir -p "$cache" || exit 1
@@ -211,4 +264,8 @@ workspace_rustc || exit 1
 have cc || exit 1
 kernel_toolchain || exit 1
 bpf_linker || exit 1
+if [ "$purpose" = package ]; then
+    zig || exit 1
+    aarch64_std || exit 1
+fi
 [ "$quiet" -eq 0 ] || say "nothing to do"

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+pub(crate) use archive::find;
 use image::Image;
 
 /// A kernel to boot.
@@ -77,7 +78,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let missing: Vec<String> = TOOLS
         .iter()
-        .filter(|(tool, _)| archive::find(tool).is_none())
+        .filter(|(tool, _)| find(tool).is_none())
         .map(|(tool, package)| format!("{tool} (Debian package {package})"))
         .collect();
     if !missing.is_empty() {

@@ -3,6 +3,7 @@
 mod house;
 mod kernel;
 mod kernels;
+mod package;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,8 @@ enum Task {
     },
     /// Boots other kernels with the product inside and prints how it fared.
     Kernels(kernels::Arguments),
+    /// Packs programs that are built into .deb and .rpm, with checksums.
+    Package(package::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -31,6 +34,7 @@ fn main() -> anyhow::Result<()> {
         Task::House => house::run(&root),
         Task::Kernel { bench } => kernel::run(&root, bench),
         Task::Kernels(arguments) => kernels::run(&root, &arguments),
+        Task::Package(arguments) => package::run(&root, &arguments),
     }
 }
 

@@ -160,7 +160,7 @@ fn library_paths(text: &str) -> Vec<PathBuf> {
 }
 
 /// Where a command of this machine is.
-pub(super) fn find(command: &str) -> Option<PathBuf> {
+pub(crate) fn find(command: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     folders
