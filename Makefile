@@ -6,11 +6,14 @@
 #   CARGO_FLAGS       for every cargo command; --locked unless said otherwise
 #   BENCH_FLAGS       for `make bench`: --only kernel, --rounds 15, --out FILE
 #   KERNELS_FLAGS     for `make kernels`: --skip-missing, --only 6.1, --verbose
+#   PACKAGE_FLAGS     for `make package`: --only aarch64-unknown-linux-gnu, --release 2
+#   PICKET_SIGNING_KEY  for `make package`: file with the OpenPGP key that signs SHA256SUMS
+#   SOURCE_DATE_EPOCH for `make package`: the time of everything inside; that of the last commit when unset
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup kernel build test chaos demo lab kernels bench check style lint clean \
+.PHONY: help setup kernel build test chaos demo lab kernels system package manual bench check style lint clean \
 	test-libraries test-programs test-binaries test-system
 
 CARGO ?= cargo
@@ -83,6 +86,32 @@ kernels: build ## boots Debian's 6.1 and 6.12 kernels with the product inside, a
 	@$(STAGE) set-up "set-up for other kernels" scripts/setup.sh kernels
 	@$(STAGE) kernels "what runs inside" $(CARGO) build $(CARGO_FLAGS) --workspace --bin picket-guest
 	@$(STAGE) kernels "other kernels" $(RUN) xtask -- kernels --bin $(RELEASE) $(KERNELS_FLAGS)
+
+manual: kernel
+	@$(STAGE) build "manual pages and completions" \
+		$(CARGO) build $(CARGO_FLAGS) --quiet --workspace --examples
+	@rm -rf $(TARGET)/manual
+	@for program in agent collector; do $(TARGET)/debug/examples/$$program-manual $(TARGET)/manual || exit 1; done
+
+package: manual ## .deb and .rpm of both programs for x86-64 and aarch64, with checksums, into target/packages
+	@$(STAGE) set-up "set-up for packages" scripts/setup.sh package
+	@$(STAGE) build "programs for other machines" scripts/cross $(TARGET)/cross
+	@$(STAGE) build "packages" $(RUN) xtask -- package --twice --built $(TARGET)/cross \
+		--manual $(TARGET)/manual --out $(TARGET)/packages $(PACKAGE_FLAGS)
+
+# The programs of this machine in packages, for this machine: its own C library is as new as it likes.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+PACK_HERE = $(RUN) xtask -- package --deb-only --only $(HOST) --glibc-max 9.9 \
+	--built $(TARGET)/here --manual $(TARGET)/manual
+
+system: build manual ## boots a systemd, installs the packages in it, and lives their life; as root
+	@$(STAGE) set-up "set-up for a systemd" scripts/setup.sh system
+	@mkdir -p $(TARGET)/here/$(HOST) && ln -sfn $(RELEASE) $(TARGET)/here/$(HOST)/release
+	@$(STAGE) build "packages of this machine" $(PACK_HERE) --out $(TARGET)/packages-1
+	@$(STAGE) build "packages to change to" $(PACK_HERE) --out $(TARGET)/packages-2 --release 2
+	@$(STAGE) build "what boots them" $(CARGO) build $(CARGO_FLAGS) --workspace --bin picket-system
+	@$(STAGE) system "life of the packages" $(TARGET)/debug/picket-system --packages $(TARGET)/packages-1 \
+		--next $(TARGET)/packages-2 --cache $(or $(PICKET_CACHE),$(HOME)/.cache/picket)/system
 
 bench: build ## measures against peers, prints a table and writes bench-results.json; as root all of it
 	@$(STAGE) set-up "set-up for benches" scripts/setup.sh bench

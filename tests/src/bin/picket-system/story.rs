@@ -1,0 +1,495 @@
+//! The life that is lived: two packages come, are used, change, and go.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use picket_tests::lab::topology::COLLECTOR;
+use picket_tests::lab::wait_until;
+use picket_tests::lab::webhook::{SECRET, Webhook};
+use picket_tests::product::Watch;
+use serde_json::Value;
+
+use crate::kernel::Kernel;
+use crate::machine::{INTERFACE, Machine};
+use crate::{Packages, Table};
+
+/// How long something may take to be told: a few windows.
+const TOLD_LIMIT: Duration = Duration::from_secs(60);
+
+/// An address on the other end of the wire, put on a list; nobody answers there.
+const LISTED: &str = "203.0.113.66";
+
+/// Where counted datagrams go.
+const COUNTED_PORT: u16 = 20_000;
+
+/// Pause between two of them.
+const PACE: Duration = Duration::from_millis(1);
+
+/// What an operator changes in the agent's configuration; it must outlive every upgrade.
+const CHANGED: &str = "window_s = 2";
+
+/// How exposed the units may be, tenths (`systemd-analyze security`).
+const EXPOSURE: [(&str, u32); 2] = [("picket-agent", 25), ("picket-collector", 12)];
+
+/// Tells it, step by step.
+pub(crate) fn tell(
+    table: &mut Table,
+    machine: &Machine,
+    first: &Packages,
+    next: &Packages,
+) -> Result<()> {
+    let before = Kernel::list(machine, None)?;
+    let webhook = Webhook::start(&machine.world)?;
+    let mut alerts = Watch::new(&webhook);
+
+    table.step("install collector", || {
+        install(machine, &first.collector)?;
+        configure_collector(machine, &webhook)?;
+        Ok("dpkg --install, configured".to_owned())
+    })?;
+    table.step("start collector", || start(machine, "picket-collector"))?;
+    table.step("install agent", || {
+        install(machine, &first.agent)?;
+        let change = format!("printf 'interfaces = [\"{INTERFACE}\"]\\n{CHANGED}\\n'");
+        machine.run(&format!("{change} >> /etc/picket/agent.toml"))?;
+        Ok("dpkg --install, configured".to_owned())
+    })?;
+    let uid = machine.run("id -u picket")?;
+    let uid = Some(uid.trim().parse().context("the user's number")?);
+    table.step("enrol", || enrol(machine))?;
+    table.step("start agent", || start(machine, "picket-agent"))?;
+    table.step("in the kernel", || {
+        let now = Kernel::list(machine, uid)?;
+        ensure!(now.is_watching(), "it is ready and does not watch: {now:?}");
+        Ok(now.told())
+    })?;
+    table.step("rights", || rights(machine))?;
+    table.step("exposure", || exposure(machine))?;
+    table.step("indicator to agent", || {
+        let said = machine.run(&format!(
+            "picket-collector intel add {LISTED} --category c2"
+        ))?;
+        let version = number_after(&said, "version ").context("no version was named")?;
+        wait_until("the agent to have it", TOLD_LIMIT, || {
+            let status = machine.run("picket-agent status")?;
+            let bundle = status.lines().find(|line| line.starts_with("bundle"));
+            let has = bundle.and_then(|line| number_after(line, "version "));
+            Ok(has.filter(|has| *has >= version).map(drop))
+        })?;
+        Ok(format!(
+            "entered at the collector, in force at the agent as version {version}"
+        ))
+    })?;
+    table.step("packet to alert", || hit(machine, &mut alerts))?;
+
+    for (step, agent, collector) in [
+        ("upgrade", &next.agent, &next.collector),
+        ("downgrade", &first.agent, &first.collector),
+    ] {
+        table.step(&format!("{step} agent"), || change_agent(machine, agent))?;
+        table.step(&format!("{step} collector"), || {
+            install(machine, collector)?;
+            is_running(machine, "picket-collector")?;
+            Ok("running again".to_owned())
+        })?;
+        table.step(&format!("told after {step}"), || {
+            let known = told(machine)?.sequence;
+            wait_until("the agent to be heard again", TOLD_LIMIT, || {
+                Ok((told(machine)?.sequence != known).then_some(()))
+            })?;
+            Ok("heard again".to_owned())
+        })?;
+    }
+    table.step("bad configuration", || bad_configuration(machine))?;
+    table.step("watchdog", || watchdog(machine))?;
+
+    table.step("remove agent", || {
+        machine.run("dpkg --remove picket-agent")?;
+        let now = Kernel::list(machine, uid)?;
+        ensure!(
+            now == before,
+            "left in the kernel: {now:?}, before: {before:?}"
+        );
+        ensure!(
+            machine.holds("test -s /var/lib/picket/agent/agent.key"),
+            "the key is gone"
+        );
+        Ok(format!("{}; key and configuration kept", now.told()))
+    })?;
+    table.step("purge agent", || {
+        machine.run("dpkg --purge picket-agent")?;
+        absent(
+            machine,
+            &[
+                "/var/lib/picket/agent",
+                "/etc/picket/agent.toml",
+                "/run/picket/agent.sock",
+                "/run/picket/agent.told",
+            ],
+        )?;
+        ensure!(
+            machine.holds("systemctl is-active --quiet picket-collector"),
+            "the collector ended"
+        );
+        Ok("nothing left; the collector runs on".to_owned())
+    })?;
+    table.step("purge collector", || {
+        machine.run("rm -f /etc/picket/webhook.secret; dpkg --purge picket-collector")?;
+        absent(machine, &["/var/lib/picket", "/etc/picket", "/run/picket"])?;
+        for user in ["picket", "picket-collector"] {
+            ensure!(
+                !machine.holds(&format!("getent passwd {user}")),
+                "the user {user} is left"
+            );
+            ensure!(
+                !machine.holds(&format!("getent group {user}")),
+                "the group {user} is left"
+            );
+        }
+        Ok("no file, user or group left".to_owned())
+    })?;
+    table.step("after", || {
+        let now = Kernel::list(machine, uid)?;
+        ensure!(now == before, "left in the kernel: {now:?}");
+        Ok(now.told())
+    })
+}
+
+fn install(machine: &Machine, package: &std::path::Path) -> Result<()> {
+    // Without a terminal a changed configuration would be asked about: dpkg keeps ours.
+    let line = format!("dpkg --force-confold --install {}", package.display());
+    machine.run(&line).map(drop)
+}
+
+fn configure_collector(machine: &Machine, webhook: &Webhook) -> Result<()> {
+    let config = format!(
+        "[[alert.webhook]]\nname = \"pager\"\nurl = \"{}\"\nsecret_file = \"/etc/picket/webhook.secret\"\n",
+        webhook.url()
+    );
+    machine.run(&format!(
+        "printf '%s' \"{SECRET}\" > /etc/picket/webhook.secret && \
+         chown picket-collector /etc/picket/webhook.secret && chmod 0400 /etc/picket/webhook.secret && \
+         printf '%s' '{config}' >> /etc/picket/collector.toml"
+    ))?;
+    Ok(())
+}
+
+/// Starts a unit, which returns when it says that it is ready.
+fn start(machine: &Machine, unit: &str) -> Result<String> {
+    machine.run(&format!("systemctl enable --now {unit}"))?;
+    is_running(machine, unit)?;
+    let text = machine.run(&format!(
+        "systemctl show --property StatusText --value {unit}"
+    ))?;
+    Ok(format!("ready: {}", text.trim()))
+}
+
+fn is_running(machine: &Machine, unit: &str) -> Result<()> {
+    let state = machine.run(&format!(
+        "systemctl show --property ActiveState --value {unit}"
+    ))?;
+    ensure!(state.trim() == "active", "{unit} is {}", state.trim());
+    Ok(())
+}
+
+fn enrol(machine: &Machine) -> Result<String> {
+    machine.run(
+        "picket-collector join-tokens add --label test > /root/token && \
+         install -m 0400 -o picket /root/token /run/token && \
+         install -m 0444 /var/lib/picket/collector/ca.pem /run/ca.pem",
+    )?;
+    let told = machine.run(
+        "cd / && setpriv --reuid picket --regid picket --clear-groups picket-agent enroll \
+         --collector https://127.0.0.1:8443 --ca-file /run/ca.pem --token-file /run/token \
+         --account 111122223333 --region on-prem --instance web-1",
+    )?;
+    machine.run("rm /run/token /run/ca.pem /root/token")?;
+    Ok(told.trim().to_owned())
+}
+
+/// What the agent's threads may do: one has what it watches with, the others nothing.
+fn rights(machine: &Machine) -> Result<String> {
+    let id = machine.run("systemctl show --property MainPID --value picket-agent")?;
+    let told = machine.run(&format!(
+        "grep -h -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' /proc/{}/task/*/status",
+        id.trim()
+    ))?;
+    let values = |key: &str| -> Vec<String> {
+        let lines = told.lines().filter_map(|line| line.strip_prefix(key));
+        lines
+            .map(|rest| {
+                rest.split_whitespace()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect()
+    };
+    let is_empty = |set: &&String| set.chars().all(|digit| digit == '0');
+    let sets = values("CapEff:");
+    let with = sets.iter().filter(|set| !is_empty(set)).count();
+    ensure!(
+        with == 1,
+        "{with} of {} threads hold capabilities",
+        sets.len()
+    );
+    ensure!(
+        values("NoNewPrivs:").iter().all(|set| set == "1"),
+        "no_new_privs is not set"
+    );
+    ensure!(
+        values("Seccomp:").iter().all(|mode| mode == "2"),
+        "system calls are not filtered"
+    );
+    ensure!(
+        values("Uid:").iter().all(|uid| uid != "0"),
+        "a thread runs as root"
+    );
+    let all = sets.len();
+    Ok(format!(
+        "1 of {all} threads holds capabilities, none is root, system calls filtered"
+    ))
+}
+
+fn exposure(machine: &Machine) -> Result<String> {
+    let mut told = Vec::new();
+    for (unit, tenths) in EXPOSURE {
+        let line =
+            format!("systemd-analyze security --no-pager --threshold={tenths} {unit}.service");
+        let said = machine.run(&line)?;
+        let score = said.lines().last().and_then(|line| line.split(": ").nth(1));
+        let score = score.and_then(|rest| rest.split_whitespace().next());
+        told.push(format!("{unit} {}", score.context("no score")?));
+    }
+    Ok(told.join(", "))
+}
+
+/// Sends a datagram to the listed address and waits for the alert.
+fn hit(machine: &Machine, alerts: &mut Watch<'_>) -> Result<String> {
+    let sent = SystemTime::now();
+    machine.instance.run(|| -> Result<()> {
+        let socket = UdpSocket::bind("0.0.0.0:0").context("bind")?;
+        socket.send_to(b"beacon", (LISTED, 4_444)).context("send")?;
+        Ok(())
+    })??;
+    wait_until("the alert", TOLD_LIMIT, || {
+        let new = alerts.look()?;
+        let found = new
+            .iter()
+            .find(|alert| alert.finding.to_string().contains(LISTED));
+        Ok(found.map(|alert| {
+            let took = alert.at.duration_since(sent).unwrap_or_default();
+            format!("{} by webhook after {} ms", alert.kind(), took.as_millis())
+        }))
+    })
+}
+
+/// What the collector was told by the agent so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    seen: u64,
+    lost: u64,
+    gaps: u64,
+    /// Changes with every message, and with every run.
+    sequence: (u64, u64),
+}
+
+fn told(machine: &Machine) -> Result<Told> {
+    let lines = machine.run("picket-collector agents list --format jsonl")?;
+    let line = lines
+        .lines()
+        .next()
+        .context("the collector knows no agent")?;
+    let agent: Value = serde_json::from_str(line).context("an agent's line")?;
+    let state = &agent["state"];
+    let number = |key: &str| state[key].as_u64().unwrap_or(0);
+    Ok(Told {
+        seen: number("packets_seen"),
+        lost: number("packets_lost"),
+        gaps: number("gaps"),
+        sequence: (number("envelopes"), number("sequence")),
+    })
+}
+
+/// The number that stands behind some words.
+fn number_after(text: &str, words: &str) -> Option<u64> {
+    let rest = text.split_once(words)?.1;
+    let digits = rest
+        .find(|one: char| !one.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest.get(..digits)?.parse().ok()
+}
+
+/// Waits until nothing passes and all that did is told; returns how many packets had passed before the
+/// agent came.
+fn settled(machine: &Machine) -> Result<u64> {
+    wait_until("the wire to be quiet", TOLD_LIMIT, || {
+        let passed = machine.packets()?;
+        let began = told(machine)?;
+        // Two windows at least: what passed before the first of them is in the second.
+        let limit = TOLD_LIMIT;
+        wait_until("two windows", limit, || {
+            Ok((told(machine)?.sequence.0 >= began.sequence.0 + 2).then_some(()))
+        })?;
+        let after = told(machine)?;
+        let is_quiet = machine.packets()? == passed && after.seen == told(machine)?.seen;
+        Ok(is_quiet.then(|| passed.saturating_sub(after.seen)))
+    })
+}
+
+/// Puts another package in the place of the agent's while datagrams pass, and counts.
+fn change_agent(machine: &Machine, package: &std::path::Path) -> Result<String> {
+    let unseen = settled(machine)?;
+    let before = told(machine)?;
+    let passed_before = machine.packets()?;
+    let id = machine.run("systemctl show --property MainPID --value picket-agent")?;
+    let traffic = Traffic::start(machine)?;
+    traffic.reach(500)?;
+    let began = Instant::now();
+    install(machine, package)?;
+    let took = began.elapsed();
+    is_running(machine, "picket-agent")?;
+    let now = machine.run("systemctl show --property MainPID --value picket-agent")?;
+    ensure!(id != now, "the old agent still runs");
+    traffic.reach(traffic.sent() + 500)?;
+    let sent = traffic.stop()?;
+    let passed = machine.packets()? - passed_before;
+    ensure!(
+        passed >= sent,
+        "{sent} datagrams were sent and {passed} packets passed"
+    );
+    let mut after = before;
+    let counted = wait_until("every packet to be told", TOLD_LIMIT, || {
+        after = told(machine)?;
+        Ok((after.seen + unseen == machine.packets()?).then_some(()))
+    });
+    counted.with_context(|| {
+        format!(
+            "{} passed, {} told of, {unseen} before the agent came",
+            machine.packets().unwrap_or(0),
+            after.seen
+        )
+    })?;
+    ensure!(
+        after.lost == before.lost,
+        "{} packets lost",
+        after.lost - before.lost
+    );
+    ensure!(after.gaps == before.gaps, "a gap was told");
+    ensure!(
+        machine.holds(&format!("grep -qx '{CHANGED}' /etc/picket/agent.toml")),
+        "the configuration was replaced"
+    );
+    Ok(format!(
+        "{passed} packets passed, all told of, 0 lost, no gap; dpkg took {:.1} s",
+        took.as_secs_f64()
+    ))
+}
+
+/// A configuration that cannot be used: said at once, by its key, and not tried again.
+fn bad_configuration(machine: &Machine) -> Result<String> {
+    machine.run("cp -a /etc/picket/agent.toml /run/agent.toml && echo 'windows = 5' >> /etc/picket/agent.toml")?;
+    let refused = !machine.holds("systemctl restart picket-agent");
+    let status =
+        machine.run("systemctl show --property ExecMainStatus,Result,NRestarts picket-agent")?;
+    machine.run("cp -a /run/agent.toml /etc/picket/agent.toml && rm /run/agent.toml && systemctl reset-failed picket-agent && systemctl start picket-agent")?;
+    ensure!(
+        refused && status.contains("ExecMainStatus=78"),
+        "it ended otherwise: {status}"
+    );
+    let log = machine.run("journalctl --no-pager --unit picket-agent --lines 40")?;
+    ensure!(log.contains("windows"), "the key is not named");
+    Ok("exit 78, key named, not started again".to_owned())
+}
+
+/// An agent that is stopped in its tracks is killed and started again.
+fn watchdog(machine: &Machine) -> Result<String> {
+    let drop_in = "/run/systemd/system/picket-agent.service.d";
+    machine.run(&format!("mkdir -p {drop_in} && printf '[Service]\\nWatchdogSec=4\\nRestartSec=0\\n' > {drop_in}/quick.conf && systemctl daemon-reload && systemctl restart picket-agent"))?;
+    let id = machine.run("systemctl show --property MainPID --value picket-agent")?;
+    // Longer than the watchdog waits, and it is fed.
+    let known = Instant::now();
+    wait_until("the watchdog to have been fed", TOLD_LIMIT, || {
+        is_running(machine, "picket-agent")?;
+        Ok((known.elapsed() > Duration::from_secs(6)).then_some(()))
+    })?;
+    let now = machine.run("systemctl show --property MainPID --value picket-agent")?;
+    ensure!(id == now, "a healthy agent was killed");
+    machine.run(&format!("kill -STOP {}", id.trim()))?;
+    let stopped = Instant::now();
+    wait_until("the watchdog to bite", TOLD_LIMIT, || {
+        let now = machine.run("systemctl show --property MainPID,ActiveState picket-agent")?;
+        let is_other =
+            !now.contains(&format!("MainPID={}\n", id.trim())) && !now.contains("MainPID=0");
+        Ok((is_other && now.contains("ActiveState=active")).then_some(()))
+    })?;
+    let took = stopped.elapsed().as_secs_f64();
+    machine.run(&format!("rm -r {drop_in} && systemctl daemon-reload"))?;
+    Ok(format!(
+        "fed while it works; a stopped agent was replaced after {took:.1} s"
+    ))
+}
+
+fn absent(machine: &Machine, paths: &[&str]) -> Result<()> {
+    for path in paths {
+        if machine.holds(&format!("test -e {path}")) {
+            let left = machine.run(&format!("find {path}"))?;
+            anyhow::bail!("left: {}", left.trim().replace('\n', " "));
+        }
+    }
+    Ok(())
+}
+
+/// Datagrams that leave the machine at an even pace.
+struct Traffic {
+    sent: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Traffic {
+    fn start(machine: &Machine) -> Result<Self> {
+        let (sent, stop) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (count, is_over) = (Arc::clone(&sent), Arc::clone(&stop));
+        let thread = machine.instance.spawn("traffic", move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").context("bind")?;
+            while !is_over.load(Ordering::Relaxed) {
+                // Refused now and then, as nobody listens: the kernel tells of the one before.
+                if socket
+                    .send_to(b"counted", (COLLECTOR, COUNTED_PORT))
+                    .is_ok()
+                {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::sleep(PACE);
+            }
+            Ok(())
+        })?;
+        Ok(Self { sent, stop, thread })
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn reach(&self, count: u64) -> Result<()> {
+        wait_until("datagrams to pass", TOLD_LIMIT, || {
+            Ok((self.sent() >= count).then_some(()))
+        })
+    }
+
+    fn stop(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(outcome) => outcome.map(|()| self.sent.load(Ordering::Relaxed)),
+            Err(_) => anyhow::bail!("the sender broke off"),
+        }
+    }
+}
