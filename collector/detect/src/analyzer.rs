@@ -290,3 +290,32 @@ pub fn catalogue() -> impl Iterator<Item = (&'static str, &'static [&'static Fin
         .iter()
         .map(|detection| (detection.id(), detection.types()))
 }
+
+#[cfg(test)]
+mod tests {
+    use picket_intel::{SetBuilder, Suffix};
+
+    use super::*;
+    use crate::testing::{address_hit, brief, drain, name_hit, speaker, summary};
+
+    /// An agent's own lists may name what ours never would.
+    #[test]
+    fn hits_on_what_no_list_may_name_are_dropped_and_counted() {
+        let mut builder = SetBuilder::default();
+        builder.know_suffixes(|name| (name == "co.uk").then_some(Suffix::Registry));
+        let mut analyzer = Analyzer::new(Settings::default(), builder.build());
+        let mut told = summary(speaker());
+        told.hits = vec![
+            name_hit("10.0.0.1", "shop.example.co.uk", "co.uk", "c2"),
+            name_hit("10.0.0.1", "0.pool.ntp.org", "pool.ntp.org", "c2"),
+            address_hit("10.0.0.1", "8.8.8.8", 53, "8.8.8.8", "c2"),
+            name_hit("10.0.0.1", "a.evil.example", "evil.example", "c2"),
+        ];
+        analyzer.on_event(Event::Summary(Box::new(told)));
+        let (findings, _) = drain(&mut analyzer);
+        let expected = "Backdoor:EC2/C&CActivity.B!DNS";
+        let kinds: Vec<&str> = brief(&findings).iter().map(|(kind, ..)| *kind).collect();
+        assert_eq!(kinds, [expected]);
+        assert_eq!(analyzer.hits_excluded, 3);
+    }
+}

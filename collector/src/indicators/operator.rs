@@ -18,7 +18,7 @@ pub(super) fn parse(value: &str) -> Result<Indicator, String> {
     }
     let found = Indicator::read(value).map_err(|error| match error {
         IndicatorError::NotADomain(_) => {
-            format!("{value:?} is no address, net, range, address:port or domain")
+            format!("{value:?} is no domain, address, net, range or address:port")
         }
         IndicatorError::NotAHost(_) => format!(
             "{value:?} names a page, and a page is not looked for: enter its host if all of it is meant"
@@ -95,7 +95,7 @@ mod tests {
         check("198.51.100.0-198.51.100.255", Ok("198.51.100.0/24"));
         check("198.51.100.0-198.51.100.9", Err("is 2 nets"));
         check("198.51.100.9 - 198.51.100.0", Err("runs backwards"));
-        check("198.51.100.7:0", Err("no address"));
+        check("198.51.100.7:0", Err("no domain"));
         check("evil[.]example", Ok("evil.example"));
         check("hxxp://evil[.]example/", Ok("evil.example"));
         check("hxxps://198.51.100[.]7:8443/x", Ok("198.51.100.7:8443"));
@@ -104,6 +104,6 @@ mod tests {
         check("c2-host.evil-site.example", Ok("c2-host.evil-site.example"));
         check("evil.example:443", Ok("evil.example"));
         check("pool.ntp.org", Err("time service"));
-        check("", Err("no address"));
+        check("", Err("no domain"));
     }
 }
