@@ -3,7 +3,7 @@
 //!
 //! The random bytes of a claim are remembered for as long as the claim could be shown again, per
 //! agent and in bounded number: an agent that asks too often is told to wait and costs the others
-//! nothing.
+//! nothing. They are not kept on disk: a claim signed before the collector started is not taken.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +39,9 @@ pub(crate) enum Unclaimed {
         /// How far.
         off_ms: u64,
     },
+    /// It was signed before the collector began to remember: whether it was shown then, nobody knows.
+    #[error("claim is from before the collector's start")]
+    BeforeStart,
     /// It was shown before.
     #[error("claim was shown before")]
     Replayed,
@@ -56,7 +59,8 @@ impl Unclaimed {
             Self::Unknown(_) => "unknown_agent",
             Self::Revoked(_) => "revoked",
             Self::Purpose => "purpose",
-            Self::Clock { .. } => "clock",
+            // An agent takes the collector's time then, and signs another.
+            Self::Clock { .. } | Self::BeforeStart => "clock",
             Self::Replayed => "replayed",
             Self::TooMany => "too_many",
         }
@@ -64,8 +68,12 @@ impl Unclaimed {
 }
 
 /// The claims that were shown lately.
-#[derive(Debug, Default)]
-pub(crate) struct Claims(Mutex<HashMap<AgentId, VecDeque<Shown>>>);
+#[derive(Debug)]
+pub(crate) struct Claims {
+    /// What was shown before this is not remembered, milliseconds since the epoch.
+    since_ms: u64,
+    shown: Mutex<HashMap<AgentId, VecDeque<Shown>>>,
+}
 
 #[derive(Debug)]
 struct Shown {
@@ -75,6 +83,14 @@ struct Shown {
 }
 
 impl Claims {
+    /// Remembers from now on.
+    pub(crate) fn since(now_ms: u64) -> Self {
+        Self {
+            since_ms: now_ms,
+            shown: Mutex::default(),
+        }
+    }
+
     /// Judges the value of an `Authorization` header. `body` is the digest of the request's body, where
     /// it has one; `known` looks an agent up.
     pub(crate) fn check(
@@ -99,13 +115,16 @@ impl Claims {
         if off_ms > SKEW_MS {
             return Err(Unclaimed::Clock { off_ms });
         }
+        if claim.issued_ms < self.since_ms {
+            return Err(Unclaimed::BeforeStart);
+        }
         self.note(&claim, now_ms)?;
         Ok(agent)
     }
 
     /// Remembers a claim that is good; only those of known agents come here, so the table is bounded.
     fn note(&self, claim: &Claim, now_ms: u64) -> Result<(), Unclaimed> {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = table.entry(claim.agent).or_default();
         shown.retain(|one| one.until_ms >= now_ms);
         if shown.iter().any(|one| one.once == claim.once) {
@@ -143,6 +162,7 @@ mod tests {
             instance: "i-1".into(),
             revoked: false,
             until_ms: None,
+            replaced_ms: None,
         }
     }
 
@@ -167,7 +187,7 @@ mod tests {
 
     #[test]
     fn each_wrong_has_its_reason() {
-        let claims = Claims::default();
+        let claims = Claims::since(0);
         assert_eq!(judge(&claims, &claim(0), NOW_MS), Ok(agent().id));
         assert_eq!(
             judge(&claims, &claim(0), NOW_MS + 1),
@@ -197,9 +217,21 @@ mod tests {
         );
     }
 
+    /// A restart forgets what was shown, so what was signed before it counts no more.
+    #[test]
+    fn a_claim_does_not_count_again_after_a_restart() {
+        assert!(judge(&Claims::since(NOW_MS), &claim(0), NOW_MS).is_ok());
+        let restarted = Claims::since(NOW_MS + 5);
+        let again = judge(&restarted, &claim(0), NOW_MS + 5).unwrap_err();
+        assert_eq!((again.word(), again), ("clock", Unclaimed::BeforeStart));
+        let mut fresh = claim(1);
+        fresh.issued_ms += 5;
+        assert!(judge(&restarted, &fresh, NOW_MS + 6).is_ok());
+    }
+
     #[test]
     fn another_ones_key_and_a_revoked_ones_are_refused() {
-        let claims = Claims::default();
+        let claims = Claims::since(0);
         let forged = claim(0).header(&Signer::from_seed(&[4; 32]));
         let check = |header: Option<&str>, revoked| {
             let known = |_| Some(KnownAgent { revoked, ..agent() });
@@ -218,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_forgotten_in_time() {
-        let claims = Claims::default();
+        let claims = Claims::since(0);
         let most = u16::try_from(REMEMBERED_MAX).unwrap();
         for once in 0..most {
             assert!(judge(&claims, &claim(once), NOW_MS).is_ok());

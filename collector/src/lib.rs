@@ -18,6 +18,7 @@ mod ingest;
 mod log;
 mod manager;
 mod metrics;
+mod neighbourhood;
 mod orders;
 mod presence;
 mod quiet;

@@ -4,10 +4,14 @@
 //! disk before it takes effect, and takes effect at once: who judges envelopes asks before each
 //! request whether anything has changed, which costs one atomic read.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use picket_detect::finding::Host;
 use picket_detect::{Admission, KnownAgent};
 use picket_wire::AgentId;
 use picket_wire::enrol::Level;
@@ -18,6 +22,10 @@ use crate::clock;
 use crate::config;
 use crate::store::enrolled::{self, Enrolled};
 use crate::store::{Store, StoreError, join_tokens};
+
+/// Keys that may wait for an operator for one instance (chosen by hand: a host that was set up anew a
+/// few times). Whoever can read its document can make as many as they like.
+const PENDING_OF_ONE_MAX: u64 = 4;
 
 /// An agent, and why it is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +54,15 @@ impl Entry {
         } else {
             "trusted"
         }
+    }
+
+    /// When it enrolled, milliseconds since the epoch; one that the configuration names was first.
+    fn enrolled_ms(&self) -> u64 {
+        self.enrolled.as_ref().map_or(0, |(at_ms, _)| *at_ms)
+    }
+
+    fn is_of_host_of(&self, other: &Self) -> bool {
+        self.known.host() == other.known.host()
     }
 
     /// Says whether it is expected to speak.
@@ -82,6 +99,7 @@ impl Registry {
             entry.known.until_ms = before.and_then(|before| before.known.until_ms);
             agents.insert(agent.id, Arc::new(entry));
         }
+        note_replaced(&mut agents);
         Ok(Self {
             store,
             agents: RwLock::new(agents),
@@ -129,35 +147,51 @@ impl Registry {
         now
     }
 
-    /// Never believes an agent's key again. Its instance stays bound to it, so that no other key can
-    /// enrol for it, unless `release` says otherwise. Says whether there is such an agent.
+    /// Never believes an agent's key again, nor those that it followed. Its instance stays bound to it,
+    /// so that no other key can enrol for it, unless `release` says otherwise. Says whether there is such
+    /// an agent.
     pub(crate) async fn revoke(&self, agent: AgentId, release: bool) -> Result<bool, StoreError> {
         let _changing = self.changing.lock().await;
         let Some(entry) = self.find(agent) else {
             return Ok(false);
         };
+        // Whoever has this key may have those before it, which are still believed for a while.
+        let before = self.all().into_iter().filter(|other| {
+            other.known.until_ms.is_some()
+                && other.known.id != agent
+                && other.enrolled_ms() <= entry.enrolled_ms()
+                && other.is_of_host_of(&entry)
+        });
+        let entries: Vec<_> = before.chain([entry.clone()]).collect();
+        let ids: Vec<AgentId> = entries.iter().map(|entry| entry.known.id).collect();
         let now_ms = clock::now_ms();
         self.store
             .write(move |transaction| {
-                enrolled::revoke(transaction, agent, now_ms)?;
+                for id in &ids {
+                    enrolled::revoke(transaction, *id, now_ms)?;
+                }
                 if release {
                     enrolled::release(transaction, agent)?;
                 }
                 Ok(())
             })
             .await?;
-        let mut entry = Entry::clone(&entry);
-        entry.known.revoked = true;
-        self.put(entry);
-        tracing::info!(agent_id = %agent, release, "agent revoked");
+        let predecessors = entries.len() - 1;
+        for entry in entries {
+            let mut entry = Entry::clone(&entry);
+            entry.known.revoked = true;
+            self.put(entry);
+        }
+        tracing::info!(agent_id = %agent, predecessors, release, "agent revoked");
         Ok(true)
     }
 
-    /// Lets an agent in that waits for it. Says whether there is one whose instance is not bound to
-    /// another key meanwhile.
+    /// Lets an agent in that waits for it. Says whether there is one that was not revoked and whose
+    /// instance is not bound to another key meanwhile.
     pub(crate) async fn approve(&self, agent: AgentId) -> Result<bool, StoreError> {
         let _changing = self.changing.lock().await;
-        let waits = self.find(agent).is_some_and(|entry| entry.is_pending);
+        let waits = |entry: Arc<Entry>| entry.is_pending && !entry.known.revoked;
+        let waits = self.find(agent).is_some_and(waits);
         if !waits {
             return Ok(false);
         }
@@ -167,6 +201,9 @@ impl Registry {
                 let Some(mut found) = enrolled::find(transaction, agent)? else {
                     return Ok(None);
                 };
+                if enrolled::is_revoked(transaction, agent)? {
+                    return Ok(None);
+                }
                 let (account, region) = (&found.account, &found.region);
                 if enrolled::bound(transaction, account, region, &found.instance)?.is_some() {
                     return Ok(None);
@@ -174,14 +211,14 @@ impl Registry {
                 found.is_pending = false;
                 enrolled::put(transaction, &found)?;
                 enrolled::bind(transaction, &found)?;
-                let is_revoked = enrolled::is_revoked(transaction, agent)?;
-                Ok(Some((found, is_revoked)))
+                Ok(Some(found))
             })
             .await?;
-        let Some((found, is_revoked)) = approved else {
+        let Some(found) = approved else {
             return Ok(false);
         };
-        self.put(of_enrolled(found, is_revoked, 0));
+        self.replace_others(&found);
+        self.put(of_enrolled(found, false, 0));
         tracing::info!(agent_id = %agent, "agent approved");
         Ok(true)
     }
@@ -206,6 +243,14 @@ impl Registry {
                 return Ok(Ok(entry));
             }
         }
+        // Before anything is said of the host: a token that is used up must tell nothing of it.
+        if let Some(token) = newcomer.token.clone() {
+            let now_ms = enrolled.enrolled_ms;
+            let is_good = move |connection: &_| join_tokens::is_good(connection, &token, now_ms);
+            if !self.store.read_async(is_good).await? {
+                return Ok(Err(Unfit::Spent));
+            }
+        }
         // One that has a successor holds its host no more: the store says who does.
         let configured = self.all().into_iter().find(|entry| {
             let holds = entry.enrolled.is_none() && entry.known.until_ms.is_none();
@@ -225,10 +270,15 @@ impl Registry {
             to_enrolled(entry, until_ms)
         });
         let (taken, followed) = (newcomer.enrolled.clone(), old.clone());
-        let outcome = self
+        let (forgotten, outcome) = self
             .store
-            .write(move |transaction| take(transaction, &newcomer, old.as_ref()))
+            .write(move |transaction| {
+                let before_ms = newcomer.pending_since_ms;
+                let forgotten = enrolled::forget_pending(transaction, before_ms)?;
+                Ok((forgotten, take(transaction, &newcomer, old.as_ref())?))
+            })
             .await?;
+        self.forget(&forgotten);
         if let Err(unfit) = outcome {
             return Ok(Err(unfit));
         }
@@ -238,9 +288,32 @@ impl Registry {
             self.put(entry);
         }
         let agent = taken.agent;
+        if !taken.is_pending {
+            self.replace_others(&taken);
+        }
         self.put(of_enrolled(taken, false, 0));
         // What was just put is there: only this function changes it.
         Ok(self.find(agent).ok_or(Unfit::Revoked))
+    }
+
+    /// Notes that the other keys of a host are replaced by this one.
+    fn replace_others(&self, holder: &Enrolled) {
+        for entry in self.all() {
+            let is_before = entry.known.id != holder.agent && entry.known.replaced_ms.is_none();
+            if is_before && !entry.is_pending && is_same_host(&entry.known, holder) {
+                let mut entry = Entry::clone(&entry);
+                entry.known.replaced_ms = Some(holder.enrolled_ms);
+                self.put(entry);
+            }
+        }
+    }
+
+    /// Lets those go that waited in vain; nobody but this table knew them.
+    fn forget(&self, ids: &[AgentId]) {
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            agents.remove(id);
+        }
     }
 
     fn put(&self, mut entry: Entry) {
@@ -263,6 +336,8 @@ pub(crate) struct Newcomer {
     pub(crate) overlap_ms: u64,
     /// Agents that may wait for an operator, at most.
     pub(crate) pending_max: u64,
+    /// Those that wait since before this are forgotten, milliseconds since the epoch.
+    pub(crate) pending_since_ms: u64,
 }
 
 /// Why an agent whose proof holds is not taken in.
@@ -298,7 +373,10 @@ fn take(
     {
         return Ok(Err(Unfit::SecondKey(first)));
     }
-    if enrolled.is_pending && enrolled::pending(transaction)? >= newcomer.pending_max {
+    if enrolled.is_pending
+        && (enrolled::pending(transaction)? >= newcomer.pending_max
+            || enrolled::pending_beside(transaction, enrolled)? >= PENDING_OF_ONE_MAX)
+    {
         return Ok(Err(Unfit::TooMany));
     }
     if let Some(token) = &newcomer.token
@@ -315,6 +393,25 @@ fn take(
         enrolled::put(transaction, old)?;
     }
     Ok(Ok(()))
+}
+
+/// Notes of each key when another spoke for its host first.
+fn note_replaced(agents: &mut HashMap<AgentId, Arc<Entry>>) {
+    let mut by_host: HashMap<Host, Vec<u64>> = HashMap::new();
+    for entry in agents.values().filter(|entry| !entry.is_pending) {
+        let times = by_host.entry(entry.known.host()).or_default();
+        times.push(entry.enrolled_ms());
+    }
+    for entry in agents.values_mut() {
+        let times = by_host.get(&entry.known.host());
+        let later = times.into_iter().flatten();
+        let later = later.filter(|at_ms| **at_ms > entry.enrolled_ms());
+        if let Some(replaced_ms) = later.min().copied() {
+            let mut replaced = Entry::clone(entry);
+            replaced.known.replaced_ms = Some(replaced_ms);
+            *entry = Arc::new(replaced);
+        }
+    }
 }
 
 fn is_same_host(known: &KnownAgent, enrolled: &Enrolled) -> bool {
@@ -351,6 +448,7 @@ fn of_enrolled(agent: Enrolled, revoked: bool, change: u64) -> Entry {
             instance: agent.instance,
             revoked,
             until_ms: agent.until_ms,
+            replaced_ms: None,
         },
         level: agent.level,
         enrolled: Some((agent.enrolled_ms, agent.by)),
@@ -369,109 +467,11 @@ fn of_configured(agent: &config::Agent, revoked: bool) -> Entry {
             instance: agent.instance.clone(),
             revoked,
             until_ms: None,
+            replaced_ms: None,
         },
         level: Level::Configured,
         enrolled: None,
         is_pending: false,
         change: 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use picket_wire::PublicKey;
-
-    use super::*;
-
-    fn configured(seed: u8, instance: &str) -> config::Agent {
-        let key = PublicKey([seed; 32]);
-        config::Agent {
-            id: AgentId::of_key(&key.0),
-            public_key: key,
-            account: "111122223333".into(),
-            region: "eu-west-1".into(),
-            instance: instance.into(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_change_is_told_once_and_survives() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let agents = [configured(1, "i-1"), configured(2, "i-2")];
-        let registry = Registry::open(&agents, store.clone()).unwrap();
-        let (mut admission, seen) = registry.admission(picket_detect::admit::Settings::default());
-        let revoked = |admission: &Admission| {
-            let agents = admission.agents();
-            agents
-                .filter(|agent| agent.revoked)
-                .map(|agent| agent.id)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(admission.agents().count(), 2);
-        assert!(registry.revoke(agents[0].id, false).await.unwrap());
-        assert!(!registry.revoke(AgentId([9; 16]), false).await.unwrap());
-        assert!(!registry.approve(agents[1].id).await.unwrap());
-        let later = registry.catch_up(&mut admission, seen);
-        assert_eq!(revoked(&admission), [agents[0].id]);
-        assert_ne!(seen, later);
-        assert_eq!(registry.catch_up(&mut admission, later), later);
-        let again = Registry::open(&agents, store).unwrap();
-        assert!(again.find(agents[0].id).unwrap().known.revoked);
-        assert!(again.find(agents[1].id).unwrap().is_expected());
-    }
-
-    fn newcomer(seed: u8, predecessor: Option<AgentId>) -> Newcomer {
-        let key = PublicKey([seed; 32]);
-        Newcomer {
-            enrolled: Enrolled {
-                agent: AgentId::of_key(&key.0),
-                key,
-                account: "111122223333".into(),
-                region: "eu-west-1".into(),
-                instance: "i-1".into(),
-                level: Level::Configured,
-                by: "the key before".into(),
-                enrolled_ms: 1_000,
-                is_pending: false,
-                until_ms: None,
-            },
-            token: None,
-            predecessor,
-            overlap_ms: 500,
-            pending_max: 1,
-        }
-    }
-
-    /// A key that the configuration names is followed by two others in turn, and each may only be
-    /// followed, not pushed aside.
-    #[tokio::test]
-    async fn keys_follow_each_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let first = configured(1, "i-1");
-        let registry = Registry::open(std::slice::from_ref(&first), store.clone()).unwrap();
-        let aside = registry.enrol(newcomer(9, None)).await.unwrap();
-        assert_eq!(aside.err(), Some(Unfit::SecondKey(first.id)));
-        let second = newcomer(2, Some(first.id));
-        let second_id = second.enrolled.agent;
-        assert!(registry.enrol(second).await.unwrap().is_ok());
-        let third = newcomer(3, Some(second_id));
-        let third_id = third.enrolled.agent;
-        assert!(registry.enrol(third).await.unwrap().is_ok());
-        for registry in [
-            registry,
-            Registry::open(std::slice::from_ref(&first), store).unwrap(),
-        ] {
-            for (id, until_ms) in [
-                (first.id, Some(1_500)),
-                (second_id, Some(1_500)),
-                (third_id, None),
-            ] {
-                assert_eq!(registry.find(id).unwrap().known.until_ms, until_ms);
-            }
-            let aside = registry.enrol(newcomer(9, None)).await.unwrap();
-            assert_eq!(aside.err(), Some(Unfit::SecondKey(third_id)));
-        }
     }
 }

@@ -101,6 +101,10 @@ pub(crate) fn identity(settings: &Settings, state_dir: &Path) -> anyhow::Result<
             let chain = CertificateDer::pem_file_iter(cert_file)
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                 .map_err(|error| BadValue::file("tls.cert_file", cert_file, &error))?;
+            if chain.is_empty() {
+                let none = "no certificate in it";
+                return Err(BadValue::file("tls.cert_file", cert_file, &none).into());
+            }
             let key = PrivateKeyDer::from_pem_file(key_file)
                 .map_err(|error| BadValue::file("tls.key_file", key_file, &error))?;
             (chain, key, None)
@@ -143,6 +147,9 @@ fn authorities(
         let certificates = CertificateDer::pem_file_iter(file)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| refuse(&error))?;
+        if certificates.is_empty() {
+            return Err(refuse(&"no certificate in it"));
+        }
         for certificate in certificates {
             if certificate.len() > AUTHORITY_BYTES_MAX {
                 return Err(refuse(&format!("more than {AUTHORITY_BYTES_MAX} bytes")));

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! parse → no development key → the agent is named after its key → known agent → not revoked
-//!       → signature → not seen before → clock → inflate and bounds → the host is the agent's own
-//!       → sequence and chain
+//!       → signature → not seen before → no new run of a key that was followed by another → clock
+//!       → inflate and bounds → the host is the agent's own → sequence and chain
 //! ```
 //!
 //! The key that an envelope carries is a claim. It may get an envelope refused; only the key that is
@@ -48,8 +48,12 @@ pub struct KnownAgent {
     pub instance: String,
     /// Its key is not believed any more.
     pub revoked: bool,
-    /// When its key ends, milliseconds since the epoch: another has taken its place.
+    /// When its key ends, milliseconds since the epoch: another has taken its place. Until then it is
+    /// good for runs that were known when that happened, and begins none.
     pub until_ms: Option<u64>,
+    /// When another key spoke for its host first, milliseconds since the epoch. What was signed before
+    /// is what the host itself left behind, whether the key is still believed or not.
+    pub replaced_ms: Option<u64>,
 }
 
 /// How far an envelope's signing time may be from ours.
@@ -142,6 +146,16 @@ pub enum Refusal {
     Revoked {
         /// Who it says it is.
         agent: AgentId,
+        /// When it says it signed.
+        signed_at_ms: u64,
+    },
+    /// Another key has taken the place of its key, which begins no run any more.
+    #[error("agent {agent} begins a run with a key that was followed by another")]
+    Succeeded {
+        /// Who speaks.
+        agent: AgentId,
+        /// When it says it signed.
+        signed_at_ms: u64,
     },
     /// The signature is not the agent's.
     #[error("signature of agent {agent} does not verify")]
@@ -199,13 +213,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, sorted.
-    pub const REASONS: [&'static str; 11] = [
+    pub const REASONS: [&'static str; 12] = [
         "clock",
         "development_key",
         "fork",
         "malformed",
         "replayed",
         "revoked",
+        "succeeded",
         "tampered",
         "too_large",
         "unknown_key",
@@ -221,6 +236,7 @@ impl Refusal {
             Self::WrongKey { .. } => "wrong_key",
             Self::UnknownKey { .. } => "unknown_key",
             Self::Revoked { .. } => "revoked",
+            Self::Succeeded { .. } => "succeeded",
             Self::Tampered { .. } => "tampered",
             Self::Replayed { .. } => "replayed",
             Self::DevelopmentKey { .. } => "development_key",
@@ -329,7 +345,10 @@ impl Admission {
             .get(&id)
             .ok_or(Refusal::UnknownKey { agent: id })?;
         if !agent.known.is_believed(now_ms) {
-            return Err(Refusal::Revoked { agent: id });
+            return Err(Refusal::Revoked {
+                agent: id,
+                signed_at_ms: claims.signed_at_ms,
+            });
         }
         let verified = sealed
             .verify(&agent.known.key)
@@ -344,6 +363,12 @@ impl Admission {
         };
         if agent.boots.is_seen(&header, &digest) {
             return Err(replayed);
+        }
+        if agent.known.until_ms.is_some() && !agent.boots.has(header.boot) {
+            return Err(Refusal::Succeeded {
+                agent: id,
+                signed_at_ms: header.signed_at_ms,
+            });
         }
         self.check_clock(&header, now_ms)?;
         let summary = verified.open().map_err(Refusal::of)?;
@@ -405,7 +430,8 @@ impl Admission {
 
     /// What a refusal says about a sensor, if anything: contradictions, and words spoken in the name
     /// of a known agent by somebody else or for another host. What anyone could cause who reaches the
-    /// port without knowing an agent (malformed bytes, unknown ids) says nothing.
+    /// port without knowing an agent (malformed bytes, unknown ids) says nothing; nor does what a host
+    /// signed with a key that it has replaced since, and is late.
     pub fn sensor_event(&self, refusal: &Refusal, now_ms: u64) -> Option<SensorEvent> {
         let (agent, time_ms, word) = match refusal {
             Refusal::Fork {
@@ -417,10 +443,23 @@ impl Admission {
                 let (boot, sequence) = (*boot, *sequence);
                 (agent, *signed_at_ms, SensorWord::Forked { boot, sequence })
             }
+            Refusal::Revoked {
+                agent,
+                signed_at_ms,
+            }
+            | Refusal::Succeeded {
+                agent,
+                signed_at_ms,
+            } => {
+                if self.is_left_behind(*agent, *signed_at_ms) {
+                    return None;
+                }
+                let reason = refusal.reason();
+                (agent, now_ms, SensorWord::Refused { reason })
+            }
             Refusal::Tampered { agent }
             | Refusal::WrongKey { agent }
             | Refusal::DevelopmentKey { agent }
-            | Refusal::Revoked { agent }
             | Refusal::WrongHost { agent, .. } => {
                 let reason = refusal.reason();
                 (agent, now_ms, SensorWord::Refused { reason })
@@ -433,6 +472,15 @@ impl Admission {
             host: known.host(),
             time_ns: time_ms.saturating_mul(1_000_000),
             word,
+        })
+    }
+
+    /// Whether a host signed this itself before another key took over, as far as its clock says.
+    fn is_left_behind(&self, agent: AgentId, signed_at_ms: u64) -> bool {
+        let known = self.agents.get(&agent).map(|agent| &agent.known);
+        let replaced_ms = known.and_then(|known| known.replaced_ms);
+        replaced_ms.is_some_and(|replaced_ms| {
+            signed_at_ms <= replaced_ms.saturating_add(self.settings.clock_ahead_ms)
         })
     }
 }

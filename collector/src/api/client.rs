@@ -93,6 +93,10 @@ impl Address {
         if base.scheme() != "https" {
             bail!("--url {url} is not https, and a token is not shown to whoever listens");
         }
+        let is_bare = base.query().is_none() && base.fragment().is_none();
+        if !is_bare || !base.username().is_empty() || base.password().is_some() {
+            bail!("--url {url} is more than a host, a port and a path");
+        }
         let file = self.token_file.as_ref().context("--token-file is needed")?;
         let context = || format!("read the token {}", file.display());
         let token = std::fs::read_to_string(file).with_context(context)?;
@@ -108,7 +112,7 @@ impl Address {
                 .redirect(redirect::Policy::none())
                 .build()
                 .context("prepare the request")?,
-            base: url.trim_end_matches('/').to_owned(),
+            base: base.as_str().trim_end_matches('/').to_owned(),
             token: Some(token.trim().to_owned()),
             nobody: format!(
                 "no collector answers on {url}, or not the one that --ca-file vouches for"

@@ -7,15 +7,17 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
+use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::limits::{FAILURES_BY_ALL_MAX, WHAT_BYTES_MAX};
+use super::limits::{BODY_BYTES_MAX, FAILURES_BY_ALL_MAX, WHAT_BYTES_MAX};
 use super::tokens::{self, Tokens, Unknown};
 use super::{Caller, Reach, Route, Scope, SocketPeer};
 use crate::clock;
@@ -77,6 +79,7 @@ pub(super) enum Door {
 /// What both doors know of who may come in.
 pub(crate) struct Guard {
     settings: Settings,
+    body_wait: Duration,
     tokens: Arc<Tokens>,
     failures: Pace,
     store: Store,
@@ -118,10 +121,25 @@ pub(super) async fn check(
         what,
     };
     request.extensions_mut().insert(caller);
-    if route.changes() {
-        guard.write_down(record, request, next).await
-    } else {
-        next.run(request).await
+    if !route.changes() {
+        return next.run(request).await;
+    }
+    // Before it is written down: nobody has the record wait for what does not come.
+    match guard.receive(request).await {
+        Ok(request) => guard.write_down(record, request, next).await,
+        Err((status, word)) => {
+            let Record {
+                who, from, what, ..
+            } = record;
+            let refused = Refused {
+                status,
+                word,
+                who,
+                from,
+                is_told: false,
+            };
+            guard.refuse(refused, what).await
+        }
     }
 }
 
@@ -153,18 +171,11 @@ fn may(caller: Caller, route: &Route) -> Result<Caller, Refused> {
     })
 }
 
-/// Addresses that count as one: those of an IPv6 network that one customer is given.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 impl Guard {
-    /// Makes the one that both doors share.
+    /// Makes the one that both doors share; a body may take `body_wait` to arrive.
     pub(crate) fn new(
         settings: Settings,
+        body_wait: Duration,
         tokens: Arc<Tokens>,
         store: Store,
         metrics: Arc<Metrics>,
@@ -172,6 +183,7 @@ impl Guard {
         let failures = Pace::new(settings.failures_per_minute_max, FAILURES_BY_ALL_MAX);
         Self {
             settings,
+            body_wait,
             tokens,
             failures,
             store,
@@ -210,7 +222,7 @@ impl Guard {
             .find(shown, now_ms)
             .map_err(|unknown: Unknown| {
                 let address = address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-                if self.failures.may(neighbourhood(address), now_ms) {
+                if self.failures.may(address, now_ms) {
                     nobody(from.clone(), unknown.word(), StatusCode::UNAUTHORIZED, true)
                 } else {
                     let status = StatusCode::TOO_MANY_REQUESTS;
@@ -232,6 +244,17 @@ impl Guard {
         }
         self.tokens.note_use(&token, now_ms);
         Ok(caller)
+    }
+
+    /// The request with its body whole, if that comes in time.
+    async fn receive(&self, request: Request) -> Result<Request, (StatusCode, &'static str)> {
+        let (head, body) = request.into_parts();
+        let reading = tokio::time::timeout(self.body_wait, to_bytes(body, BODY_BYTES_MAX));
+        match reading.await {
+            Ok(Ok(bytes)) => Ok(Request::from_parts(head, Body::from(bytes))),
+            Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "too large")),
+            Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "slow")),
+        }
     }
 
     async fn refuse(&self, refused: Refused, what: String) -> Response {
@@ -350,22 +373,11 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_count_as_one() {
-        let of = |text: &str| neighbourhood(text.parse().unwrap()).to_string();
-        assert_eq!(of("192.0.2.1"), "192.0.2.1");
-        assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-    }
-
-    #[test]
     fn what_is_kept_is_cut_between_characters() {
         for before in 0..2 {
             let query = format!("{}{}", "a".repeat(before), "é".repeat(WHAT_BYTES_MAX));
             let uri = axum::http::Uri::try_from(format!("/v1/findings?{query}").into_bytes());
-            let request = Request::builder()
-                .uri(uri.unwrap())
-                .body(axum::body::Body::empty());
+            let request = Request::builder().uri(uri.unwrap()).body(Body::empty());
             let kept = what(&request.unwrap()).len();
             assert!(
                 (WHAT_BYTES_MAX - 1..=WHAT_BYTES_MAX).contains(&kept),

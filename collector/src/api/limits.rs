@@ -21,3 +21,7 @@ pub(super) const WHAT_BYTES_MAX: usize = 512;
 
 /// Pause between two notes that a token was used: five minutes, so that reading writes seldom.
 pub(super) const USED_PAUSE_MS: u64 = 300_000;
+
+/// Bytes of what an operator sends with a call: axum's own bound on what it reads, with which every
+/// route was written.
+pub(super) const BODY_BYTES_MAX: usize = 2 << 20;

@@ -31,6 +31,7 @@ use crate::alert::{self, Office};
 use crate::analysis::{self, Analysis, Inbox, Outlet};
 use crate::api::{self, Desk, Guard, SocketPeer, Tokens};
 use crate::claims::Claims;
+use crate::clock;
 use crate::config::{BadValue, Config, ConfigError};
 use crate::enrol;
 use crate::fetch::{self, Fetcher, Prepared};
@@ -313,7 +314,7 @@ impl Service {
         let door = Door {
             board: self.board.clone(),
             agents: self.agents.clone(),
-            claims: Arc::new(Claims::default()),
+            claims: Arc::new(Claims::since(clock::now_ms())),
             queue: queue.clone(),
             metrics: shared.metrics.clone(),
             stop: shared.stop_in.ear(),
@@ -333,6 +334,7 @@ impl Service {
         let (metrics, stop) = (shared.metrics.clone(), shared.stop_in.ear());
         let guard = Arc::new(Guard::new(
             self.config.api.clone(),
+            Duration::from_secs(ingest.body_timeout_s),
             self.tokens.clone(),
             self.store.clone(),
             shared.metrics.clone(),

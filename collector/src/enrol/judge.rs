@@ -279,6 +279,8 @@ impl Judge {
             predecessor,
             overlap_ms: self.settings.rotation_overlap_s.saturating_mul(1_000),
             pending_max: self.settings.pending_max,
+            pending_since_ms: clock::now_ms()
+                .saturating_sub(self.settings.pending_s.saturating_mul(1_000)),
         };
         let instance = newcomer.enrolled.instance.clone();
         let agent = request.agent();

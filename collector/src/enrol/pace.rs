@@ -1,8 +1,10 @@
-//! How often enrolment may be tried: by one address, and by all together.
+//! How often something may be tried: by one address (of IPv6, one /64), and by all together.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+
+use crate::neighbourhood::neighbourhood;
 
 /// Addresses that are told apart at once. Beyond it the whole table counts as one address until the
 /// minute is over: who comes from many addresses gains nothing.
@@ -36,6 +38,7 @@ impl Pace {
 
     /// Counts an attempt; says whether it may be made.
     pub(crate) fn may(&self, peer: IpAddr, now_ms: u64) -> bool {
+        let peer = neighbourhood(peer);
         let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
         if now_ms.abs_diff(minute.began_ms) >= MINUTE_MS {
             *minute = Minute {
@@ -74,5 +77,16 @@ mod tests {
         assert!(at(2, 1_000_003));
         assert!(!at(3, 1_000_004), "three by all");
         assert!(at(1, 1_060_000), "another minute");
+    }
+
+    #[test]
+    fn addresses_of_one_network_count_as_one() {
+        let pace = Pace::new(2, 10);
+        let at = |text: &str| pace.may(text.parse().unwrap(), 1_000_000);
+        assert!(at("2001:db8:1:2::1") && at("2001:db8:1:2:ffff::2"));
+        assert!(!at("2001:db8:1:2::3"), "two by one network");
+        assert!(at("2001:db8:1:3::1"));
+        assert!(at("192.0.2.1") && at("::ffff:192.0.2.1"));
+        assert!(!at("192.0.2.1"));
     }
 }

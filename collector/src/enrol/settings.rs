@@ -8,6 +8,10 @@ use serde::Deserialize;
 
 use crate::config::{BadValue, check_account};
 
+/// Longest life of a challenge, in seconds: the 15 minutes for which what a role signs is good (AWS
+/// Signature Version 4), which is all that a nonce keeps from being shown again.
+const CHALLENGE_S_MAX: u64 = 900;
+
 /// Who may enrol, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +24,8 @@ pub struct Settings {
     pub document_only: DocumentOnly,
     /// Such instances that may wait for an operator, at most.
     pub pending_max: u64,
+    /// Seconds for which they may.
+    pub pending_s: u64,
     /// Folder of certificates of AWS' regions, `<region>.pem` or `<region>.der`, that count in place of
     /// the built-in ones.
     pub certificates_dir: Option<PathBuf>,
@@ -56,6 +62,8 @@ impl Default for Settings {
             document_only: DocumentOnly::Refuse,
             // As many as a person can look through.
             pending_max: 1_000,
+            // Somebody looks within a week.
+            pending_s: 7 * 86_400,
             certificates_dir: None,
             sts_endpoint: None,
             // A fleet that starts at once.
@@ -85,9 +93,14 @@ impl Settings {
             }
         }
         self.endpoint()?;
+        if self.challenge_s > CHALLENGE_S_MAX {
+            let why = format!("must not be above {CHALLENGE_S_MAX}");
+            return Err(BadValue::new("enrol.challenge_s", why));
+        }
         for (key, value) in [
             ("challenges_max", self.challenges_max as u64),
             ("challenge_s", self.challenge_s),
+            ("pending_s", self.pending_s),
             ("attempts_per_minute", self.attempts_per_minute),
             ("attempts_per_minute_all", self.attempts_per_minute_all),
         ] {

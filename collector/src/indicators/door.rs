@@ -173,11 +173,21 @@ async fn indicators(
             StatusCode::NO_CONTENT.into_response()
         }
         Ok(None) => door.come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        // An operator may have revoked it while it waited.
+        Ok(Some(_)) if !door.believes(agent.id) => {
+            door.turn_away(&Unclaimed::Revoked(agent.id), clock::now_ms())
+        }
         Ok(Some(edition)) => door.give(&edition, asked.have),
     }
 }
 
 impl Door {
+    /// Whether an agent may still be given anything.
+    fn believes(&self, agent: AgentId) -> bool {
+        let entry = self.agents.find(agent);
+        entry.is_some_and(|entry| !entry.is_pending && entry.known.is_believed(clock::now_ms()))
+    }
+
     fn give(&self, edition: &Edition, have: u64) -> Response {
         if have > edition.version() {
             self.tell_newer(have, edition.version());

@@ -1,18 +1,23 @@
-//! The TLS listener: bounds connections, handshakes and their age, and drains when told to stop.
+//! The TLS listener: bounds connections, handshakes, silence and age, and drains when told to stop.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::Settings;
+use super::places::{Place, Places};
+use super::pulse::{Pulse, Still};
 use crate::enrol::Peer;
 use crate::metrics::Metrics;
 use crate::stop::Stop;
@@ -21,12 +26,15 @@ use crate::stop::Stop;
 /// busy peer take one second).
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
-/// Heads of requests must arrive within this time; also the longest pause between requests over
-/// HTTP/1. Three windows of an agent.
-const HEAD_MAX: Duration = Duration::from_secs(30);
+/// A peer that does not answer over HTTP/2 is gone after twice this time. Three windows of an agent.
+const PING_EVERY: Duration = Duration::from_secs(30);
 
-/// A connection is closed in order at this age, so that idle ones do not hold their places for ever.
+/// A connection is closed in order at this age, so that no peer holds its place for ever.
 const AGE_MAX: Duration = Duration::from_secs(600);
+
+/// What is still under way over a connection that is being closed may take so long: the largest
+/// bundle over a line of 5 Mbit/s, and a wait for one before.
+const LINGER_MAX: Duration = Duration::from_secs(300);
 
 /// Requests of one connection under way at once (HTTP/2).
 const STREAMS_MAX: u32 = 16;
@@ -43,24 +51,30 @@ pub(crate) async fn serve(
     metrics: Arc<Metrics>,
     mut stop: Stop,
 ) {
-    let places = Arc::new(Semaphore::new(settings.connections_max));
+    let places = Places::new(
+        settings.connections_max,
+        settings.connections_per_address_max,
+    );
     let mut connections = JoinSet::new();
     let told = stop.clone();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match places.clone().try_acquire_owned() {
+                Ok((stream, peer)) => match places.take(peer.ip()) {
                     Ok(place) => {
                         let connection = Connection {
                             tls: tls.clone(),
-                            router: router.clone().layer(Extension(Peer(peer.ip()))),
+                            router: router.clone(),
+                            peer: peer.ip(),
+                            head_max: Duration::from_secs(settings.head_timeout_s),
+                            idle_max: Duration::from_secs(settings.idle_timeout_s),
                             metrics: metrics.clone(),
                             stop: told.clone(),
                             _place: place,
                         };
                         connections.spawn(connection.serve(stream));
                     }
-                    Err(_) => metrics.connections_dropped.add("too_many", 1),
+                    Err(none) => metrics.connections_dropped.add(none.word(), 1),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
@@ -88,9 +102,14 @@ pub(crate) async fn serve(
 struct Connection {
     tls: TlsAcceptor,
     router: Router,
+    peer: IpAddr,
+    /// Until the first request, and for each head of one over HTTP/1.
+    head_max: Duration,
+    /// Without a request.
+    idle_max: Duration,
     metrics: Arc<Metrics>,
     stop: Stop,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {
@@ -109,26 +128,52 @@ impl Connection {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_MAX);
+            .header_read_timeout(self.head_max);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
-            .keep_alive_interval(HEAD_MAX)
-            .keep_alive_timeout(HEAD_MAX);
-        let service = TowerToHyperService::new(self.router);
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_EVERY);
+        let pulse = Pulse::new();
+        let (beats, router) = (pulse.clone(), TowerToHyperService::new(self.router));
+        let peer = Peer(self.peer);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let beat = beats.beat();
+            request.extensions_mut().insert(peer);
+            let answering = router.call(request);
+            async move {
+                let answer = answering.await;
+                drop(beat);
+                answer
+            }
+        });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {
-            outcome = connection.as_mut() => outcome,
+            outcome = connection.as_mut() => Ok(outcome),
+            still = pulse.still(self.head_max, self.idle_max) => match still {
+                // hyper's own timers begin once it knows the version, which takes bytes: what never
+                // asked for anything has nothing to be closed in order.
+                Still::Silent => return self.metrics.connections_dropped.add("silent", 1),
+                Still::Idle => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::time::timeout(LINGER_MAX, connection).await
+                }
+            },
             () = ends(&mut self.stop) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::time::timeout(LINGER_MAX, connection).await
             }
         };
-        if let Err(error) = outcome {
-            tracing::debug!(%error, "connection broke");
-            self.metrics.connections_dropped.add("broken", 1);
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "connection broke");
+                self.metrics.connections_dropped.add("broken", 1);
+            }
+            // A peer that takes nothing of what it asked for.
+            Err(_) => self.metrics.connections_dropped.add("lingering", 1),
         }
     }
 }

@@ -8,6 +8,8 @@
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod listen;
+mod places;
+mod pulse;
 mod report;
 
 use std::future::poll_fn;
@@ -51,6 +53,12 @@ pub struct Settings {
     pub queue_requests_max: usize,
     /// Connections open at once, at most.
     pub connections_max: usize,
+    /// Of those for one address (of IPv6, one /64) once three quarters are taken; 0 for a 64th of them.
+    pub connections_per_address_max: usize,
+    /// Seconds until the first request must have come over a connection, and each head of one.
+    pub head_timeout_s: u64,
+    /// Seconds without a request after which a connection is closed.
+    pub idle_timeout_s: u64,
     /// Seconds a body may take to arrive.
     pub body_timeout_s: u64,
     /// Seconds that requests under way may take when the collector stops.
@@ -70,6 +78,12 @@ impl Default for Settings {
             queue_requests_max: 256,
             // Each agent holds one: a fleet of 10,000, and half of it coming back at once.
             connections_max: 16_384,
+            // A fleet behind one address may have three quarters; 256 beyond that.
+            connections_per_address_max: 0,
+            // Three windows of an agent.
+            head_timeout_s: 30,
+            // Half as long again as the longest wait for indicators.
+            idle_timeout_s: 90,
             // 16 MiB over a line of 5 Mbit/s.
             body_timeout_s: 30,
             // Below the 90 s after which systemd kills.
@@ -93,8 +107,14 @@ impl Settings {
                 return Err(BadValue::new(format!("ingest.{key}"), "must not be 0"));
             }
         }
-        if self.body_timeout_s == 0 {
-            return Err(BadValue::new("ingest.body_timeout_s", "must not be 0"));
+        for (key, value) in [
+            ("body_timeout_s", self.body_timeout_s),
+            ("head_timeout_s", self.head_timeout_s),
+            ("idle_timeout_s", self.idle_timeout_s),
+        ] {
+            if value == 0 {
+                return Err(BadValue::new(format!("ingest.{key}"), "must not be 0"));
+            }
         }
         if self.in_flight_bytes_max < self.body_bytes_max {
             return Err(BadValue::new(

@@ -67,10 +67,33 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Enrolled> {
     })
 }
 
-/// How many wait for an operator.
+const PENDING: &str = "is_pending AND agent NOT IN (SELECT agent FROM revoked)";
+
+/// How many wait for an operator, of all.
 pub(crate) fn pending(connection: &Connection) -> rusqlite::Result<u64> {
-    let sql = "SELECT count(*) FROM enrolled WHERE is_pending";
-    connection.query_row(sql, [], |row| row.get(0).map(unsigned))
+    let sql = format!("SELECT count(*) FROM enrolled WHERE {PENDING}");
+    connection.query_row(&sql, [], |row| row.get(0).map(unsigned))
+}
+
+/// How many other keys wait for an operator for the instance that one is for.
+pub(crate) fn pending_beside(connection: &Connection, one: &Enrolled) -> rusqlite::Result<u64> {
+    let sql = format!(
+        "SELECT count(*) FROM enrolled
+         WHERE {PENDING} AND account = ?1 AND region = ?2 AND instance = ?3 AND agent <> ?4"
+    );
+    let host = params![one.account, one.region, one.instance, one.agent.0];
+    connection.query_row(&sql, host, |row| row.get(0).map(unsigned))
+}
+
+/// Forgets those that have waited for an operator since before this, and names them.
+pub(crate) fn forget_pending(
+    transaction: &Transaction<'_>,
+    before_ms: u64,
+) -> rusqlite::Result<Vec<AgentId>> {
+    let sql = "DELETE FROM enrolled WHERE is_pending AND enrolled_at < ?1 RETURNING agent";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let rows = statement.query_map([signed(before_ms)], |row| row.get(0).map(AgentId))?;
+    rows.collect()
 }
 
 /// Adds an agent, or replaces what was known of it.
@@ -211,5 +234,36 @@ mod tests {
             Some(other.clone())
         );
         assert_eq!(store.read(list).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn who_waits_is_counted_until_revoked_or_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let waits = |seed, instance, enrolled_ms| Enrolled {
+            is_pending: true,
+            enrolled_ms,
+            ..enrolled(seed, instance)
+        };
+        let one = waits(1, "i-1", 5);
+        let all = [
+            one.clone(),
+            waits(2, "i-1", 6),
+            waits(3, "i-1", 7),
+            waits(4, "i-2", 8),
+        ];
+        let (second, third) = (all[1].agent, all[2].agent);
+        let write = move |t: &Transaction<'_>| all.iter().try_for_each(|one| put(t, one));
+        store.write_blocking(write).unwrap();
+        let counts = || {
+            let beside = store.read(|c| pending_beside(c, &one)).unwrap();
+            (store.read(pending).unwrap(), beside)
+        };
+        assert_eq!(counts(), (4, 2));
+        store.write_blocking(move |t| revoke(t, third, 9)).unwrap();
+        assert_eq!(counts(), (3, 1));
+        let forgotten = store.write_blocking(|t| forget_pending(t, 7)).unwrap();
+        assert_eq!(forgotten, [one.agent, second]);
+        assert_eq!(counts(), (1, 0));
     }
 }

@@ -123,6 +123,15 @@ pub(crate) fn add(transaction: &Transaction<'_>, token: &JoinToken) -> rusqlite:
     Ok(())
 }
 
+/// Whether a token may still be used.
+pub(crate) fn is_good(connection: &Connection, id: &str, now_ms: u64) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM join_token
+               WHERE id = ?1 AND uses < uses_max AND expires_at > ?2 AND NOT is_revoked";
+    connection
+        .prepare_cached(sql)?
+        .exists(params![id, signed(now_ms)])
+}
+
 /// Uses a token once, if it may still be used; says whether it was.
 pub(crate) fn spend(
     transaction: &Transaction<'_>,
@@ -197,9 +206,10 @@ mod tests {
                 .write_blocking(move |t| spend(t, "a", now_ms))
                 .unwrap()
         };
-        assert!(!use_at(100), "it has ended");
-        assert!(use_at(99) && use_at(1));
-        assert!(!use_at(1), "it was used twice");
+        let good_at = |now_ms| store.read(|c| is_good(c, "a", now_ms)).unwrap();
+        assert!(!use_at(100) && !good_at(100), "it has ended");
+        assert!(use_at(99) && good_at(1) && use_at(1));
+        assert!(!use_at(1) && !good_at(1), "it was used twice");
         let found = store.read(|c| find(c, "a")).unwrap().unwrap();
         assert_eq!(found, JoinToken { uses: 2, ..token });
         assert!(store.write_blocking(|t| revoke(t, "a")).unwrap());

@@ -397,6 +397,14 @@ async fn the_tool_asks_a_collector_elsewhere() {
         "{page}"
     );
 
+    for more in ["/?a=b", "/#a"] {
+        let odd = format!("{url}{more}");
+        let words = ["--url", &odd, "--ca-file", &ca, "--token-file", &file];
+        let output = tool(&[&["findings", "list"], &words[..]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(told(&output).contains("--url"), "{}", told(&output));
+    }
+
     // An admin elsewhere makes and ends tokens.
     let output = run(&[
         "operators",

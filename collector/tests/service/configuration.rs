@@ -31,6 +31,15 @@ fn exits_78_and_names_the_key() {
         "alert.jsonl[0].path",
     );
     check("[tls]\nnames = ['no name at all']", "tls.names");
+    check(
+        "[tls]\nca_files = ['FOLDER/collector.toml']",
+        "tls.ca_files[0]",
+    );
+    let chain = "cert_file = 'FOLDER/collector.toml'\nkey_file = 'FOLDER/collector.toml'";
+    check(&format!("[tls]\n{chain}"), "tls.cert_file");
+    check("[enrol]\nchallenge_s = 901", "enrol.challenge_s");
+    check("[enrol]\npending_s = 0", "enrol.pending_s");
+    check("[ingest]\nhead_timeout_s = 0", "ingest.head_timeout_s");
     let feed = "[[feed]]\nname = 'a'\ncategory = 'c2'\nurl = ";
     check(&format!("{feed}'http://feeds.example/'"), "feed[0].url");
     check(

@@ -223,6 +223,12 @@ async fn each_bad_token_has_its_word() {
             check_refused(&answer, 403, "token_used");
         }
     }
+    // It tells nothing of hosts, and makes no alarm of one; whoever is in already may ask again.
+    let answer = enrol(&rig, &Agent::new(5), by_token(&good, "web-1")).await;
+    check_refused(&answer, 403, "token_used");
+    assert!(rig.lines(&["findings", "list"]).is_empty());
+    let answer = enrol(&rig, &Agent::new(2), by_token(&good, "web-1")).await;
+    assert!(answer.1.is_ok(), "{answer:?}");
     // The key of one host asks for another.
     let spare = token(&rig, &[]);
     let answer = enrol(&rig, &Agent::new(2), by_token(&spare, "web-7")).await;
@@ -300,6 +306,8 @@ async fn a_key_is_followed_by_another_without_a_gap() {
         rig.send(old.envelope(0)).await,
         [verdict(0, "accepted", "")]
     );
+    let mut thief = Agent::new(1);
+    thief.chain.boot = picket_wire::BootId([9; 16]);
 
     let given = challenge(&rig).await;
     let claim = |agent: &Agent, purpose, next: &Agent| Claim {
@@ -399,6 +407,11 @@ async fn a_key_is_followed_by_another_without_a_gap() {
     let answer = post(&rig, given.key(), request.seal(&third.signer)).await;
     check_refused(&answer, 403, "succeeded");
     assert!(rig.lines(&["findings", "list"]).is_empty());
+    // Nor begin a run, whoever has it.
+    assert_eq!(
+        rig.send(thief.envelope(0)).await,
+        [verdict(0, "refused", "succeeded")]
+    );
     rig.print(&["agents", "revoke", &old.id().to_string()]);
     assert_eq!(
         rig.send(old.envelope(0)).await,
@@ -408,4 +421,38 @@ async fn a_key_is_followed_by_another_without_a_gap() {
         rig.send(new.envelope(0)).await,
         [verdict(1, "accepted", "")]
     );
+}
+
+/// A host whose key was revoked and released enrols with another, and still has envelopes of the first.
+#[tokio::test]
+async fn what_a_host_signed_with_its_key_before_is_refused_without_an_alarm() {
+    let mut rig = Rig::new("");
+    rig.start().await;
+    let (mut old, mut new) = (Agent::new(1), Agent::new(2));
+    let text = token(&rig, &["--uses", "2"]);
+    assert!(enrol(&rig, &old, by_token(&text, INSTANCE)).await.1.is_ok());
+    assert_eq!(
+        rig.send(old.envelope(0)).await,
+        [verdict(0, "accepted", "")]
+    );
+    let left = old.envelope(0);
+    rig.print(&["agents", "revoke", &old.id().to_string(), "--release"]);
+    assert!(enrol(&rig, &new, by_token(&text, INSTANCE)).await.1.is_ok());
+    let refused = [verdict(1, "refused", "revoked")];
+    assert_eq!(rig.send(left.clone()).await, refused);
+    assert_eq!(
+        rig.send(new.envelope(1)).await,
+        [verdict(0, "accepted", "")]
+    );
+    // It is remembered over a restart. The hit that comes last is told, so the rest would have been.
+    assert_eq!(rig.terminate().await, Some(0));
+    rig.start().await;
+    assert_eq!(rig.send(left).await, refused);
+    assert_eq!(
+        rig.send(new.envelope(1)).await,
+        [verdict(1, "accepted", "")]
+    );
+    rig.finding("Backdoor:EC2/C&CActivity.B", 2).await;
+    let kind = "DefenseEvasion:EC2/SensorImpersonated";
+    assert!(rig.lines(&["findings", "list", "--type", kind]).is_empty());
 }

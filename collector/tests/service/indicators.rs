@@ -355,3 +355,24 @@ async fn a_collector_that_was_set_back_says_so_and_may_publish_above() {
     let next = rig.lines(&["intel", "add", "a.example", "--category", "c2"]);
     assert_eq!(next[0]["bundle"], later + 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_revoked_while_it_waits_is_given_nothing() {
+    let agent = Agent::new(1);
+    let mut rig = Rig::new(&agent.table(INSTANCE));
+    rig.start().await;
+    let version = given(&rig, &agent, 1, 0).await[0].manifest.version;
+    let header = claim(&agent, 2).header(&agent.signer);
+    let query = format!("have={version}");
+    let waiting = tokio::spawn(poll(&rig, &rig.client(), Some(header), &query));
+    until("the agent waits", async || {
+        (bundle(&rig)["agents_behind"] == 0).then_some(())
+    })
+    .await;
+    rig.print(&["agents", "revoke", &agent.id().to_string()]);
+    rig.lines(&["intel", "add", "evil.example", "--category", "c2"]);
+    let response = waiting.await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let text = response.text().await.unwrap();
+    assert_eq!(text, "{\"error\":\"revoked\"}");
+}

@@ -30,6 +30,90 @@ async fn connect(rig: &Rig) -> tokio_rustls::client::TlsStream<TcpStream> {
         .unwrap()
 }
 
+/// Waits until the collector has closed a connection.
+async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    let mut rest = Vec::new();
+    let reading = stream.read_to_end(&mut rest);
+    // It may be cut in the middle of TLS, which is an error of its own.
+    let _ = tokio::time::timeout(PATIENCE, reading)
+        .await
+        .expect("the connection stays open");
+}
+
+#[tokio::test]
+async fn a_connection_over_which_no_request_comes_is_closed() {
+    let mut rig = Rig::new("[ingest]\nhead_timeout_s = 1\n");
+    rig.start().await;
+    // Nothing at all, not enough to tell the version, HTTP/2 that has only begun, half a head.
+    for beginning in [
+        "",
+        "PRI * HT",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET /v1/",
+    ] {
+        let mut stream = connect(&rig).await;
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        closed(&mut stream).await;
+    }
+    let silent = "picket_collector_connections_dropped_total{reason=\"silent\"}";
+    assert!(rig.metric(silent).await >= 3.0);
+}
+
+/// An address that takes all it can get leaves places for others.
+#[tokio::test]
+async fn one_address_cannot_take_every_connection() {
+    let mut rig = Rig::new("[ingest]\nconnections_max = 8\nconnections_per_address_max = 1\n");
+    rig.start().await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(connect(&rig).await);
+    }
+    let address = rig.url("").replace("https://", "");
+    let mut seventh = TcpStream::connect(&address).await.unwrap();
+    closed(&mut seventh).await;
+    let refused = "picket_collector_connections_dropped_total{reason=\"too_many_of_one\"}";
+    assert!(rig.metric(refused).await >= 1.0);
+
+    let elsewhere = "127.0.0.2".parse().unwrap();
+    let pem = std::fs::read(rig.path("state/ca.pem")).unwrap();
+    let other = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(&pem).unwrap()])
+        .local_address(Some(elsewhere))
+        .no_proxy()
+        .build()
+        .unwrap();
+    let response = other.get(rig.url("/v1/health")).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    // As soon as there is room again, there is for everybody.
+    held.clear();
+    let client = rig.client();
+    until("to be let in", || async {
+        let response = client.get(rig.url("/v1/health")).send().await.ok()?;
+        (response.status() == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_operator_sends_must_arrive_in_time() {
+    let mut rig = Rig::new("[ingest]\nbody_timeout_s = 1\n");
+    rig.start().await;
+    let words = ["operators", "add", "ann", "--role", "admin"];
+    let token = rig.print(&words).trim().to_owned();
+    let mut slow = connect(&rig).await;
+    let head = format!(
+        "POST /v1/join-tokens HTTP/1.1\r\nhost: c\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{\"la"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1_024];
+    let count = slow.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..count]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(rig.lines(&["join-tokens", "list"]).is_empty());
+}
+
 /// A connection over which a body was announced that takes all the room there is.
 async fn announce(rig: &Rig) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut stream = connect(rig).await;

@@ -84,6 +84,11 @@ impl Boots {
         }
     }
 
+    /// Whether anything of a run was taken in.
+    pub(super) fn has(&self, boot: BootId) -> bool {
+        self.runs.contains_key(&boot)
+    }
+
     /// Whether it was taken in before.
     pub(super) fn is_seen(&self, header: &Header, digest: &Digest) -> bool {
         self.place(header, digest, false) == Place::Seen

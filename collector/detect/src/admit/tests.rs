@@ -24,6 +24,7 @@ fn known() -> KnownAgent {
         instance: host.instance,
         revoked: false,
         until_ms: None,
+        replaced_ms: None,
     }
 }
 
@@ -167,6 +168,61 @@ fn a_revoked_agent_and_the_development_key_are_refused() {
     let mut admission = Admission::new([agent], Settings::default());
     let bytes = chain.seal(&summary(speaker()), NOW, &Signer::development());
     assert_eq!(reason(admission.judge(&bytes, NOW)), "development_key");
+}
+
+/// A key that was followed by another goes on with the runs that are known, and begins none.
+#[test]
+fn a_key_that_was_followed_begins_no_run() {
+    let mut admission = admission();
+    let mut before = chain(1);
+    let mut seal = |at_ms| before.seal(&summary(speaker()), at_ms, &signer());
+    let (first, second) = (seal(NOW), seal(NOW + 9));
+    assert_eq!(admit(&mut admission, &first), Ok(Standing::First));
+    admission.set_agent(KnownAgent {
+        until_ms: Some(NOW + HOUR),
+        replaced_ms: Some(NOW),
+        ..known()
+    });
+    assert_eq!(reason(admission.judge(&first, NOW + 10)), "replayed");
+    assert_eq!(reason(admission.judge(&second, NOW + 10)), "admitted");
+    let ahead_ms = Settings::default().clock_ahead_ms;
+    let mut check = |signed_at_ms, is_told| {
+        let bytes = chain(2).seal(&summary(speaker()), signed_at_ms, &signer());
+        let refusal = admission.judge(&bytes, NOW + HOUR).unwrap_err();
+        assert_eq!(refusal.reason(), "succeeded", "{signed_at_ms}");
+        let told = admission.sensor_event(&refusal, NOW + HOUR);
+        assert_eq!(told.is_some(), is_told, "{signed_at_ms}");
+    };
+    // What the host had not sent yet when it changed its key is lost, and is nobody's impersonation.
+    check(NOW + ahead_ms, false);
+    check(NOW + ahead_ms + 1, true);
+    admission.set_agent(KnownAgent {
+        until_ms: Some(NOW + HOUR),
+        ..known()
+    });
+    let refused = admission.judge(&second, NOW + HOUR + 1);
+    assert_eq!(reason(refused), "revoked");
+}
+
+/// A host that was revoked, released and enrolled anew still has envelopes under its old key.
+#[test]
+fn what_a_host_left_behind_is_no_impersonation() {
+    let mut admission = admission();
+    let mut check = |replaced_ms, signed_at_ms, is_told| {
+        admission.set_agent(KnownAgent {
+            revoked: true,
+            replaced_ms,
+            ..known()
+        });
+        let bytes = chain(1).seal(&summary(speaker()), signed_at_ms, &signer());
+        let refusal = admission.judge(&bytes, NOW + HOUR).unwrap_err();
+        assert_eq!(refusal.reason(), "revoked");
+        let told = admission.sensor_event(&refusal, NOW + HOUR);
+        assert_eq!(told.is_some(), is_told, "{replaced_ms:?} {signed_at_ms}");
+    };
+    check(None, NOW, true);
+    check(Some(NOW), NOW - HOUR, false);
+    check(Some(NOW), NOW + HOUR, true);
 }
 
 #[test]
