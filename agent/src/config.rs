@@ -131,10 +131,10 @@ impl Config {
     /// Reads and checks the file at `path`.
     ///
     /// # Errors
-    /// [`BadConfig`] names the key; else the file cannot be read.
+    /// [`BadConfig`] names the key, or says that the file cannot be read.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path)
-            .with_context(|| format!("read configuration {}", path.display()))?;
+            .map_err(|error| bad("--config", &format!("read {}: {error}", path.display())))?;
         let config = Self::parse(&text);
         config.with_context(|| format!("configuration {}", path.display()))
     }
@@ -291,7 +291,8 @@ impl Config {
     /// There are none, or they cannot be used.
     pub fn pins(&self) -> anyhow::Result<Arc<Pins>> {
         let pins = match &self.enrolment {
-            _ if !self.ca_files.is_empty() => Pins::of_files(&self.ca_files)?,
+            _ if !self.ca_files.is_empty() => Pins::of_files(&self.ca_files)
+                .map_err(|error| bad("ca_files", &format!("{error:#}")))?,
             Some(enrolment) => Pins::of_certificates(&enrolment.pins())?,
             None => return Err(bad("ca_files", "missing: the authority to pin").into()),
         };
@@ -304,7 +305,8 @@ impl Config {
     /// # Errors
     /// The file cannot be read or holds no key.
     pub fn collector_keys(&self) -> anyhow::Result<Vec<PublicKey>> {
-        let named = self.indicators.keys()?;
+        let named = self.indicators.keys();
+        let named = named.map_err(|error| bad("indicators.key_file", &format!("{error:#}")))?;
         let told = self.enrolment.as_ref().filter(|_| named.is_empty());
         Ok(told.map_or(named, |enrolment| vec![enrolment.receipt.collector]))
     }
@@ -320,12 +322,14 @@ impl Config {
         let credentials = match &self.proxy_credentials_file {
             None => None,
             Some(file) => {
-                let text = fs::read_to_string(file)
-                    .with_context(|| format!("read proxy credentials {}", file.display()))?;
+                let refuse = |why: String| {
+                    let problem = format!("{}: {why}", file.display());
+                    bad("proxy_credentials_file", &problem)
+                };
+                let text = fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
                 let split = text.trim().split_once(':');
-                let (user, password) = split.with_context(|| {
-                    format!("proxy credentials {} are not user:password", file.display())
-                })?;
+                let (user, password) =
+                    split.ok_or_else(|| refuse("not user:password".to_owned()))?;
                 Some((user.to_owned(), password.to_owned()))
             }
         };

@@ -139,6 +139,15 @@ impl Succession {
         Self::begin(file).map(Some)
     }
 
+    /// Gives the key up.
+    ///
+    /// # Errors
+    /// Its file cannot be removed.
+    pub fn discard(self) -> anyhow::Result<()> {
+        let file = next_of(&self.file);
+        fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
+    }
+
     /// Puts the key in the place of the other.
     ///
     /// # Errors
@@ -166,11 +175,11 @@ fn next_of(file: &Path) -> PathBuf {
 fn create(file: &Path) -> anyhow::Result<()> {
     let folder = file.parent().context("a key needs a folder")?;
     let seed: [u8; SEED_BYTES] = random()?;
-    let young = file.with_extension("new");
+    // Of our own, so that two who make one at once write no half of the other's.
+    let young = young(file)?;
     let mut out = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&young)?;
     out.write_all(&seed)?;
@@ -178,9 +187,22 @@ fn create(file: &Path) -> anyhow::Result<()> {
     // Unlike rename, a link never replaces a key that somebody else has just made.
     let linked = fs::hard_link(&young, file);
     fs::remove_file(&young)?;
-    linked?;
+    match linked {
+        // Theirs is as good.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        linked => linked?,
+    }
     File::open(folder)?.sync_all()?;
     Ok(())
+}
+
+/// The name of a file that is written before it takes the place of `file`; no other process has it.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub(crate) fn young(file: &Path) -> anyhow::Result<PathBuf> {
+    let once = u64::from_ne_bytes(random()?);
+    Ok(file.with_extension(format!("{once:016x}.new")))
 }
 
 /// A boot id for this run.

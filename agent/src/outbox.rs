@@ -53,6 +53,8 @@ pub struct Tallies {
     damaged: AtomicU64,
     unwritten: AtomicU64,
     refused: AtomicU64,
+    revoked: AtomicU64,
+    unknown: AtomicU64,
     spooled: AtomicU64,
     finished_ns: AtomicU64,
 }
@@ -76,9 +78,14 @@ impl Tallies {
         }
     }
 
-    /// Counts an envelope that the collector will never take.
-    pub fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+    /// Counts an envelope that the collector will never take, by the reason it gave.
+    pub fn count_refused(&self, reason: &str) {
+        let tally = match reason {
+            "revoked" | "succeeded" => &self.revoked,
+            "unknown_key" => &self.unknown,
+            _ => &self.refused,
+        };
+        tally.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an envelope that the spool has.
@@ -97,13 +104,15 @@ impl Tallies {
     }
 
     /// Each with its name in counters.
-    pub fn read(&self) -> [(&'static str, u64); 5] {
+    pub fn read(&self) -> [(&'static str, u64); 7] {
         [
             ("dropped_full", &self.full),
             ("dropped_old", &self.old),
             ("dropped_damaged", &self.damaged),
             ("dropped_unwritten", &self.unwritten),
             ("dropped_refused", &self.refused),
+            ("dropped_revoked", &self.revoked),
+            ("dropped_unknown_key", &self.unknown),
         ]
         .map(|(name, tally)| (name, tally.load(Ordering::Relaxed)))
     }

@@ -178,7 +178,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let standing = standing(&desk.last.lock().unwrap_or_else(PoisonError::into_inner));
     let reload = given.as_ref().map(|_| Arc::new(Notify::new()));
     let client = given.map(|given| given.client(&collector, &feeds, &watching.commands));
-    let shipper = Shipper::new(collector, shared, report);
+    let shipper = Shipper::new(collector, agent, shared, report);
     let outcome = runtime.block_on(async {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut shipping = tokio::spawn(shipper.run(stopped));

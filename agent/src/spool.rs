@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use files::{Files, on_disk};
-use picket_wire::{BootId, Sealed};
+use picket_wire::{AgentId, BootId, Header, Sealed};
 use serde::{Deserialize, Serialize};
 
 use crate::command::BadConfig;
@@ -88,6 +88,10 @@ pub struct Place {
 pub struct Waiting {
     /// Its place.
     pub place: Place,
+    /// Whose it says it is: ours, or that of a key that this host had before.
+    pub agent: AgentId,
+    /// How long it has waited.
+    pub age: Duration,
     /// The envelope.
     pub envelope: Envelope,
 }
@@ -228,7 +232,7 @@ impl Spool {
             if batch.len() >= envelopes_max || bytes >= bytes_max {
                 break;
             }
-            let (boot, envelope) = match self.read(*place, entry) {
+            let (claims, envelope) = match self.read(*place, entry) {
                 Ok(read) => read,
                 Err(Unread::Damaged) => {
                     damaged.push(*place);
@@ -239,12 +243,15 @@ impl Spool {
                     continue;
                 }
             };
-            if *run.get_or_insert(boot) != boot {
+            if *run.get_or_insert(claims.boot) != claims.boot {
                 break;
             }
             bytes += envelope.bytes.len();
             batch.push(Waiting {
                 place: *place,
+                agent: claims.agent,
+                // A clock that was set back makes it young, never old.
+                age: entry.since.elapsed().unwrap_or_default(),
                 envelope,
             });
         }
@@ -254,7 +261,7 @@ impl Spool {
         batch
     }
 
-    fn read(&self, place: Place, entry: &Entry) -> Result<(BootId, Envelope), Unread> {
+    fn read(&self, place: Place, entry: &Entry) -> Result<(Header, Envelope), Unread> {
         let bytes = match &entry.held {
             Some(bytes) => bytes.clone(),
             None => self.files.read(place).map_err(|error| match error.kind() {
@@ -264,17 +271,17 @@ impl Spool {
         };
         let claims = *Sealed::parse(&bytes).map_err(|_| Unread::Damaged)?.claims();
         let sequence = claims.sequence;
-        Ok((claims.boot, Envelope { sequence, bytes }))
+        Ok((claims, Envelope { sequence, bytes }))
     }
 
     /// End of the newest window that waits, as its summary says it: nanoseconds since the epoch, with
     /// the run it is of.
     pub fn newest_window(&self) -> Option<(BootId, u64)> {
         let (place, entry) = self.of_kind(Kind::Window).next_back()?;
-        let (boot, envelope) = self.read(place, entry).ok()?;
+        let (claims, envelope) = self.read(place, entry).ok()?;
         let summary = Sealed::parse(&envelope.bytes).ok()?;
         let summary = summary.verify_as_claimed().ok()?.open().ok()?;
-        Some((boot, summary.window.end_ns))
+        Some((claims.boot, summary.window.end_ns))
     }
 
     /// Lets the others go first: the collector does not take this envelope now but may later.

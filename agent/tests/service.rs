@@ -529,8 +529,21 @@ fn a_bad_configuration_is_named() {
     check("windows_s = 1", 78, &[name, "windows_s"]);
     check("[spool]\nbytes_max = 'x'", 78, &[name, "spool.bytes_max"]);
     check("", 78, &["collector", "missing"]);
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().display();
+    let whole = format!(
+        "collector = 'https://127.0.0.1:1'\nca_files = ['{state}/ca.pem']\nstate_dir = '{state}'\n\
+         socket = '{state}/agent.sock'\n[identity]\ninstance = 'web-1'\naccount = '111122223333'\nregion = 'r'\n"
+    );
+    check(&whole, 78, &["ca_files", "ca.pem"]);
+    fs::copy(Authority::new().file(), folder.path().join("ca.pem")).unwrap();
+    let proxied =
+        format!("proxy = 'http://127.0.0.1:1'\nproxy_credentials_file = '{state}/none'\n{whole}");
+    check(&proxied, 78, &["proxy_credentials_file", "none"]);
+    let keyed = format!("{whole}[indicators]\nkey_file = '{state}/none'\n");
+    check(&keyed, 78, &["indicators.key_file", "none"]);
     let missing = run(&["run", "--config", "/nonexistent/agent.toml"]);
-    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(missing.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent/agent.toml"));
     assert_eq!(run(&["run"]).status.code(), Some(2));
 }

@@ -18,37 +18,49 @@ use picket_sense::{Clock, Sensor, SensorConfig};
 use picket_wire::{AgentId, BootId, Host, Summary};
 use tokio::sync::mpsc;
 
+/// Who signs what is put into the spool.
+const AGENT: AgentId = AgentId([1; 16]);
+
 /// A spool, the thread that fills it and a shipper that empties it.
 struct Bench {
     shared: Arc<Shared>,
     report: Arc<Mutex<Report>>,
     summaries: Option<mpsc::Sender<Summary>>,
     stop: tokio::sync::watch::Sender<bool>,
+    /// Ends the shipper whatever waits.
+    quit: tokio::sync::oneshot::Sender<()>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Bench {
     fn new(folder: &Path, url: &str, authority: &Authority, boot: u8) -> Self {
+        Self::of(AGENT, folder, url, authority, boot)
+    }
+
+    /// With a shipper that has become agent `own`.
+    fn of(own: AgentId, folder: &Path, url: &str, authority: &Authority, boot: u8) -> Self {
         let spool = Spool::open(&folder.join("spool"), SpoolConfig::default()).unwrap();
         let shared = Shared::new(spool, 0);
         let report = Arc::new(Mutex::new(Report::default()));
         let boot = BootId([boot; 16]);
         let outbox = Outbox {
-            sealer: Sealer::new(AgentId([1; 16]), boot, Identity::development()),
+            sealer: Sealer::new(AGENT, boot, Identity::development()),
             shared: Arc::clone(&shared),
             state: StateFile::begin(folder, boot, None).0,
         };
         let (summaries, kept) = mpsc::channel(64);
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let collector = Collector::new(url, &[authority.file()]).unwrap();
-        let shipper = Shipper::new(collector, Arc::clone(&shared), Arc::clone(&report));
+        let shipper = Shipper::new(collector, own, Arc::clone(&shared), Arc::clone(&report));
+        let (quit, quitting) = tokio::sync::oneshot::channel();
         let shipping = move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
-            runtime
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(shipper.run(stopped));
+            runtime.enable_all().build().unwrap().block_on(async {
+                tokio::select! {
+                    () = shipper.run(stopped) => {}
+                    Ok(()) = quitting => {}
+                }
+            });
         };
         let threads = vec![
             thread::spawn(move || outbox.run(kept)),
@@ -59,6 +71,7 @@ impl Bench {
             report,
             summaries: Some(summaries),
             stop,
+            quit,
             threads,
         }
     }
@@ -79,6 +92,13 @@ impl Bench {
     #[track_caller]
     fn wait_for_depth(&self, envelopes: u64) {
         wait_until("the spool", || self.depth().envelopes == envelopes);
+    }
+
+    /// Ends both threads, whatever waits.
+    fn abandon(self) {
+        drop(self.summaries);
+        self.quit.send(()).unwrap();
+        self.threads.into_iter().for_each(|one| one.join().unwrap());
     }
 
     /// Ends the thread that fills the spool, and the shipper once the spool is empty.
@@ -251,6 +271,50 @@ fn refusals_for_good_are_dropped_and_others_kept() {
     });
     bench.wait_for_depth(0);
     bench.finish();
+}
+
+/// What a key signed that is not believed any more does not wait for ever, and is counted by reason.
+#[test]
+fn what_is_refused_for_its_key_goes_after_a_while() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let server = TestCollector::start(&authority, ANY_PORT, None);
+    server.answer(|header| match header.sequence {
+        0 => Reply::Refuse("revoked"),
+        1 => Reply::Refuse("unknown_key"),
+        _ => Reply::Accept,
+    });
+    let check = |own: AgentId, expected: [u64; 2], left: u64, boot: u8| {
+        let bench = Bench::of(own, folder.path(), &server.url(), &authority, boot);
+        if boot == 1 {
+            (0..3).for_each(|n| bench.put(hit(n)));
+        }
+        wait_until("the spool", || bench.depth().envelopes == left);
+        wait_until("a refusal", || {
+            let report = bench.report.lock().unwrap();
+            report.refused.contains_key("unknown_key")
+        });
+        let dropped = bench.shared.tallies.read();
+        for (reason, count) in ["dropped_revoked", "dropped_unknown_key"]
+            .iter()
+            .zip(expected)
+        {
+            assert!(dropped.contains(&(*reason, count)), "{boot}: {dropped:?}");
+        }
+        bench.abandon();
+    };
+    let other = AgentId([2; 16]);
+    // Young, and of our own key: both may yet be taken.
+    check(AGENT, [0, 0], 2, 1);
+    // This host has another key now, so what is revoked stays so.
+    check(other, [1, 0], 1, 2);
+    // The collector had an hour to learn of the key.
+    let long_ago = SystemTime::now() - Duration::from_secs(3_700);
+    for file in std::fs::read_dir(folder.path().join("spool")).unwrap() {
+        let file = std::fs::File::open(file.unwrap().path()).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    check(AGENT, [0, 0], 1, 3);
+    check(other, [0, 1], 0, 4);
 }
 
 #[test]

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use picket_wire::Digest;
 
-use super::BadConfig;
 use crate::config::{Config, bad};
-use crate::enrol::{Desk, Enrolment, Showing};
+use crate::enrol::{Desk, Enrolment, Showing, Unenrolled};
 use crate::identity::{Identity, Succession};
 use crate::imds::{self, Imds};
 use crate::log;
@@ -54,6 +53,10 @@ pub struct Arguments {
     /// Make a new key and have it follow the one that is believed now
     #[arg(long, conflicts_with = "token_file")]
     rotate: bool,
+    /// Make a new key and enroll with it as a new host does: once the one before was revoked and the
+    /// host released, or is lost
+    #[arg(long, conflicts_with = "rotate")]
+    new_key: bool,
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -64,9 +67,11 @@ pub struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     log::begin(LOG);
-    let config = configuration(arguments)?;
+    let mut config = configuration(arguments)?;
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("make {}", config.state_dir.display()))?;
+    let _alone = alone(&config.state_dir)?;
+    adopt(&mut config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -76,13 +81,29 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn configuration(arguments: &Arguments) -> anyhow::Result<Config> {
-    let mut config = match &arguments.config {
-        Some(file) => Config::load(file)?,
-        None if Path::new(CONFIG).exists() => Config::load(Path::new(CONFIG))?,
-        None => Config::default(),
-    };
-    config.adopt()?;
-    Ok(config)
+    match &arguments.config {
+        Some(file) => Config::load(file),
+        None if Path::new(CONFIG).exists() => Config::load(Path::new(CONFIG)),
+        None => Ok(Config::default()),
+    }
+}
+
+/// Waits until no other enrolls this host: each would make a key or a request of its own.
+fn alone(state_dir: &Path) -> anyhow::Result<fs::File> {
+    let path = state_dir.join("enroll.lock");
+    let named = || format!("lock {}", path.display());
+    let file = fs::File::create(&path).with_context(named)?;
+    file.lock().with_context(named)?;
+    Ok(file)
+}
+
+/// Takes what was enrolled before; what cannot be read is no reason not to enroll.
+fn adopt(config: &mut Config) -> anyhow::Result<()> {
+    if let Err(error) = Enrolment::load(&config.state_dir) {
+        eprintln!("picket-agent: the enrolment before is passed over: {error:#}");
+        return Ok(());
+    }
+    config.adopt()
 }
 
 /// An enrolment under way.
@@ -105,15 +126,11 @@ impl<'a> Enrolling<'a> {
             Arc::new(Pins::of_files(&arguments.ca_file)?)
         } else if !arguments.ca_sha256.is_empty() {
             Arc::new(Pins::of_digests(&arguments.ca_sha256)?)
+        } else if config.ca_files.is_empty() && config.enrolment.is_none() {
+            let problem = "missing; or give --ca-file or --ca-sha256";
+            return Err(bad("ca_files", problem).into());
         } else {
-            config
-                .pins()
-                .map_err(|error| match error.downcast::<BadConfig>() {
-                    Ok(missing) => {
-                        bad(&missing.key, "missing; or give --ca-file or --ca-sha256").into()
-                    }
-                    Err(error) => error,
-                })?
+            config.pins()?
         };
         Ok(Self {
             arguments,
@@ -129,6 +146,9 @@ impl<'a> Enrolling<'a> {
         let desk = Desk::new(client, &self.collector)?;
         if self.arguments.rotate {
             return self.rotate(&desk, &key_file).await;
+        }
+        if self.arguments.new_key {
+            return self.anew(&desk, &key_file).await;
         }
         let identity = Identity::load_or_create(&key_file)?;
         let before = self.config.enrolment.as_ref();
@@ -179,6 +199,25 @@ impl<'a> Enrolling<'a> {
             instance: &instance,
         };
         desk.enrol(identity, showing, None).await
+    }
+
+    /// Enrols with a new key, of which the one before knows nothing.
+    async fn anew(&self, desk: &Desk, key_file: &Path) -> anyhow::Result<()> {
+        let mut succession = Succession::begin(key_file)?;
+        let outcome = self.enrol(desk, &succession.next).await;
+        let taken = match outcome {
+            // It was begun before, and an operator revoked that one as well.
+            Err(error) if is_revoked(&error) => {
+                succession.discard()?;
+                succession = Succession::begin(key_file)?;
+                self.enrol(desk, &succession.next).await?
+            }
+            taken => taken?,
+        };
+        self.keep("enrolled with a new key", taken)?;
+        succession.finish()?;
+        println!("restart picket-agent to speak with it; what the old key signed is lost");
+        Ok(())
     }
 
     /// Puts a new key in the place of the one that is believed.
@@ -248,6 +287,11 @@ impl<'a> Enrolling<'a> {
             .map(|before| before.authorities.clone())
             .unwrap_or_default())
     }
+}
+
+fn is_revoked(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Unenrolled>();
+    matches!(refused, Some(Unenrolled::Refused { word }) if word == "revoked")
 }
 
 fn read_token(file: &Path) -> anyhow::Result<String> {

@@ -87,7 +87,10 @@ fn advice(word: &str) -> &'static str {
             " (this instance is bound to another key; if that one is lost, an operator frees it with \
              picket-collector agents revoke --release)"
         }
-        "revoked" => " (an operator revoked this key)",
+        "revoked" => {
+            " (an operator revoked this key; once they have freed this host with \
+             picket-collector agents revoke --release, enroll it with --new-key)"
+        }
         "other_host" => " (this key is enrolled for another host)",
         "token_unknown" | "token_expired" | "token_used" | "token_revoked" | "token_scope" => {
             " (see picket-collector join-tokens list)"
@@ -259,7 +262,7 @@ impl Desk {
             if let Some(pins) = pins {
                 pins.replace(&next.pins())?;
             }
-            next.store(state_dir)?;
+            next.store_authorities(state_dir)?;
             tracing::info!(
                 authorities = next.authorities.len(),
                 "the collector's authorities changed"

@@ -16,6 +16,8 @@ use picket_wire::{AgentId, Digest, PublicKey};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+use crate::identity::young;
+
 /// Its name in the state folder.
 const FILE: &str = "enrolment.json";
 
@@ -106,7 +108,8 @@ impl Enrolment {
             Err(error) => return Err(error).with_context(named),
         }
         let text = fs::read_to_string(&path).with_context(named)?;
-        Self::parse(&text).with_context(named).map(Some)
+        let again = || format!("{}; enroll this host again", named());
+        Self::parse(&text).with_context(again).map(Some)
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
@@ -123,6 +126,21 @@ impl Enrolment {
                 .collect::<Result<_, _>>()
                 .context("an authority")?,
         })
+    }
+
+    /// Writes down what is to be pinned. If this host was given another key meanwhile, with which it
+    /// speaks from its next start on, that enrolment stays and takes the authorities alone.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn store_authorities(&self, state_dir: &Path) -> anyhow::Result<()> {
+        match Self::load(state_dir) {
+            Ok(Some(mut other)) if other.agent() != self.agent() => {
+                other.authorities.clone_from(&self.authorities);
+                other.store(state_dir)
+            }
+            _ => self.store(state_dir),
+        }
     }
 
     /// Writes it down in place of what was there.
@@ -158,21 +176,20 @@ fn file(state_dir: &Path) -> PathBuf {
 }
 
 /// Replaces a file so that after a crash there is the old or the new one, whole.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let young = path.with_extension("new");
+fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let young = young(path)?;
     let mut out = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&young)?;
     out.write_all(bytes)?;
     out.sync_all()?;
     fs::rename(&young, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -185,10 +202,14 @@ mod tests {
     use super::*;
 
     fn enrolment() -> Enrolment {
+        of_key(7)
+    }
+
+    fn of_key(seed: u8) -> Enrolment {
         let collector = Signer::from_seed(&[8; 32]);
         let receipt = Receipt {
             nonce: [0; 32],
-            key: Signer::from_seed(&[7; 32]).public_key(),
+            key: Signer::from_seed(&[seed; 32]).public_key(),
             account: "111122223333".into(),
             region: "eu-west-1".into(),
             instance: "web-1".into(),
@@ -204,6 +225,21 @@ mod tests {
             bytes,
             vec![vec![1, 2, 3]],
         )
+    }
+
+    /// The key was rotated while the agent runs: what it goes on to write must not undo that.
+    #[test]
+    fn authorities_do_not_bring_an_older_key_back() {
+        let folder = tempfile::tempdir().unwrap();
+        of_key(9).store(folder.path()).unwrap();
+        let mut older = enrolment();
+        older.authorities = vec![vec![4, 5]];
+        older.store_authorities(folder.path()).unwrap();
+        let kept = Enrolment::load(folder.path()).unwrap().unwrap();
+        assert_eq!(kept.agent(), of_key(9).agent());
+        assert_eq!(kept.authorities, older.authorities);
+        of_key(9).store_authorities(folder.path()).unwrap();
+        assert_eq!(Enrolment::load(folder.path()).unwrap(), Some(of_key(9)));
     }
 
     #[test]

@@ -214,6 +214,10 @@ pub fn envelopes_url(url: &str) -> anyhow::Result<Url> {
     if base.scheme() != "https" || base.host_str().is_none() {
         anyhow::bail!("collector address {url:?} is no https:// address");
     }
+    let is_bare = base.query().is_none() && base.fragment().is_none();
+    if !is_bare || !base.username().is_empty() || base.password().is_some() {
+        anyhow::bail!("collector address {url:?} is more than host, port and path");
+    }
     base.join("v1/envelopes").context("collector address")
 }
 
@@ -318,5 +322,8 @@ mod tests {
         );
         check("http://c.example", None);
         check("c.example:8443", None);
+        check("https://c.example:8443/?a=b", None);
+        check("https://c.example:8443/#a", None);
+        check("https://user@c.example:8443", None);
     }
 }

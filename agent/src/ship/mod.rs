@@ -2,8 +2,8 @@
 //!
 //! Hits go at once, windows spread over a second, so that a fleet whose windows end together does
 //! not knock together. What was accepted leaves the spool; what will never be accepted too, and is
-//! counted. While the collector is away the pauses double up to a minute, and a new hit tries
-//! again at once.
+//! counted: among it, after a while, what a key signed that is revoked. While the collector is away
+//! the pauses double up to a minute, and a new hit tries again at once.
 
 pub mod collector;
 
@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use picket_wire::AgentId;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -40,6 +41,10 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// Refusals that no later try will change.
 const FINAL: [&str; 4] = ["malformed", "replayed", "too_large", "wrong_key"];
 
+/// How long an envelope waits that is refused because of its key. A collector that was set up anew or
+/// brought back from a copy may not know yet whom it knew. Chosen by hand.
+const KEY_WAIT: Duration = Duration::from_secs(3_600);
+
 /// Reasons counted apart; a collector may invent others.
 const REASONS_MAX: usize = 32;
 
@@ -61,6 +66,8 @@ pub struct Report {
 /// Ships until it is told to stop and the spool is empty.
 pub struct Shipper {
     collector: Collector,
+    /// Who we are now; what waits may be of a key that this host had before.
+    own: AgentId,
     shared: Arc<Shared>,
     report: Arc<Mutex<Report>>,
     pause: Duration,
@@ -77,10 +84,16 @@ enum Outcome {
 }
 
 impl Shipper {
-    /// Ships what `shared` holds to `collector`, and says in `report` how it goes.
-    pub fn new(collector: Collector, shared: Arc<Shared>, report: Arc<Mutex<Report>>) -> Self {
+    /// Ships what `shared` holds of agent `own` to `collector`, and says in `report` how it goes.
+    pub fn new(
+        collector: Collector,
+        own: AgentId,
+        shared: Arc<Shared>,
+        report: Arc<Mutex<Report>>,
+    ) -> Self {
         Self {
             collector,
+            own,
             shared,
             report,
             pause: PAUSE_MIN,
@@ -173,6 +186,7 @@ impl Shipper {
             .map(|verdict| (verdict.sequence, verdict))
             .collect();
         let (mut settled, mut refused, mut trouble) = (Vec::new(), Vec::new(), None);
+        let mut dropped: BTreeMap<&str, u64> = BTreeMap::new();
         {
             let mut report = self.report();
             for waiting in batch {
@@ -193,21 +207,20 @@ impl Shipper {
                         {
                             *report.refused.entry(reason.to_owned()).or_default() += 1;
                         }
-                        if !FINAL.contains(&reason) {
+                        if !self.is_final(reason, waiting) {
                             trouble = Some(format!("the collector refuses envelopes: {reason}"));
                             refused.push(waiting.place);
                             continue;
                         }
-                        self.shared.tallies.count_refused();
-                        tracing::error!(
-                            reason,
-                            sequence = verdict.sequence,
-                            "envelope refused for good and dropped"
-                        );
+                        self.shared.tallies.count_refused(reason);
+                        *dropped.entry(reason).or_default() += 1;
                     }
                 }
                 settled.push(waiting.place);
             }
+        }
+        for (reason, envelopes) in dropped {
+            tracing::error!(reason, envelopes, "envelopes refused for good and dropped");
         }
         let outcome = if settled.is_empty() {
             Outcome::Stuck
@@ -221,6 +234,18 @@ impl Shipper {
         drop(spool);
         self.trouble(trouble);
         outcome
+    }
+
+    /// Whether no later try will change a refusal. A key that is revoked is so for ever, and a key that
+    /// this host no longer has is not made known any more; but ours may still be.
+    fn is_final(&self, reason: &str, waiting: &Waiting) -> bool {
+        let is_old = waiting.age > KEY_WAIT;
+        let is_own = waiting.agent == self.own;
+        match reason {
+            "revoked" | "succeeded" => is_old || !is_own,
+            "unknown_key" => is_old && !is_own,
+            _ => FINAL.contains(&reason),
+        }
     }
 
     fn report(&self) -> MutexGuard<'_, Report> {

@@ -59,10 +59,29 @@ async fn a_host_joins_speaks_is_revoked_and_is_refused() {
     let complaint = host.ship(&house, INSTANCE).await.unwrap_err();
     assert!(complaint.contains("revoked"), "{complaint}");
     let complaint = host.unenrolled(&[]).await;
-    assert!(complaint.contains("refuses: revoked"), "{complaint}");
+    assert!(
+        complaint.contains("refuses: revoked") && complaint.contains("--new-key"),
+        "{complaint}"
+    );
 
     // Another host cannot take its place with the token, which is used up, nor with another.
     let thief = house.host("thief");
+    let complaint = thief.unenrolled(&words).await;
+    assert!(complaint.contains("token_used"), "{complaint}");
+    let kind = "DefenseEvasion:EC2/SensorSecondKey";
+    let found = house.lines(&["findings", "list", "--type", kind]);
+    assert!(found.is_empty(), "{found:?}");
+    let other = house.token_file("other", &["--uses", "2"]);
+    let other = other.display().to_string();
+    let to = [
+        "--collector",
+        &url,
+        "--ca-file",
+        &ca,
+        "--token-file",
+        &other,
+    ];
+    let words = [to.as_slice(), &named].concat();
     let complaint = thief.unenrolled(&words).await;
     assert!(
         complaint.contains("second_key") && complaint.contains("--release"),
@@ -76,6 +95,65 @@ async fn a_host_joins_speaks_is_revoked_and_is_refused() {
     .await;
     let why = findings[0]["picket"]["why"].as_str().unwrap();
     assert!(why.contains(&host.agent()), "{why}");
+
+    // Once an operator frees it, the host enrols with another key.
+    let revoked = host.agent();
+    house.operate(&["agents", "revoke", &revoked, "--release"]);
+    let anew = [words.as_slice(), &["--new-key"]].concat();
+    let told = host.enrolled(&anew).await;
+    assert!(told.starts_with("enrolled with a new key: "), "{told}");
+    assert_ne!(host.agent(), revoked);
+    assert!(is_private(&key) && !host.path("state/agent.key.next").exists());
+    assert_eq!(host.ship(&house, INSTANCE).await, Ok(()));
+}
+
+/// Whoever starts it several times, or finds a damaged file, still has one key and one enrolment.
+#[tokio::test]
+async fn enrolments_at_once_and_after_damage_come_to_one() {
+    let mut house = House::new().await;
+    house.configure("127.0.0.1:0", "", "");
+    house.start().await;
+    let host = house.host("web");
+    let token = house.token_file("token", &[]).display().to_string();
+    let (url, ca) = (house.url(), house.ca_file().display().to_string());
+    let words = [
+        "--collector",
+        &url,
+        "--ca-file",
+        &ca,
+        "--token-file",
+        &token,
+        "--account",
+        ACCOUNT,
+        "--region",
+        REGION,
+        "--instance",
+        INSTANCE,
+    ];
+    let (a, b, c, d) = tokio::join!(
+        host.enrolled(&words),
+        host.enrolled(&words),
+        host.enrolled(&words),
+        host.enrolled(&words)
+    );
+    let first = [a, b, c, d].into_iter();
+    let first = first.filter(|told| told.starts_with("enrolled: "));
+    assert_eq!(first.count(), 1, "the others find it enrolled");
+    assert_eq!(house.lines(&["agents", "list"]).len(), 1);
+    let left: Vec<String> = std::fs::read_dir(host.path("state"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".new"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    let agent = host.agent();
+    std::fs::write(host.path("state/enrolment.json"), "{\"collector\":").unwrap();
+    let output = host.enroll(&words).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("enrolment.json"), "{told}");
+    assert_eq!(host.agent(), agent);
 }
 
 #[tokio::test]
@@ -137,7 +215,7 @@ async fn a_collector_that_is_not_pinned_learns_nothing() {
 }
 
 #[tokio::test]
-async fn a_key_is_rotated_and_the_old_one_still_believed() {
+async fn a_key_is_rotated_and_the_old_one_begins_nothing() {
     let mut house = House::new().await;
     house.configure("127.0.0.1:0", "", "");
     house.start().await;
@@ -172,10 +250,11 @@ async fn a_key_is_rotated_and_the_old_one_still_believed() {
     assert_ne!(old, new);
     assert!(is_private(&key) && !host.path("state/agent.key.next").exists());
     assert_eq!(host.ship(&house, INSTANCE).await, Ok(()));
-    // What the old one signed and could not send yet.
+    // Whoever has the old one begins no run with it.
     let new_key = std::fs::read(&key).unwrap();
     std::fs::write(&key, &old_key).unwrap();
-    assert_eq!(host.ship(&house, INSTANCE).await, Ok(()));
+    let complaint = host.ship(&house, INSTANCE).await.unwrap_err();
+    assert!(complaint.contains("succeeded"), "{complaint}");
     // A crash between the receipt and the key: the next start puts it right.
     let next = host.path("state/agent.key.next");
     std::fs::copy(&key, &next).unwrap();
