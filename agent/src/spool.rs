@@ -90,8 +90,8 @@ pub struct Waiting {
     pub place: Place,
     /// Whose it says it is: ours, or that of a key that this host had before.
     pub agent: AgentId,
-    /// How long it has waited.
-    pub age: Duration,
+    /// Since when it waits.
+    pub since: SystemTime,
     /// The envelope.
     pub envelope: Envelope,
 }
@@ -250,8 +250,7 @@ impl Spool {
             batch.push(Waiting {
                 place: *place,
                 agent: claims.agent,
-                // A clock that was set back makes it young, never old.
-                age: entry.since.elapsed().unwrap_or_default(),
+                since: entry.since,
                 envelope,
             });
         }

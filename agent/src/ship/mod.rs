@@ -239,7 +239,8 @@ impl Shipper {
     /// Whether no later try will change a refusal. A key that is revoked is so for ever, and a key that
     /// this host no longer has is not made known any more; but ours may still be.
     fn is_final(&self, reason: &str, waiting: &Waiting) -> bool {
-        let is_old = waiting.age > KEY_WAIT;
+        // A clock that was set back makes it young, never old.
+        let is_old = waiting.since.elapsed().unwrap_or_default() > KEY_WAIT;
         let is_own = waiting.agent == self.own;
         match reason {
             "revoked" | "succeeded" => is_old || !is_own,
