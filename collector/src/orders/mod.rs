@@ -343,6 +343,7 @@ mod tests {
             instance: instance.into(),
             revoked: false,
             until_ms: None,
+            replaced_ms: None,
         }
     }
 
