@@ -22,8 +22,10 @@ pub(crate) fn any(text: &str) -> Clue {
     if text.contains("://") {
         return url(text);
     }
-    if let Ok(found) = addresses(text) {
-        return Ok(found);
+    match addresses(text) {
+        Ok(found) => return Ok(found),
+        Err(error @ IndicatorError::PortZero(_)) => return Err(error),
+        Err(_) => {}
     }
     if let Some((host, rest)) = text.split_once('/') {
         let nets = host.parse::<IpAddr>().is_ok() && rest.bytes().all(|b| b.is_ascii_digit());
@@ -97,7 +99,7 @@ pub(crate) fn host_port(host_text: &str, port: u16) -> Clue {
     let mut found = host(host_text)?;
     if let [Indicator::Address(address)] = *found {
         if port == 0 {
-            return Err(IndicatorError::NotAnAddress(format!("{host_text}:0")));
+            return Err(IndicatorError::PortZero(format!("{host_text}:0")));
         }
         found = vec![Indicator::Endpoint(SocketAddr::new(address, port))];
     }

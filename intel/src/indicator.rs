@@ -27,6 +27,9 @@ pub enum IndicatorError {
     /// A net with more addresses than a list may name.
     #[error("net {0} is too wide")]
     TooWide(String),
+    /// An endpoint to which nothing is ever sent.
+    #[error("{0:?} names port 0")]
+    PortZero(String),
     /// Not a domain name.
     #[error("{0:?} is no domain")]
     NotADomain(String),
@@ -42,16 +45,16 @@ impl Indicator {
     /// Reads an address, CIDR or address:port. v4-mapped addresses become IPv4.
     ///
     /// # Errors
-    /// [`IndicatorError::NotAnAddress`], [`IndicatorError::TooWide`].
+    /// [`IndicatorError::NotAnAddress`], [`IndicatorError::TooWide`], [`IndicatorError::PortZero`].
     pub fn address(text: &str) -> Result<Self, IndicatorError> {
         let refuse = || IndicatorError::NotAnAddress(text.to_owned());
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Address(address.to_canonical()));
         }
-        // Nothing is ever sent to port 0.
-        if let Ok(endpoint) = text.parse::<SocketAddr>()
-            && endpoint.port() != 0
-        {
+        if let Ok(endpoint) = text.parse::<SocketAddr>() {
+            if endpoint.port() == 0 {
+                return Err(IndicatorError::PortZero(text.to_owned()));
+            }
             let address = endpoint.ip().to_canonical();
             return Ok(Self::Endpoint(SocketAddr::new(address, endpoint.port())));
         }

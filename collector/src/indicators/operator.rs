@@ -95,7 +95,7 @@ mod tests {
         check("198.51.100.0-198.51.100.255", Ok("198.51.100.0/24"));
         check("198.51.100.0-198.51.100.9", Err("is 2 nets"));
         check("198.51.100.9 - 198.51.100.0", Err("runs backwards"));
-        check("198.51.100.7:0", Err("no domain"));
+        check("198.51.100.7:0", Err("port 0"));
         check("evil[.]example", Ok("evil.example"));
         check("hxxp://evil[.]example/", Ok("evil.example"));
         check("hxxps://198.51.100[.]7:8443/x", Ok("198.51.100.7:8443"));
