@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::{Shell, generate_to};
 use picket_agent::command::Arguments;
 
@@ -14,9 +14,21 @@ fn main() -> anyhow::Result<()> {
     let folder = std::env::args_os().nth(1).context("name a folder")?;
     let folder = PathBuf::from(folder);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let mut commands = Arguments::command();
+    let mut commands = without_help(Arguments::command());
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut commands, "picket-agent", &folder).context("write completions")?;
     }
     clap_mangen::generate_to(commands, &folder).context("write manual pages")
+}
+
+/// Without the subcommands `help`, each of which would have a page for every other.
+fn without_help(command: Command) -> Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|one| one.get_name().to_owned())
+        .collect();
+    let command = command.disable_help_subcommand(true);
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, without_help)
+    })
 }

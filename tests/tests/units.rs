@@ -1,6 +1,5 @@
 //! The units: as little exposed as they promise, every directive known to systemd, and what is not in
 //! them named with its reason.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;

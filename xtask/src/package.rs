@@ -26,6 +26,9 @@ use anyhow::{Context, bail, ensure};
 use contents::Contents;
 use symbols::GlibcVersion;
 
+/// Names the file with the secret key (OpenPGP, armoured) that signs.
+const KEY: &str = "PICKET_SIGNING_KEY";
+
 /// A processor that we pack for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Architecture {
@@ -63,6 +66,7 @@ pub(super) struct Program {
     folders: &'static [&'static str],
     /// What else of `packaging/systemd/` goes with its documentation.
     extras: &'static [&'static str],
+    carries_kernel_programs: bool,
 }
 
 const PROGRAMS: &[Program] = &[
@@ -73,6 +77,7 @@ const PROGRAMS: &[Program] = &[
         description: "Counts and matches every packet in the kernel, and tells a collector who talked to whom.",
         folders: &["etc/picket/intel"],
         extras: &["old-kernel.conf"],
+        carries_kernel_programs: true,
     },
     Program {
         name: "picket-collector",
@@ -81,6 +86,7 @@ const PROGRAMS: &[Program] = &[
         description: "Takes what agents and logs tell, finds what is wrong in it, and alerts.",
         folders: &["etc/picket/collector-intel"],
         extras: &[],
+        carries_kernel_programs: false,
     },
 ];
 
@@ -151,7 +157,12 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         fs::remove_dir_all(&again).with_context(|| format!("remove {}", again.display()))?;
         println!("packed twice: every byte is the same");
     }
-    sums::write(&arguments.out)?;
+    let key = std::env::var_os(KEY).filter(|key| !key.is_empty());
+    sums::write(&arguments.out, key.as_deref().map(Path::new))?;
+    match &key {
+        None => println!("not signed: {KEY} names no key"),
+        Some(_) => println!("signed: {}.asc", sums::NAME),
+    }
     Ok(())
 }
 

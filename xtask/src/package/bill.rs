@@ -11,8 +11,11 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::output;
 use super::sums::hex;
+use super::{Program, output};
+
+/// The kernel programs' package, and what it is built for.
+const KERNEL: (&str, &str) = ("picket-programs", "bpfel-unknown-none");
 
 /// The crates of one program on one architecture.
 pub(super) struct Parts {
@@ -30,7 +33,7 @@ pub(super) struct Part {
     repository: Option<String>,
     /// SHA-256 of the archive that it came in; none for ours.
     checksum: Option<String>,
-    /// Names and versions of what it is linked with.
+    /// Names and versions of what it is linked with, or carries.
     needs: BTreeSet<(String, String)>,
 }
 
@@ -62,19 +65,27 @@ struct Node {
 }
 
 impl Parts {
-    /// What is linked into a program.
-    pub(super) fn of(root: &Path, program: &str, triple: &str) -> anyhow::Result<Self> {
-        let cargo = || {
-            let mut cargo =
-                Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            cargo.current_dir(root);
-            cargo
+    /// What is linked into a program, and where it carries the kernel programs, into those.
+    pub(super) fn of(root: &Path, program: Program, triple: &str) -> anyhow::Result<Self> {
+        let mut parts = Self::linked_into(root, program.name, triple)?;
+        if program.carries_kernel_programs {
+            let kernel = Self::linked_into(&root.join("ebpf/programs"), KERNEL.0, KERNEL.1)?;
+            parts.carry(kernel);
+        }
+        Ok(parts)
+    }
+
+    fn linked_into(workspace: &Path, package: &str, triple: &str) -> anyhow::Result<Self> {
+        let cargo = |arguments: &[&str]| {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut cargo = Command::new(cargo);
+            output(cargo.args(arguments).current_dir(workspace))
         };
-        let tree = output(cargo().args([
+        let tree = cargo(&[
             "tree",
             "--locked",
             "--package",
-            program,
+            package,
             "--edges",
             "normal",
             "--target",
@@ -83,18 +94,33 @@ impl Parts {
             "none",
             "--format",
             "{p}",
-        ]))?;
-        let metadata = output(cargo().args([
+        ])?;
+        let metadata = cargo(&[
             "metadata",
             "--locked",
             "--format-version",
             "1",
             "--filter-platform",
             triple,
-        ]))?;
+        ])?;
         let metadata: Metadata = serde_json::from_str(&metadata).context("read cargo metadata")?;
-        let lock = fs::read_to_string(root.join("Cargo.lock")).context("read Cargo.lock")?;
-        Ok(Self::put_together(program, &tree, metadata, &lock))
+        let lock = workspace.join("Cargo.lock");
+        let lock = fs::read_to_string(&lock).with_context(|| format!("read {}", lock.display()))?;
+        Ok(Self::put_together(package, &tree, metadata, &lock))
+    }
+
+    /// Takes in what a part that is carried along is made of.
+    fn carry(&mut self, carried: Self) {
+        let is_carried = |key: &&(String, String)| key.0 == carried.program;
+        let key = carried.crates.keys().find(is_carried).cloned();
+        for (ours, part) in &mut self.crates {
+            if ours.0 == self.program {
+                part.needs.extend(key.clone());
+            }
+        }
+        for (key, part) in carried.crates {
+            self.crates.entry(key).or_insert(part);
+        }
     }
 
     fn put_together(program: &str, tree: &str, metadata: Metadata, lock: &str) -> Self {
@@ -293,6 +319,18 @@ mod tests {
             {"ref": "pkg:cargo/ring@0.17.1", "dependsOn": []},
         ]);
         assert_eq!(bill["dependencies"], edges);
+        let kernel = Parts {
+            program: "picket-kernel".to_owned(),
+            crates: [("picket-kernel", "0.1.0"), ("ring", "0.17.1")]
+                .map(|(name, version)| ((name.to_owned(), version.to_owned()), Part::default()))
+                .into(),
+        };
+        let mut parts = parts;
+        parts.carry(kernel);
+        let carrier = &parts.crates[&("picket-x".to_owned(), "0.1.0".to_owned())];
+        let needs: Vec<&str> = carrier.needs.iter().map(|one| one.0.as_str()).collect();
+        assert_eq!(needs, ["picket-kernel", "ring"]);
+        assert_eq!(parts.crates.len(), 3, "what both have is there once");
         let serial = bill["serialNumber"].as_str().unwrap();
         assert_eq!(serial.len(), "urn:uuid:".len() + 36, "{serial}");
     }

@@ -71,9 +71,13 @@ impl Contents {
             made.copy(&format!("{doc}/{page}"), &run.root.join("docs").join(page))?;
         }
         made.copy(&format!("{doc}/copyright"), &run.root.join("LICENSE"))?;
+        if program.carries_kernel_programs {
+            let license = run.root.join("ebpf/LICENSE-MIT");
+            made.copy(&format!("{doc}/copyright.kernel-programs"), &license)?;
+        }
         let changes = gzipped(&read(&run.root.join("CHANGELOG.md"))?)?;
         made.put(&format!("{doc}/changelog.gz"), What::File(changes, 0o644));
-        let parts = bill::Parts::of(run.root, name, architecture.triple)?;
+        let parts = bill::Parts::of(run.root, program, architecture.triple)?;
         let bill = bill::cyclonedx(&parts, run.version, run.epoch)?;
         made.put(&format!("{doc}/sbom.cdx.json"), What::File(bill, 0o644));
         let notices = gzipped(&notices::of(&parts)?)?;

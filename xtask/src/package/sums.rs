@@ -1,7 +1,8 @@
 //! Checksums of what was packed, and a signature over them.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
@@ -9,13 +10,11 @@ use ring::digest::{SHA256, digest};
 
 use super::output;
 
-/// Names the file with the secret key (OpenPGP, armoured) that signs.
-const KEY: &str = "PICKET_SIGNING_KEY";
+/// The file with the checksums.
+pub(super) const NAME: &str = "SHA256SUMS";
 
-const SUMS: &str = "SHA256SUMS";
-
-/// Writes `SHA256SUMS`, as `sha256sum --check` reads it, and with a key `SHA256SUMS.asc`.
-pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
+/// Writes the checksums as `sha256sum --check` reads them, and with a key a signature beside them.
+pub(super) fn write(folder: &Path, key: Option<&Path>) -> anyhow::Result<()> {
     let mut sums = String::new();
     for name in files(folder)? {
         let path = folder.join(&name);
@@ -25,14 +24,11 @@ pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
             hex(digest(&SHA256, &bytes).as_ref())
         ));
     }
-    let path = folder.join(SUMS);
+    let path = folder.join(NAME);
     fs::write(&path, sums).with_context(|| format!("write {}", path.display()))?;
-    match std::env::var_os(KEY).filter(|key| !key.is_empty()) {
-        Some(key) => sign(&path, Path::new(&key)),
-        None => {
-            println!("not signed: {KEY} names no key");
-            Ok(())
-        }
+    match key {
+        Some(key) => sign(&path, key).with_context(|| format!("sign with {}", key.display())),
+        None => Ok(()),
     }
 }
 
@@ -56,25 +52,95 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// Signs a file with a key that is in no keyring of whoever packs, and checks what came of it.
 fn sign(file: &Path, key: &Path) -> anyhow::Result<()> {
-    let home = file.with_extension("keys.part");
-    super::empty(&home)?;
-    let gpg = |arguments: &[&str], path: &Path| {
+    let ring = Keyring::new("sign")?;
+    ring.gpg(&["--import"], &[key])?;
+    ring.gpg(&["--armor", "--detach-sign"], &[file])?;
+    // With the file named: in a batch gpg does not look for it.
+    ring.gpg(&["--verify"], &[&file.with_extension("asc"), file])
+        .map(drop)
+}
+
+/// A keyring of its own, gone when dropped.
+struct Keyring(PathBuf);
+
+impl Keyring {
+    fn new(name: &str) -> anyhow::Result<Self> {
+        // Not beside what is signed: gpg's socket lies in it, whose path must be short.
+        let folder = format!("picket-keys-{}-{name}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("make {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+
+    fn gpg(&self, arguments: &[&str], paths: &[&Path]) -> anyhow::Result<String> {
         let mut gpg = Command::new("gpg");
         gpg.args(["--batch", "--yes", "--quiet", "--homedir"])
-            .arg(&home)
+            .arg(&self.0)
             .args(arguments)
-            .arg(path);
+            .args(paths);
         output(&mut gpg)
-    };
-    let signed = gpg(&["--import"], key)
-        .and_then(|_| gpg(&["--armor", "--detach-sign"], file))
-        .and_then(|_| gpg(&["--verify"], &file.with_extension("asc")));
-    // Its agent would outlive us and the folder.
-    let mut end = Command::new("gpgconf");
-    end.arg("--homedir").arg(&home).args(["--kill", "all"]);
-    drop(output(&mut end));
-    fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))?;
-    signed.with_context(|| format!("sign with {}", key.display()))?;
-    println!("signed: {SUMS}.asc");
-    Ok(())
+    }
+}
+
+impl Drop for Keyring {
+    fn drop(&mut self) {
+        // Its agent would outlive us and the folder.
+        let mut end = Command::new("gpgconf");
+        end.arg("--homedir").arg(&self.0).args(["--kill", "all"]);
+        drop(output(&mut end));
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_the_public_key_sees_what_was_changed() {
+        if crate::kernels::find("gpg").is_none() {
+            println!("skipped: no gpg here");
+            return;
+        }
+        let folder = Keyring::new("packages").unwrap();
+        let maker = Keyring::new("maker").unwrap();
+        let generate = [
+            "--passphrase",
+            "",
+            "--quick-generate-key",
+            "test@invalid",
+            "ed25519",
+            "sign",
+        ];
+        maker.gpg(&generate, &[]).unwrap();
+        let secret = maker.gpg(
+            &["--armor", "--export-secret-keys"],
+            &[Path::new("test@invalid")],
+        );
+        let key = maker.0.join("secret.asc");
+        fs::write(&key, secret.unwrap()).unwrap();
+        let public = maker.gpg(&["--armor", "--export"], &[Path::new("test@invalid")]);
+        let public_file = maker.0.join("public.asc");
+        fs::write(&public_file, public.unwrap()).unwrap();
+
+        fs::write(folder.0.join("a.deb"), "content").unwrap();
+        write(&folder.0, Some(&key)).unwrap();
+        let sums = fs::read_to_string(folder.0.join(NAME)).unwrap();
+        // `printf content | sha256sum`
+        let expected = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73";
+        assert_eq!(sums, format!("{expected}  a.deb\n"));
+
+        let reader = Keyring::new("reader").unwrap();
+        reader.gpg(&["--import"], &[&public_file]).unwrap();
+        let (signature, sums_file) = (folder.0.join("SHA256SUMS.asc"), folder.0.join(NAME));
+        let signed = [signature.as_path(), &sums_file];
+        reader.gpg(&["--verify"], &signed).unwrap();
+        fs::write(folder.0.join(NAME), sums.replace("a.deb", "b.deb")).unwrap();
+        assert!(reader.gpg(&["--verify"], &signed).is_err());
+        // A file that holds no key is an error, not packages without a signature.
+        assert!(write(&folder.0, Some(&folder.0.join("a.deb"))).is_err());
+    }
 }
