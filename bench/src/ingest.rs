@@ -11,27 +11,25 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use picket_agent::identity::Envelope;
-use picket_agent::ship::Collector as Client;
-use picket_tests::lab::wait_until;
 use picket_tests::product::story;
-use picket_wire::envelope::Chain;
-use picket_wire::{AgentId, BootId, Digest, PublicKey, Sealed, Signer, Summary};
+use picket_wire::{PublicKey, Sealed, Signer, Summary};
 
 use crate::Setting;
 use crate::capture;
 use crate::cpu::process_s;
 use crate::report::Report;
 use crate::rounds::{Samples, thread_ns};
+use crate::stand::{Agent, Collector};
 
 /// Agents that ship at once.
-const AGENTS: u8 = 8;
+const AGENTS: u32 = 8;
 /// Agents that ship at once where each request is one envelope.
-const AGENTS_SINGLE: u8 = 64;
+const AGENTS_SINGLE: u32 = 64;
 /// Envelopes of a request: what has gathered over a short outage.
 const BATCH: usize = 32;
 /// Requests of each agent in a round.
@@ -44,19 +42,13 @@ const BATCHES_SINGLE: usize = 32;
 const SYNCS: usize = 64;
 /// Packets of the capture that the summaries tell of.
 const PACKETS: u32 = 50_000;
-/// How long a collector may take to start.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Measures.
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     // Another part may have chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let typical = summary(setting)?;
-    let small = Summary {
-        conversations: typical.conversations.iter().take(2).cloned().collect(),
-        questions: typical.questions.iter().take(2).cloned().collect(),
-        ..typical.clone()
-    };
+    let small = quiet(&typical);
     let rounds = setting.rounds.min(5);
 
     let mut stand = Stand::raise(setting, "small", AGENTS, &small)?;
@@ -64,7 +56,10 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     for _ in 0..rounds {
         let envelopes = stand.envelopes(BATCHES_SMALL * BATCH)?;
         let bare = stand.verify(&envelopes)?;
-        samples.add(stand.collector.take_in(&envelopes, BATCH)?.per_cpu_s, bare);
+        samples.add(
+            take_in(&stand.collector, &envelopes, BATCH)?.per_cpu_s,
+            bare,
+        );
     }
     report.add("collector/ingest_vs_verify", &samples);
     drop(stand);
@@ -74,7 +69,7 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     for _ in 0..rounds {
         let envelopes = stand.envelopes(BATCHES_SINGLE)?;
         let bare = sync_each(&setting.scratch, &envelopes[0][0].bytes)?;
-        samples.add(stand.collector.take_in(&envelopes, 1)?.per_s, bare);
+        samples.add(take_in(&stand.collector, &envelopes, 1)?.per_s, bare);
     }
     report.add("collector/ingest_vs_fsync", &samples);
     drop(stand);
@@ -84,7 +79,7 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     for _ in 0..rounds {
         let envelopes = stand.envelopes(BATCHES_TYPICAL * BATCH)?;
         let bare = stand.verify(&envelopes)?;
-        let taken = stand.collector.take_in(&envelopes, BATCH)?;
+        let taken = take_in(&stand.collector, &envelopes, BATCH)?;
         let each = envelopes[0][0].bytes.len() as f64 / 1e6;
         samples.add(taken.per_cpu_s, bare);
         megabytes.add(taken.per_cpu_s * each, bare * each);
@@ -102,7 +97,7 @@ struct Stand<'a> {
 }
 
 impl<'a> Stand<'a> {
-    fn raise(setting: &Setting, name: &str, agents: u8, summary: &'a Summary) -> Result<Self> {
+    fn raise(setting: &Setting, name: &str, agents: u32, summary: &'a Summary) -> Result<Self> {
         let folder = setting.scratch.join(format!("ingest-{name}"));
         let agents: Vec<Agent> = (1..=agents).map(Agent::new).collect();
         let collector = Collector::start(&setting.binaries.collector, &folder, &agents, summary)?;
@@ -136,8 +131,17 @@ fn sync_each(folder: &Path, envelope: &[u8]) -> Result<f64> {
     Ok(SYNCS as f64 / began.elapsed().as_secs_f64())
 }
 
+/// What a quiet host tells: the beginning of a summary.
+pub(crate) fn quiet(typical: &Summary) -> Summary {
+    Summary {
+        conversations: typical.conversations.iter().take(2).cloned().collect(),
+        questions: typical.questions.iter().take(2).cloned().collect(),
+        ..typical.clone()
+    }
+}
+
 /// The fullest summary that the agent makes of a capture.
-fn summary(setting: &Setting) -> Result<Summary> {
+pub(crate) fn summary(setting: &Setting) -> Result<Summary> {
     let path = setting.scratch.join("told.pcap");
     capture::write(&path, PACKETS)?;
     let out = setting.scratch.join("told.cbor");
@@ -173,34 +177,6 @@ fn summary(setting: &Setting) -> Result<Summary> {
         .context("no summary")
 }
 
-/// An agent: its key and its chain.
-struct Agent {
-    signer: Signer,
-    chain: Chain,
-}
-
-impl Agent {
-    fn new(number: u8) -> Self {
-        let signer = Signer::from_seed(&[number; 32]);
-        let id = AgentId::of_key(&signer.public_key().0);
-        Self {
-            signer,
-            chain: Chain::new(id, BootId([number; 16])),
-        }
-    }
-
-    fn envelopes(&mut self, summary: &Summary, count: usize) -> Result<Vec<Envelope>> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-        let now_ms = u64::try_from(now)?;
-        Ok((0..count)
-            .map(|_| Envelope {
-                sequence: self.chain.sequence,
-                bytes: self.chain.seal(summary, now_ms, &self.signer),
-            })
-            .collect())
-    }
-}
-
 /// Envelopes whose signature one CPU second checks.
 fn verify(agents: &[Agent], envelopes: &[Vec<Envelope>]) -> Result<f64> {
     let mut count = 0;
@@ -215,16 +191,6 @@ fn verify(agents: &[Agent], envelopes: &[Vec<Envelope>]) -> Result<f64> {
     Ok(f64::from(count) / (thread_ns() - before) * 1e9)
 }
 
-/// A process that is killed on drop.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Envelopes that a collector took in.
 struct Taken {
     /// By the wall clock.
@@ -233,94 +199,42 @@ struct Taken {
     per_cpu_s: f64,
 }
 
-/// A collector on the loopback.
-struct Collector {
-    process: Running,
-    client: Client,
-}
-
-impl Collector {
-    fn start(program: &Path, folder: &Path, agents: &[Agent], summary: &Summary) -> Result<Self> {
-        let state = folder.join("state");
-        fs::create_dir_all(&state).context("make the collector's folder")?;
-        let config = folder.join("collector.toml");
-        fs::write(&config, configuration(folder, agents, summary)).context("configure it")?;
-        let log = fs::File::create(folder.join("log")).context("make its log")?;
-        let process = Command::new(program)
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("share its log")?)
-            .stderr(log)
-            .spawn()
-            .context("start picket-collector")?;
-        let mut process = Running(process);
-        let listen = wait_until("the collector to listen", START_LIMIT, || {
-            ensure!(process.0.try_wait()?.is_none(), "the collector ended");
-            Ok(fs::read_to_string(state.join("listen")).ok())
-        })?;
-        let url = format!("https://{}", listen.trim());
-        Ok(Self {
-            client: Client::new(&url, &[state.join("ca.pem")])?,
-            process,
-        })
-    }
-
-    /// Posts all, each agent's in order, `batch` in a request, and waits until all are acknowledged.
-    fn take_in(&self, envelopes: &[Vec<Envelope>], batch: usize) -> Result<Taken> {
-        let pid = self.process.0.id();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("start the runtime")?;
-        let before = process_s(pid)?;
-        let began = Instant::now();
-        let accepted: usize = runtime.block_on(async {
-            let mut tasks = Vec::new();
-            for chain in envelopes {
-                let (client, chain) = (self.client.clone(), chain.clone());
-                tasks.push(tokio::spawn(async move {
-                    let mut accepted = 0;
-                    for batch in chain.chunks(batch) {
-                        for verdict in client.post(batch).await? {
-                            let is_in =
-                                verdict.status == picket_agent::ship::collector::Status::Accepted;
-                            ensure!(is_in, "refused: {verdict:?}");
-                            accepted += 1;
-                        }
+/// Posts all, each agent's in order, `batch` in a request, and waits until all are acknowledged.
+fn take_in(collector: &Collector, envelopes: &[Vec<Envelope>], batch: usize) -> Result<Taken> {
+    let pid = collector.id();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let before = process_s(pid)?;
+    let began = Instant::now();
+    let accepted: usize = runtime.block_on(async {
+        let mut tasks = Vec::new();
+        for chain in envelopes {
+            let (client, chain) = (collector.client.clone(), chain.clone());
+            tasks.push(tokio::spawn(async move {
+                let mut accepted = 0;
+                for batch in chain.chunks(batch) {
+                    for verdict in client.post(batch).await? {
+                        let is_in =
+                            verdict.status == picket_agent::ship::collector::Status::Accepted;
+                        ensure!(is_in, "refused: {verdict:?}");
+                        accepted += 1;
                     }
-                    Ok(accepted)
-                }));
-            }
-            let mut sum = 0;
-            for task in tasks {
-                sum += task.await??;
-            }
-            Ok::<_, anyhow::Error>(sum)
-        })?;
-        let expected: usize = envelopes.iter().map(Vec::len).sum();
-        ensure!(accepted == expected, "{accepted} of {expected} accepted");
-        Ok(Taken {
-            per_s: accepted as f64 / began.elapsed().as_secs_f64(),
-            per_cpu_s: accepted as f64 / (process_s(pid)? - before),
-        })
-    }
-}
-
-fn configuration(folder: &Path, agents: &[Agent], summary: &Summary) -> String {
-    let at = folder.display();
-    let host = &summary.host;
-    let mut text = format!(
-        "listen = '127.0.0.1:0'\nmetrics = '127.0.0.1:0'\nstate_dir = '{at}/state'\n\
-         socket = '{at}/sock'\n"
-    );
-    for agent in agents {
-        let (id, key) = (agent.chain.agent, Digest(agent.signer.public_key().0));
-        text.push_str(&format!(
-            "[[agents]]\nid = '{id}'\npublic_key = '{key}'\naccount = '{}'\nregion = '{}'\n\
-             instance = '{}'\n",
-            host.account, host.region, host.instance
-        ));
-    }
-    text
+                }
+                Ok(accepted)
+            }));
+        }
+        let mut sum = 0;
+        for task in tasks {
+            sum += task.await??;
+        }
+        Ok::<_, anyhow::Error>(sum)
+    })?;
+    let expected: usize = envelopes.iter().map(Vec::len).sum();
+    ensure!(accepted == expected, "{accepted} of {expected} accepted");
+    Ok(Taken {
+        per_s: accepted as f64 / began.elapsed().as_secs_f64(),
+        per_cpu_s: accepted as f64 / (process_s(pid)? - before),
+    })
 }

@@ -5,9 +5,11 @@
 //! here says why, and its rows are told as not run. Nothing here asserts: a machine that is busy is
 //! slow, and the table says so in minimum, median and maximum.
 
+mod bundle;
 mod capture;
 mod cloudtrail;
 mod cpu;
+mod fleet;
 mod ingest;
 mod kernel;
 mod live;
@@ -16,6 +18,7 @@ mod offline;
 mod report;
 mod rounds;
 mod sets;
+mod stand;
 mod traffic;
 mod wire;
 
@@ -51,7 +54,7 @@ struct Arguments {
     /// Where the numbers go
     #[arg(long, value_name = "FILE", default_value = "bench-results.json")]
     out: PathBuf,
-    /// Only parts whose name begins so: kernel, traffic, sets, offline, live, wire, ingest, cloudtrail
+    /// Only parts whose name begins so: kernel, traffic, sets, bundle, offline, live, wire, ingest, fleet, cloudtrail
     #[arg(long, value_name = "PART")]
     only: Option<String>,
     /// Rounds of each measurement
@@ -67,6 +70,7 @@ const PARTS: &[(&str, Part, &[&str])] = &[
     ("kernel", kernel::measure, &["kernel/"]),
     ("traffic", traffic::measure, &["traffic/"]),
     ("sets", sets::measure, &["sets/"]),
+    ("bundle", bundle::measure, &["bundle/"]),
     ("offline", offline::measure, &["agent/inspect_"]),
     (
         "live",
@@ -80,6 +84,7 @@ const PARTS: &[(&str, Part, &[&str])] = &[
     ),
     ("wire", wire::measure, &["agent/veth_"]),
     ("ingest", ingest::measure, &["collector/ingest_"]),
+    ("fleet", fleet::measure, &["fleet/"]),
     (
         "cloudtrail",
         cloudtrail::measure,

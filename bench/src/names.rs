@@ -84,6 +84,16 @@ pub(crate) const NAMES: &[Name] = &[
     row("sets/swap_1m_and_1m", "ms", "", AtMost(250.0)),
     row("sets/swap_under_traffic", "ms", "", Nothing),
     row("sets/swap_unmatched", "matches", "", AtMost(0.0)),
+    row(
+        "bundle/1m_and_1m_wire",
+        "MB",
+        "the lists as published",
+        RatioAtMost(0.5),
+    ),
+    row("bundle/1m_and_1m_in_force", "ms", "", Nothing),
+    row("bundle/1m_and_1m_agent_peak", "MiB", "", Nothing),
+    row("bundle/1m_and_1m_agent_after", "MiB", "", Nothing),
+    row("bundle/add_to_1m_and_1m", "ms", "", Nothing),
     row("agent/inspect_mixed", "Mpackets/CPU-s", "", AtLeast(2.0)),
     row(
         "agent/inspect_mixed_vs_tshark",
@@ -178,6 +188,11 @@ pub(crate) const NAMES: &[Name] = &[
         "bare signature check",
         Nothing,
     ),
+    row("fleet/10k_connected", "s", "", Nothing),
+    row("fleet/10k_cpu", "CPU-s/s", "", Nothing),
+    row("fleet/10k_acknowledged", "ms", "", Nothing),
+    row("fleet/10k_turned_away", "times a window", "", Nothing),
+    row("fleet/10k_rss", "MiB", "", Nothing),
     row(
         "collector/cloudtrail_all_vs_parse",
         "events/CPU-s",

@@ -74,8 +74,9 @@ impl Default for Settings {
             body_bytes_max: 16 << 20,
             // What a small machine can spare.
             in_flight_bytes_max: 128 << 20,
-            // A second's work for one core at the usual size.
-            queue_requests_max: 256,
+            // As many as there are connections: windows end at the same moment everywhere, so a whole
+            // fleet posts at once. What they hold is bounded by `in_flight_bytes_max`.
+            queue_requests_max: 16_384,
             // Each agent holds one: a fleet of 10,000, and half of it coming back at once.
             connections_max: 16_384,
             // A fleet behind one address may have three quarters; 256 beyond that.
