@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::Setting;
 use crate::cpu::{process_s, resident_mib};
-use crate::ingest::{quiet, summary};
+use crate::ingest::{PACKETS_QUIET, summary};
 use crate::report::Report;
 use crate::rounds::Samples;
 use crate::stand::{Agent, Collector};
@@ -34,7 +34,9 @@ const WINDOWS: u32 = 5;
 /// Connections that are made at once.
 const CONNECTING: usize = 64;
 /// How long the collector is asked to wait for news.
-const WAIT_S: u64 = 60;
+const WAIT_S: u64 = 30;
+/// Longest time until the answer is there.
+const ANSWER_WAIT: Duration = Duration::from_secs(WAIT_S + 30);
 /// Descriptors that this process needs: a connection each, and some.
 const FILES: u64 = HOSTS as u64 + 1_000;
 
@@ -43,7 +45,7 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     // Another part may have chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     raise_files()?;
-    let told = quiet(&summary(setting)?);
+    let told = summary(setting, PACKETS_QUIET)?;
     let mut agents: Vec<Agent> = (1..=HOSTS).map(Agent::new).collect();
     let folder = setting.scratch.join("fleet");
     let collector = Collector::start(&setting.binaries.collector, &folder, &agents, &told)?;
@@ -185,7 +187,8 @@ async fn wait_for_news(
         };
         let request = client
             .get(&format!("indicators?have={have}&wait={WAIT_S}"))?
-            .header("authorization", claim.header(&signer));
+            .header("authorization", claim.header(&signer))
+            .timeout(ANSWER_WAIT);
         let response = request.send().await.context("ask for indicators")?;
         if response.status().as_u16() == 429 || response.status().as_u16() == 503 {
             tokio::time::sleep(WINDOW).await;

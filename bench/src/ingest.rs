@@ -42,13 +42,15 @@ const BATCHES_SINGLE: usize = 32;
 const SYNCS: usize = 64;
 /// Packets of the capture that the summaries tell of.
 const PACKETS: u32 = 50_000;
+/// The same of a quiet host.
+pub(crate) const PACKETS_QUIET: u32 = 10;
 
 /// Measures.
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     // Another part may have chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let typical = summary(setting)?;
-    let small = quiet(&typical);
+    let typical = summary(setting, PACKETS)?;
+    let small = summary(setting, PACKETS_QUIET)?;
     let rounds = setting.rounds.min(5);
 
     let mut stand = Stand::raise(setting, "small", AGENTS, &small)?;
@@ -131,19 +133,10 @@ fn sync_each(folder: &Path, envelope: &[u8]) -> Result<f64> {
     Ok(SYNCS as f64 / began.elapsed().as_secs_f64())
 }
 
-/// What a quiet host tells: the beginning of a summary.
-pub(crate) fn quiet(typical: &Summary) -> Summary {
-    Summary {
-        conversations: typical.conversations.iter().take(2).cloned().collect(),
-        questions: typical.questions.iter().take(2).cloned().collect(),
-        ..typical.clone()
-    }
-}
-
-/// The fullest summary that the agent makes of a capture.
-pub(crate) fn summary(setting: &Setting) -> Result<Summary> {
+/// The fullest summary that the agent makes of a capture of so many packets.
+pub(crate) fn summary(setting: &Setting, packets: u32) -> Result<Summary> {
     let path = setting.scratch.join("told.pcap");
-    capture::write(&path, PACKETS)?;
+    capture::write(&path, packets)?;
     let out = setting.scratch.join("told.cbor");
     let output = Command::new(&setting.binaries.agent)
         .arg("replay")

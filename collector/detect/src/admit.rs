@@ -344,12 +344,6 @@ impl Admission {
             .agents
             .get(&id)
             .ok_or(Refusal::UnknownKey { agent: id })?;
-        if !agent.known.is_believed(now_ms) {
-            return Err(Refusal::Revoked {
-                agent: id,
-                signed_at_ms: claims.signed_at_ms,
-            });
-        }
         let verified = sealed
             .verify(&agent.known.key)
             .map_err(|error| match error {
@@ -357,6 +351,13 @@ impl Admission {
                 _ => Refusal::Tampered { agent: id },
             })?;
         let (header, digest) = (*verified.header(), verified.digest());
+        // Only who holds the key can make its misuse known.
+        if !agent.known.is_believed(now_ms) {
+            return Err(Refusal::Revoked {
+                agent: id,
+                signed_at_ms: header.signed_at_ms,
+            });
+        }
         let replayed = Refusal::Replayed {
             agent: id,
             sequence: header.sequence,

@@ -154,6 +154,10 @@ fn a_revoked_agent_and_the_development_key_are_refused() {
     };
     admission.set_agent(revoked);
     assert_eq!(reason(admission.judge(&good, NOW)), "revoked");
+    // Whoever only knows its name cannot have its misuse told.
+    let mut forged = good.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(reason(admission.judge(&forged, NOW)), "tampered");
     admission.set_agent(known());
     assert_eq!(reason(admission.judge(&good, NOW)), "admitted");
 
