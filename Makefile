@@ -13,7 +13,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup kernel build test chaos demo lab kernels system package manual bench check style lint clean \
+.PHONY: help setup kernel build test chaos demo lab kernels system package rollout-check manual bench check style lint clean \
 	test-libraries test-programs test-binaries test-system
 
 CARGO ?= cargo
@@ -112,6 +112,12 @@ system: build manual ## boots a systemd, installs the packages in it, and lives 
 	@$(STAGE) build "what boots them" $(CARGO) build $(CARGO_FLAGS) --workspace --bin picket-system
 	@$(STAGE) system "life of the packages" $(TARGET)/debug/picket-system --packages $(TARGET)/packages-1 \
 		--next $(TARGET)/packages-2 --cache $(or $(PICKET_CACHE),$(HOME)/.cache/picket)/system
+
+rollout-check: package ## checks what rolls it out: SSM package and documents, templates, roles; as root boots it too
+	@$(STAGE) set-up "set-up for rollout checks" scripts/setup.sh rollout
+	@$(STAGE) build "packages to change to" $(RUN) xtask -- package --deb-only --only $(HOST) \
+		--built $(TARGET)/cross --manual $(TARGET)/manual --out $(TARGET)/packages-next --release 2
+	@$(STAGE) system "rollout" scripts/rollout-check $(TARGET)/packages $(TARGET)/packages-next
 
 bench: build ## measures against peers, prints a table and writes bench-results.json; as root all of it
 	@$(STAGE) set-up "set-up for benches" scripts/setup.sh bench

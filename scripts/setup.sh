@@ -6,6 +6,7 @@
 #   scripts/setup.sh bench      for that, and what ours is measured against
 #   scripts/setup.sh system     for that, and to boot a systemd and install packages in it
 #   scripts/setup.sh package    for that, and to pack for x86-64 and aarch64, .deb and .rpm
+#   scripts/setup.sh rollout    for that, and to check what rolls the packages out
 #
 # Every check is cheap, so a second run is quick. Two machines are known:
 #   Debian 12        the kernel toolchain comes from the packages rustc-web, cargo-web and
@@ -113,6 +114,13 @@ packages() {
         want systemd-nspawn systemd-container
         want bpftool bpftool
         want dpkg-deb dpkg
+    fi
+    if [ "$purpose" = rollout ]; then
+        want shellcheck shellcheck
+        want python3 python3-venv
+        want dpkg-deb dpkg
+        want debootstrap debootstrap
+        want systemd-nspawn systemd-container
     fi
     if [ "$purpose" = package ]; then
         want dpkg-deb dpkg

@@ -8,11 +8,11 @@ root. What is not shown here: SSM itself, which unpacks the zip and calls the sc
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import shutil
 import ssl
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -23,7 +23,8 @@ from pathlib import Path
 from machine import Failed, Machine, tree, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
+# As SSM and as Debian call this machine.
+ARCHITECTURE, DEBIAN = {"x86_64": ("x86_64", "amd64"), "aarch64": ("arm64", "arm64")}[platform.machine()]
 
 # What SSM sets for a Distributor package's scripts.
 BWS = {
@@ -140,7 +141,7 @@ class Story:
 
 def live(story):
     machine = story.machine
-    collector = next(p.name for p in (story.documents.parent / "first").glob("picket-collector*.deb"))
+    collector = next(p.name for p in (story.documents.parent / "first").glob(f"picket-collector_*_{DEBIAN}.deb"))
     machine.run(f"dpkg --install /mnt/first/{collector} && systemctl enable --now picket-collector")
     machine.run("picket-collector join-tokens add --label test > /run/token && chmod 0400 /run/token")
     authority = ssl.PEM_cert_to_DER_cert(machine.run("cat /var/lib/picket/collector/ca.pem"))
@@ -234,8 +235,8 @@ def main():
         documents = work / "shown/documents"
         zipped(given.packages, documents)
         shutil.move(documents / "unpacked", shown / "zip-1")
-        shutil.move(zipped(given.next, work / "next") , shown / "zip-2")
-        package = next(given.next.glob("picket-agent_*.deb"))
+        shutil.move(zipped(given.next, work / "next"), shown / "zip-2")
+        package = next(given.next.glob(f"picket-agent_*_{DEBIAN}.deb"))
 
         def break_it(folder):
             (folder / "usr/bin/picket-agent").write_text("#!/bin/sh\nexit 1\n")
