@@ -117,6 +117,14 @@ fn inside(range: Range) -> Option<Range> {
     })
 }
 
+/// The first and the last of the addresses of IPv4 that a net of IPv6 stands for, where it is translated
+/// or tunnelled to them; `None` if it is to none.
+pub fn embedded_v4(address: IpAddr, prefix: u8) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let v4 = inside(Range::of_net(address, prefix))?;
+    let own = |bits: u128| Ipv4Addr::from_bits(bits as u32);
+    Some((own(v4.first), own(v4.last)))
+}
+
 /// Where addresses of IPv6 hold one of IPv4, and the bits behind it: translated (RFC 6052 section 2.1,
 /// RFC 8215; at the end, as all of theirs end), 6to4 (RFC 3056 section 2), compatible (RFC 4291
 /// section 2.5.5.1, given up), translated without state (RFC 2765 section 2.1).
@@ -433,6 +441,28 @@ mod tests {
         ] {
             check(feeds, true, false, false);
         }
+    }
+
+    #[test]
+    fn nets_of_ipv6_stand_for_addresses_of_ipv4() {
+        let check = |text: &str, prefix, expected: Option<(&str, &str)>| {
+            let expected =
+                expected.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()));
+            assert_eq!(
+                embedded_v4(text.parse().unwrap(), prefix),
+                expected,
+                "{text}"
+            );
+        };
+        check(
+            "64:ff9b::a9fe:a9fe",
+            128,
+            Some(("169.254.169.254", "169.254.169.254")),
+        );
+        check("2002:a9fe::", 32, Some(("169.254.0.0", "169.254.255.255")));
+        check("2002::", 16, Some(("0.0.0.0", "255.255.255.255")));
+        check("2003::", 16, None);
+        check("169.254.169.254", 32, None);
     }
 
     #[test]

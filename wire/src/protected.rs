@@ -24,8 +24,10 @@ pub fn always() -> Vec<(Net, &'static str)> {
         ),
         // DHCP among them.
         (v4([224, 0, 0, 0], 4), "multicast"),
-        (v4([255, 255, 255, 255], 32), "broadcast"),
-        (v6(Ipv6Addr::LOCALHOST, 128), "loopback"),
+        (v4([240, 0, 0, 0], 4), "reserved, broadcast among it"),
+        // Who has no address yet speaks from it.
+        (v4([0, 0, 0, 0], 8), "this network"),
+        (v6(Ipv6Addr::UNSPECIFIED, 127), "loopback, or none"),
         // The same services by IPv6: fd00:ec2::254, ::253, ::123.
         (
             v6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32),
@@ -77,6 +79,10 @@ mod tests {
             ("127.0.0.53", true),
             ("fe80::1", true),
             ("255.255.255.255", true),
+            ("240.0.0.1", true),
+            ("0.0.0.0", true),
+            ("::1", true),
+            ("::2", false),
             ("169.253.169.254", false),
             ("203.0.113.9", false),
             ("fd00:ec3::254", false),

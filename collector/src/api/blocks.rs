@@ -15,7 +15,7 @@ use super::guard::Detail;
 use super::route::{Route, route};
 use super::{Caller, Desk, Scope, failed, lines};
 use crate::clock;
-use crate::orders::limits::AGENTS_LISTED_MAX;
+use crate::orders::limits::{AGENTS_ANSWERED_MAX, AGENTS_LISTED_MAX};
 use crate::orders::{BookError, Target, judge};
 use crate::registry::{Entry, Registry};
 use crate::store::blocks::{self, BlockOrder, BlockOutcome};
@@ -79,8 +79,6 @@ pub(crate) struct GivenBlock {
     pub(crate) expires: String,
     /// Agents of whose hosts it is.
     pub(crate) agents: u64,
-    /// What lies within the network and stays open.
-    pub(crate) left_out: Vec<String>,
 }
 
 /// Orders that were taken back.
@@ -100,6 +98,12 @@ pub(crate) struct LiftedBlock {
 pub(crate) struct WantedBlocks {
     /// Also those that are over.
     pub(crate) over: bool,
+    /// Only those of this value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<String>,
+    /// The latest of them, so many at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
 }
 
 /// An order as it is listed.
@@ -148,7 +152,8 @@ pub(crate) struct OrderLine {
     pub(crate) outcomes: BTreeMap<String, u64>,
     /// Flows of which packets were dropped, or in a dry run would have been, on all hosts.
     pub(crate) flows: u64,
-    /// The agents, those that refused first, a hundred at most.
+    /// The agents, those that refused first, a hundred at most, and ten thousand in one answer, of
+    /// the latest orders.
     pub(crate) agents: Vec<AgentBlock>,
 }
 
@@ -192,10 +197,9 @@ async fn add(
         Ok(judged) => judged,
         Err(refused) => return refused.response(),
     };
-    let left_out = match judge::unprotected(&thing, &desk.orders.protected().await) {
-        Ok(left_out) => left_out,
-        Err(why) => return Refused::unfit(why).response(),
-    };
+    if let Err(why) = judge::unprotected(&thing, &desk.orders.protected().await) {
+        return Refused::unfit(why).response();
+    }
     let now_ms = clock::now_ms();
     let order = BlockOrder {
         id: 0,
@@ -228,7 +232,6 @@ async fn add(
         value: order.value,
         expires: clock::rfc3339(order.expires_ms),
         agents,
-        left_out,
     })
     .into_response();
     response.extensions_mut().insert(Detail(detail));
@@ -286,23 +289,34 @@ async fn list(
     Extension(caller): Extension<Caller>,
     Query(wanted): Query<WantedBlocks>,
 ) -> Response {
+    let value = match wanted.value.as_deref().map(judge::thing).transpose() {
+        Ok(thing) => thing.map(|thing| thing.value),
+        Err(why) => return Refused::unfit(why).response(),
+    };
     let outcomes = match desk.store.read_async(blocks::outcomes).await {
         Ok(outcomes) => outcomes,
         Err(error) => return failed(&error),
     };
     let now_ms = clock::now_ms();
-    let mut told = Vec::new();
-    for order in desk.orders.all() {
+    let orders = desk.orders.all();
+    let seen = orders.iter().rev().filter(|order| {
         let is_seen = match &order.account {
             Some(account) => caller.scope.has(account),
             // It is carried out on the caller's hosts too.
             None => true,
         };
-        if is_seen && (wanted.over || order.holds(now_ms)) {
-            let line = order_line(&order, &desk.agents, &outcomes, &caller.scope, now_ms);
-            told.push(BlockLine::Order(line));
-        }
+        let is_it = value.as_ref().is_none_or(|value| *value == order.value);
+        is_seen && is_it && (wanted.over || order.holds(now_ms))
+    });
+    let mut told = Vec::new();
+    let mut room = AGENTS_ANSWERED_MAX;
+    for order in seen.take(wanted.limit.unwrap_or(usize::MAX)) {
+        let mut line = order_line(order, &desk.agents, &outcomes, &caller.scope, now_ms);
+        line.agents.truncate(room);
+        room -= line.agents.len();
+        told.push(BlockLine::Order(line));
     }
+    told.reverse();
     for outcome in outcomes.iter().filter(|outcome| outcome.order == 0) {
         let Some(entry) = desk.agents.find(outcome.agent) else {
             continue;
@@ -507,7 +521,9 @@ impl Refused {
 
 fn unwritten(error: &BookError) -> Response {
     match error {
-        BookError::Full => Refused::unfit(error.to_string()).response(),
+        BookError::Full { .. } | BookError::TooWide { .. } => {
+            Refused::unfit(error.to_string()).response()
+        }
         BookError::Store(error) => failed(error),
     }
 }

@@ -80,6 +80,11 @@ struct Remove {
 struct List {
     #[command(flatten)]
     address: Address,
+    /// Only orders of this address, net or address:port
+    value: Option<String>,
+    /// The latest orders, so many at most
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
     /// Also what is over or was taken back
     #[arg(long)]
     over: bool,
@@ -116,14 +121,10 @@ impl Add {
             return print(&format!("{answer}\n"));
         }
         let given: GivenBlock = client::parse(&answer)?;
-        let mut told = format!(
+        print(&format!(
             "{} is to be blocked on {} agents until {}; order {}\n",
             given.value, given.agents, given.expires, given.id
-        );
-        for one in given.left_out {
-            told.push_str(&format!("stays open: {one}\n"));
-        }
-        print(&told)
+        ))
     }
 }
 
@@ -153,7 +154,11 @@ impl Remove {
 
 impl List {
     fn run(self) -> anyhow::Result<Outcome> {
-        let wanted = WantedBlocks { over: self.over };
+        let wanted = WantedBlocks {
+            over: self.over,
+            value: self.value,
+            limit: self.limit,
+        };
         let lines = self.address.lines("/v1/blocks", &wanted)?;
         let lines = lines.unwrap_or_default();
         match self.format {
@@ -163,14 +168,27 @@ impl List {
     }
 }
 
+/// Orders, lines of agents, and refusals that are shown to people; of orders the latest.
+const ORDERS_SHOWN: usize = 100;
+const AGENTS_SHOWN: usize = 200;
+const REFUSALS_SHOWN: usize = 100;
+
 fn shown(lines: &[String]) -> anyhow::Result<String> {
+    let lines = lines.iter().map(|line| client::parse(line));
+    let lines: Vec<BlockLine> = lines.collect::<Result<_, _>>()?;
+    let is_order = |line: &&BlockLine| matches!(line, BlockLine::Order(_));
+    let unshown_orders = lines.iter().filter(is_order).count();
+    let unshown_orders = unshown_orders.saturating_sub(ORDERS_SHOWN);
+    let (mut unshown_agents, mut unshown_refusals) = (0, 0);
+    let (mut shown_agents, mut shown_refusals) = (0, 0);
     let mut orders = Table::new(&[
         "value", "where", "standing", "ends", "by", "agents", "reason",
     ]);
     let mut agents = Table::new(&["value", "host", "did", "since", "flows", "last flow", "why"]);
     let mut refusals = String::new();
-    for line in lines {
-        match client::parse(line)? {
+    // Orders stand before refusals.
+    for line in lines.iter().skip(unshown_orders) {
+        match line {
             BlockLine::Order(order) => {
                 let place = match (&order.account, &order.instance) {
                     (None, _) => "all".to_owned(),
@@ -189,6 +207,11 @@ fn shown(lines: &[String]) -> anyhow::Result<String> {
                     &order.reason,
                 ]);
                 for one in &order.agents {
+                    if shown_agents == AGENTS_SHOWN {
+                        unshown_agents += 1;
+                        continue;
+                    }
+                    shown_agents += 1;
                     agents.row(&[
                         &order.value,
                         &one.instance,
@@ -200,14 +223,53 @@ fn shown(lines: &[String]) -> anyhow::Result<String> {
                     ]);
                 }
             }
+            BlockLine::Refusal { .. } if shown_refusals == REFUSALS_SHOWN => unshown_refusals += 1,
             BlockLine::Refusal {
                 instance, at, why, ..
-            } => refusals.push_str(&format!("{instance} refused its orders at {at}: {why}\n")),
+            } => {
+                shown_refusals += 1;
+                refusals.push_str(&format!("{instance} refused its orders at {at}: {why}\n"));
+            }
         }
     }
-    Ok(format!(
-        "{}\n{}{refusals}",
-        orders.finish(),
-        agents.finish()
-    ))
+    let mut text = format!("{}\n{}{refusals}", orders.finish(), agents.finish());
+    if unshown_orders + unshown_agents + unshown_refusals > 0 {
+        text.push_str(&format!(
+            "not shown: {unshown_orders} older orders, {unshown_agents} lines of agents, \
+             {unshown_refusals} refusals; name a value, or see --format jsonl\n"
+        ));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(id: usize, agents: usize) -> String {
+        let agent = |n: usize| {
+            serde_json::json!({"agent": "", "instance": format!("i-{n}"), "did": "waiting",
+                "why": null, "at": null, "flows": 0, "last_flow": null, "last_at": null})
+        };
+        let agents: Vec<_> = (0..agents).map(agent).collect();
+        serde_json::json!({"kind": "order", "id": id, "value": format!("value-{id}."), "account": null,
+            "instance": null, "reason": "", "who": "", "added": "", "expires": "",
+            "standing": "in_force", "lifted_by": null, "outcomes": {}, "flows": 0, "agents": agents})
+        .to_string()
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded_and_the_rest_counted() {
+        let few: Vec<String> = (0..3).map(|id| line(id, 3)).collect();
+        let text = shown(&few).unwrap();
+        assert!(!text.contains("not shown"), "{text}");
+        let many: Vec<String> = (0..1_000).map(|id| line(id, 3)).collect();
+        let text = shown(&many).unwrap();
+        assert!(text.lines().count() < 320, "{}", text.lines().count());
+        assert!(text.contains("value-999.") && !text.contains("value-899."));
+        assert!(
+            text.contains("not shown: 900 older orders, 100 lines of agents, 0 refusals"),
+            "{text}"
+        );
+    }
 }

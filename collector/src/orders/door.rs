@@ -4,7 +4,7 @@
 //! 200  what is for this agent, signed (application/vnd.picket.orders+cbor)
 //! 204  nothing other than V within S seconds (60 at most, and if S is not said)
 //! 401  {"error": reason}   no claim, or not a good one
-//! 409  {"error": "newer"}  V is newer than anything given out here
+//! 409  {"error": "newer"}  V is further ahead than any clock was set back
 //! 429, 503  come back after Retry-After
 //! ```
 
@@ -22,6 +22,7 @@ use picket_wire::orders::CONTENT_TYPE;
 use serde::Deserialize;
 
 use super::Book;
+use super::shifts::Ahead;
 use crate::claims::{Claims, Unclaimed};
 use crate::clock;
 use crate::indicators::door::Queue;
@@ -83,6 +84,9 @@ async fn orders(
     ) else {
         return door.come_back(StatusCode::TOO_MANY_REQUESTS, "overloaded");
     };
+    if let Ahead::CaughtUp(by_ms) = door.book.catch_up(&host, asked.have) {
+        door.caught_up(&host, by_ms);
+    }
     let wait = asked.wait.map_or(WAIT_MAX, Duration::from_secs);
     let mut stop = door.stop.clone();
     let other = tokio::select! {
@@ -125,6 +129,20 @@ impl Door {
         let now_ms = clock::now_ms();
         self.claims
             .check(header, Purpose::Orders, None, now_ms, known)
+    }
+
+    /// Tells of an agent that took later versions than are given out here.
+    fn caught_up(&self, host: &KnownAgent, by_ms: u64) {
+        self.metrics.order_polls.add("ahead", 1);
+        let quiet = &self.queue.quiet;
+        let mut quiet = quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unsaid) = quiet.may_say("ahead", clock::now_ms()) {
+            tracing::warn!(
+                agent = %host.id, instance = host.instance, by_ms, unsaid,
+                "an agent took later orders than are given out here: was the state set back? It is \
+                 given those of now"
+            );
+        }
     }
 
     fn turn_away(&self, unclaimed: &Unclaimed) -> Response {

@@ -3,14 +3,14 @@
 //! Agents refuse the same by what they know of their own hosts. Here it is refused before anybody is
 //! told, by what the collector knows: its settings, itself, its resolvers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use picket_intel::{Indicator, IndicatorError};
+use picket_intel::{Indicator, IndicatorError, embedded_v4};
 use picket_wire::limits::{ORDER_LAST_MS_MAX, ORDER_PREFIX_MIN, ORDER_REASON_BYTES_MAX};
 use picket_wire::{Net, protected};
 
-use super::limits::OWN_ADDRESSES_MAX;
+use super::limits::{OWN_ADDRESSES_MAX, WITHIN_NAMED_MAX};
 
 /// What an order names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub(crate) fn thing(value: &str) -> Result<Thing, String> {
     if net.prefix < least {
         return Err(too_wide());
     }
+    meant(value, &net, port)?;
     if port == Some(0) {
         return Err("port 0 is none".to_owned());
     }
@@ -65,6 +66,30 @@ pub(crate) fn thing(value: &str) -> Result<Thing, String> {
         net,
         port,
     })
+}
+
+/// Refuses what may not mean what it says: agents would be given something else than was typed.
+fn meant(value: &str, net: &Net, port: Option<u16>) -> Result<(), String> {
+    let tail = match (value.split_once('/'), port) {
+        (Some((_, prefix)), _) => prefix,
+        (None, Some(_)) => value.rsplit(':').next().unwrap_or_default(),
+        (None, None) => "",
+    };
+    if tail.len() > 1 && tail.starts_with('0') {
+        return Err(format!("{value}: {tail} begins with 0"));
+    }
+    let is_mapped = |address: &Ipv6Addr| address.to_ipv4_mapped().is_some();
+    if matches!(&net.address, IpAddr::V6(address) if is_mapped(address)) {
+        return Err(format!("{value}: write a network of IPv4 as one"));
+    }
+    let typed = value.split_once('/').map(|(address, _)| address.parse());
+    if typed.is_some_and(|typed| typed != Ok(net.address)) {
+        let shown = shown(net);
+        return Err(format!(
+            "{value} is no network: bits behind its prefix are set; {shown} is the one it lies in"
+        ));
+    }
+    Ok(())
 }
 
 fn too_wide() -> String {
@@ -98,23 +123,49 @@ pub(crate) fn terms(for_s: u64, reason: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses what is protected. Says what else is left out of a network that is wider.
+/// Refuses what is protected, what something protected lies in (agents may not know of it), and what
+/// is translated or tunnelled to it.
 ///
 /// # Errors
 /// What protects it, in words.
-pub(crate) fn unprotected(thing: &Thing, all: &[Protected]) -> Result<Vec<String>, String> {
-    let mut left_out = Vec::new();
+pub(crate) fn unprotected(thing: &Thing, all: &[Protected]) -> Result<(), String> {
+    let v4 = embedded_v4(thing.net.address, thing.net.prefix);
+    let mut within = Vec::new();
     for (net, what) in all {
+        let shown = shown(net);
         if net.prefix <= thing.net.prefix && net.contains(thing.net.address) {
-            let shown = shown(net);
             return Err(format!("it may never be blocked: {shown} is {what}"));
         }
+        if let Some((first, last)) = v4
+            && (net.contains(first.into()) || is_between(net.address, first, last))
+        {
+            return Err(format!(
+                "it may never be blocked: it stands for addresses of IPv4, and {shown} is {what}"
+            ));
+        }
         if thing.net.contains(net.address) {
-            left_out.push(format!("{} ({what})", shown(net)));
+            within.push((net.address, net.prefix, format!("{shown} is {what}")));
         }
     }
-    left_out.dedup();
-    Ok(left_out)
+    if within.is_empty() {
+        return Ok(());
+    }
+    within.sort_unstable();
+    within.dedup_by_key(|(address, prefix, _)| (*address, *prefix));
+    let named = within.iter().take(WITHIN_NAMED_MAX);
+    let named: Vec<&str> = named.map(|(_, _, text)| text.as_str()).collect();
+    let others = match within.len() - named.len() {
+        0 => String::new(),
+        count => format!(", and {count} more"),
+    };
+    Err(format!(
+        "part of it may never be blocked: {}{others}; name smaller networks beside that",
+        named.join(", ")
+    ))
+}
+
+fn is_between(address: IpAddr, first: Ipv4Addr, last: Ipv4Addr) -> bool {
+    matches!(address, IpAddr::V4(address) if (first..=last).contains(&address))
 }
 
 fn shown(net: &Net) -> String {
@@ -157,7 +208,7 @@ fn local_v6(text: &str) -> Vec<IpAddr> {
         .filter_map(|line| line.split_whitespace().next());
     let parsed = digits.filter_map(|digits| u128::from_str_radix(digits, 16).ok());
     parsed
-        .map(|bits| std::net::Ipv6Addr::from_bits(bits).into())
+        .map(|bits| Ipv6Addr::from_bits(bits).into())
         .collect()
 }
 
@@ -177,7 +228,17 @@ mod tests {
         };
         check("198.51.100.7", Ok("198.51.100.7"));
         check(" ::ffff:198.51.100.7", Ok("198.51.100.7"));
-        check("198.51.100.7/24", Ok("198.51.100.0/24"));
+        check("198.51.100.0/24", Ok("198.51.100.0/24"));
+        check("198.51.100.7/32", Ok("198.51.100.7"));
+        check("2001:0DB8:0::/32", Ok("2001:db8::/32"));
+        check("198.51.100.7/24", Err("198.51.100.0/24 is the one"));
+        check("2001:db8::7/32", Err("2001:db8::/32 is the one"));
+        check("9.0.0.0/08", Err("08 begins with 0"));
+        check("1.2.3.4/08", Err("begins with 0"));
+        check("198.51.100.7:0443", Err("begins with 0"));
+        check("198.51.100.07", Err("no address"));
+        check("::ffff:198.51.100.0/120", Err("IPv4"));
+        check("::ffff:198.51.100.7/128", Err("IPv4"));
         check("198.51.100.7:443", Ok("198.51.100.7:443"));
         check("[2001:db8::7]:443", Ok("[2001:db8::7]:443"));
         check("9.0.0.0/8", Ok("9.0.0.0/8"));
@@ -195,12 +256,9 @@ mod tests {
         let mut all = protected::always();
         let trusted = thing("10.20.0.0/16").unwrap().net;
         all.push((trusted, "trusted (block.trusted)"));
-        let check = |value: &str, expected: Result<usize, &str>| {
+        let check = |value: &str, expected: Result<(), &str>| {
             let judged = unprotected(&thing(value).unwrap(), &all);
             match (judged, expected) {
-                (Ok(left_out), Ok(expected)) => {
-                    assert_eq!(left_out.len(), expected, "{value}: {left_out:?}");
-                }
                 (Err(why), Err(expected)) => assert!(why.contains(expected), "{value}: {why}"),
                 (judged, _) => assert_eq!(judged.is_ok(), expected.is_ok(), "{value}"),
             }
@@ -212,10 +270,43 @@ mod tests {
         check("127.0.0.1", Err("loopback"));
         check("10.20.3.0/24", Err("trusted (block.trusted)"));
         check("10.20.3.4:22", Err("10.20.0.0/16 is trusted"));
-        check("10.21.3.4", Ok(0));
-        // Wider than what is protected in it, which stays open.
-        check("10.0.0.0/8", Ok(1));
-        check("198.51.100.7", Ok(0));
+        check("10.21.3.4", Ok(()));
+        // Wider than what is protected in it.
+        check(
+            "10.0.0.0/8",
+            Err("10.20.0.0/16 is trusted (block.trusted); name smaller"),
+        );
+        check("10.128.0.0/9", Ok(()));
+        check("169.0.0.0/8", Err("part of it"));
+        check("198.51.100.7", Ok(()));
+        check("0.1.2.3", Err("0.0.0.0/8 is"));
+        check("250.1.2.3", Err("240.0.0.0/4 is reserved"));
+        check("255.255.255.255", Err("reserved"));
+        // Translated and tunnelled to it.
+        check("2002:a9fe:a9fe::1", Err("169.254.0.0/16 is link-local"));
+        check("2002::/16", Err("stands for addresses of IPv4"));
+        check("64:ff9b::a9fe:a9fe", Err("metadata service"));
+        check("[64:ff9b::a14:304]:80", Err("trusted (block.trusted)"));
+        check("64:ff9b::/96", Err("stands for addresses of IPv4"));
+        check("::7f00:1", Err("loopback"));
+        check("64:ff9b::c633:6407", Ok(()));
+        check("2002:c633:6407::/48", Ok(()));
+    }
+
+    #[test]
+    fn what_lies_within_is_named_in_order_and_the_rest_counted() {
+        let all: Vec<Protected> = [
+            "9.0.0.5", "9.0.0.1", "9.0.0.9", "9.0.0.1", "9.0.0.7", "9.0.0.8",
+        ]
+        .iter()
+        .map(|text| (thing(text).unwrap().net, "the resolver"))
+        .collect();
+        let told = unprotected(&thing("9.0.0.0/24").unwrap(), &all);
+        assert_eq!(
+            told.unwrap_err(),
+            "part of it may never be blocked: 9.0.0.1 is the resolver, 9.0.0.5 is the resolver, \
+             9.0.0.7 is the resolver, and 2 more; name smaller networks beside that"
+        );
     }
 
     #[test]

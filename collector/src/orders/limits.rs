@@ -2,9 +2,21 @@
 
 use std::time::Duration;
 
-/// Orders in force at once. They are for what must stop now; more belongs in a firewall (chosen by
-/// hand, well below what an agent's kernel tables take).
-pub(crate) const IN_FORCE_MAX: u64 = 1_000;
+/// Orders in force at once for all hosts, and for each account with its hosts. They are for what must
+/// stop now; more belongs in a firewall (chosen by hand; an agent is given twice as many at most, well
+/// below what its kernel tables take).
+pub(super) const IN_FORCE_MAX: usize = 1_000;
+
+/// How much the orders in force for one of these may cover: as much as this many of the widest networks
+/// that may be ordered, of IPv4 a thirty-second of all, as with lists.
+pub(super) const WIDEST_MAX: u128 = 8;
+
+/// How far an agent's version may be ahead of ours, milliseconds: ten years, more than any clock that
+/// TLS works with was set back.
+pub(super) const AHEAD_MS_MAX: u64 = 10 * 366 * 86_400_000;
+
+/// What is protected inside a network, as far as it is named; the others are counted.
+pub(super) const WITHIN_NAMED_MAX: usize = 3;
 
 /// Orders that are over and still listed, at most, and for how long, milliseconds: a month, as long as
 /// an order may last.
@@ -21,5 +33,6 @@ pub(super) const LOOKUP_WAIT: Duration = Duration::from_secs(2);
 /// hundreds.
 pub(super) const OWN_ADDRESSES_MAX: usize = 4_096;
 
-/// Agents listed with one order; the others are counted.
+/// Agents listed with one order, and in one answer; the others are counted.
 pub(crate) const AGENTS_LISTED_MAX: usize = 100;
+pub(crate) const AGENTS_ANSWERED_MAX: usize = 10_000;

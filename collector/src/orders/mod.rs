@@ -8,11 +8,14 @@
 //! An order is for all hosts, those of an account, or one. Each agent is given those that are for its
 //! host, in one bundle that names it and is signed by the collector's key. A change wakes only those it
 //! is for. Versions grow with the clock and are on disk before they are given out; a start publishes
-//! everything anew, so that agents agree with a store that was set back.
+//! everything anew, so that agents agree with a store that was set back. Where the clock was set back
+//! too, versions are shifted for the agents that are ahead.
 
 pub(crate) mod door;
 pub(crate) mod judge;
 pub(crate) mod limits;
+mod room;
+mod shifts;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -31,7 +34,8 @@ use crate::config::BadValue;
 use crate::store::blocks::{self, BlockOrder};
 use crate::store::{Store, StoreError};
 use judge::Protected;
-use limits::{IN_FORCE_MAX, LOOKUP_WAIT, OVER_KEPT_MAX, OVER_KEPT_MS, TRUSTED_MAX};
+use limits::{IN_FORCE_MAX, LOOKUP_WAIT, OVER_KEPT_MAX, OVER_KEPT_MS, TRUSTED_MAX, WIDEST_MAX};
+use shifts::{Ahead, Shifts};
 
 /// What may be blocked, and by how many it is asked: `[block]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -110,8 +114,23 @@ impl Target {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BookError {
     /// There are as many as there may be.
-    #[error("{IN_FORCE_MAX} orders are in force, and more are not taken")]
-    Full,
+    #[error("{IN_FORCE_MAX} orders are in force for {whose}, and more are not taken")]
+    Full {
+        /// Whose hosts they are for.
+        whose: String,
+    },
+    /// Together they would cover too much.
+    #[error(
+        "with it, orders for {whose} would cover more of {family} than {WIDEST_MAX} networks of /{prefix}"
+    )]
+    TooWide {
+        /// Whose hosts they are for.
+        whose: String,
+        /// The widest that one order may name.
+        prefix: u8,
+        /// Of which addresses.
+        family: &'static str,
+    },
     /// It could not be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -129,6 +148,7 @@ pub(crate) struct Book {
     state: RwLock<State>,
     /// The highest version, for those who wait.
     version: watch::Sender<u64>,
+    shifts: Shifts,
 }
 
 struct State {
@@ -167,6 +187,7 @@ impl Book {
                 changed: HashMap::new(),
             }),
             version: watch::Sender::new(floor),
+            shifts: Shifts::default(),
         })
     }
 
@@ -203,6 +224,7 @@ impl Book {
     pub(crate) async fn add(&self, order: BlockOrder) -> Result<BlockOrder, BookError> {
         let _changing = self.changing.lock().await;
         let now_ms = order.added_ms;
+        room::check(&self.all(), &order, now_ms)?;
         let id = self.next(now_ms);
         let order = BlockOrder { id, ..order };
         let added = order.clone();
@@ -211,14 +233,11 @@ impl Book {
             .write(move |transaction| {
                 let before_ms = now_ms.saturating_sub(OVER_KEPT_MS);
                 blocks::forget(transaction, now_ms, before_ms, OVER_KEPT_MAX)?;
-                if blocks::count(transaction, now_ms)? >= IN_FORCE_MAX {
-                    return Ok(None);
-                }
                 blocks::add(transaction, &added)?;
-                blocks::list(transaction).map(Some)
+                blocks::list(transaction)
             })
             .await?;
-        self.put(all.ok_or(BookError::Full)?, id, [Target::of(&order)]);
+        self.put(all, id, [Target::of(&order)]);
         Ok(order)
     }
 
@@ -264,8 +283,19 @@ impl Book {
         self.version.send_replace(version);
     }
 
-    /// The version of what is for a host.
+    /// The version of what is for a host, for its agent.
     fn version_of(&self, host: &KnownAgent) -> u64 {
+        let base = self.base_of(host);
+        base.saturating_add(self.shifts.of(host.id))
+    }
+
+    /// Sees to it that an agent that has version `have` can be given what is for its host.
+    fn catch_up(&self, host: &KnownAgent, have: u64) -> Ahead {
+        self.shifts.note(host.id, self.base_of(host), have)
+    }
+
+    /// The version of what is for a host, for agents that are not ahead of it.
+    fn base_of(&self, host: &KnownAgent) -> u64 {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let account = Some(host.account.clone());
         let targets = [
@@ -451,16 +481,77 @@ mod tests {
     async fn orders_in_force_are_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let book = book(folder.path()).await;
+        let value = |at: usize| format!("203.{}.{}.1", at / 256, at % 256);
         for at in 0..IN_FORCE_MAX {
-            let value = format!("203.{}.{}.1", at / 256, at % 256);
+            // Those of an account and those of its hosts are one sum.
+            let instance = (at % 2 == 0).then_some("i-1");
+            let one = order(&value(at), Some("1"), instance, 60_000);
+            book.add(one).await.unwrap();
+        }
+        let more = || order("198.51.100.1", Some("1"), Some("i-2"), 60_000);
+        let refused = book.add(more()).await.unwrap_err().to_string();
+        let expected =
+            "1000 orders are in force for account 1 and its hosts, and more are not taken";
+        assert_eq!(refused, expected);
+        // What takes the place of another is no more than was there; elsewhere it is.
+        let longer = order(&value(0), Some("1"), Some("i-1"), 90_000);
+        book.add(longer).await.unwrap();
+        let elsewhere = order(&value(0), Some("1"), Some("i-2"), 90_000);
+        assert!(book.add(elsewhere).await.is_err());
+        // Others have room of their own.
+        for account in [Some("2"), None] {
+            let one = order("198.51.100.1", account, None, 60_000);
+            book.add(one).await.unwrap();
+        }
+        let all = book.all();
+        let first = all.iter().find(|one| one.value == value(1)).unwrap().id;
+        book.end(vec![first], "uid 0".into()).await.unwrap();
+        book.add(more()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_orders_cover_together_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = book(folder.path()).await;
+        for at in 0..8 {
+            let value = format!("{}.0.0.0/8", 11 + at);
             book.add(order(&value, None, None, 60_000)).await.unwrap();
         }
-        let more = book.add(order("198.51.100.1", None, None, 60_000)).await;
-        assert!(matches!(more, Err(BookError::Full)));
-        let first = book.all()[0].id;
-        book.end(vec![first], "uid 0".into()).await.unwrap();
-        book.add(order("198.51.100.1", None, None, 60_000))
+        let refused = book.add(order("9.9.9.9", None, None, 60_000)).await;
+        let refused = refused.unwrap_err().to_string();
+        let expected = "orders for all hosts would cover more of IPv4 than 8 networks of /8";
+        assert!(refused.contains(expected), "{refused}");
+        // What is covered already, is replaced, of the other family, or of others' hosts.
+        for value in ["11.2.3.4", "12.0.0.0/8", "2600::/16"] {
+            book.add(order(value, None, None, 60_000)).await.unwrap();
+        }
+        for instance in [None, Some("i-1"), Some("i-2")] {
+            let one = order("9.0.0.0/8", Some("1"), instance, 60_000);
+            book.add(one).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_ahead_is_given_what_is_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = book(folder.path()).await;
+        let host = host("1", "i-1");
+        let other = KnownAgent {
+            id: AgentId([9; 16]),
+            ..host.clone()
+        };
+        let floor = book.version_of(&host);
+        let have = floor + 3_600_000;
+        assert!(matches!(book.catch_up(&host, have), Ahead::CaughtUp(_)));
+        assert_eq!(book.other_than(&host, have).await, have + 1);
+        assert_eq!(book.bundle(&host, clock::now_ms()).version, have + 1);
+        assert_eq!(book.version_of(&other), floor);
+        // It waits from there, and each change is above what it has.
+        assert_eq!(book.catch_up(&host, have + 1), Ahead::No);
+        book.add(order("203.0.113.1", None, None, 60_000))
             .await
             .unwrap();
+        assert!(book.bundle(&host, clock::now_ms()).version > have + 1);
+        assert_eq!(book.catch_up(&host, u64::MAX), Ahead::TooFar);
     }
 }

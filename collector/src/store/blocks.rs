@@ -107,17 +107,6 @@ pub(crate) fn end(
     Ok(())
 }
 
-/// How many are in force.
-pub(crate) fn count(connection: &Connection, now_ms: u64) -> rusqlite::Result<u64> {
-    connection
-        .query_row(
-            "SELECT count(*) FROM block_order WHERE ended_at IS NULL AND expires_at > ?1",
-            [signed(now_ms)],
-            |row| row.get(0),
-        )
-        .map(unsigned)
-}
-
 /// Forgets what was over by `before_ms`, and of what is over at `now_ms` all but the last `kept`.
 pub(crate) fn forget(
     transaction: &Transaction<'_>,

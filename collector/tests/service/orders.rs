@@ -280,12 +280,70 @@ async fn what_may_not_be_ordered_says_why() {
     check(&why, "needs a reason");
     check(&["remove", VALUE], "nobody ordered");
     assert!(rig.lines(&["block", "list", "--over"]).is_empty());
-    // Out of a wider network what is trusted stays open, which is said.
-    let answer = add(&rig, "198.51.0.0/16", &["--all"]);
-    assert_eq!(
-        answer["left_out"][0],
-        "198.51.100.0/24 (trusted (block.trusted))"
+    // What something protected lies in is not taken: agents do not know of it.
+    value(
+        "198.51.0.0/16",
+        "part of it may never be blocked: 198.51.100.0/24 is trusted (block.trusted); name smaller",
     );
+    value("203.0.113.9/24", "203.0.113.0/24 is the one");
+    value("203.0.113.0/024", "begins with 0");
+    value("2002:c633:6401::1", "stands for addresses of IPv4");
+    assert!(rig.lines(&["block", "list", "--over"]).is_empty());
+}
+
+#[tokio::test]
+async fn an_agent_that_took_later_versions_is_given_what_holds_now() {
+    let (own, other, mut rig) = two();
+    rig.start().await;
+    let client = rig.client();
+    let first = given(&rig, &own, 1).await;
+    // As if the collector's state and clock had been set back by a day since.
+    let have = first.version + 86_400_000;
+    let header = claim(&own, 2).header(&own.signer);
+    let ahead = opened(
+        &rig,
+        poll(&rig, &client, &header, &format!("have={have}")).await,
+    )
+    .await;
+    assert_eq!((ahead.version, ahead.orders.len()), (have + 1, 0));
+    let header = claim(&own, 3).header(&own.signer);
+    let waiting = tokio::spawn(poll(&rig, &client, &header, &format!("have={}", have + 1)));
+    add(&rig, VALUE, &["--all"]);
+    let with = opened(&rig, waiting.await.unwrap()).await;
+    assert_eq!(nets(&with), [lone(VALUE)]);
+    assert!(with.version > ahead.version);
+    let header = claim(&own, 4).header(&own.signer);
+    let waiting = tokio::spawn(poll(
+        &rig,
+        &client,
+        &header,
+        &format!("have={}", with.version),
+    ));
+    rig.lines(&["block", "remove", VALUE]);
+    let without = opened(&rig, waiting.await.unwrap()).await;
+    assert!(without.orders.is_empty() && without.version > with.version);
+    // Others go on as before.
+    assert!(given(&rig, &other, 1).await.version < have);
+    let metrics = rig.metrics().await;
+    let counted = "order_polls_total{outcome=\"ahead\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test]
+async fn the_list_can_be_narrowed() {
+    let (_, _, mut rig) = two();
+    rig.start().await;
+    for value in [VALUE, "203.0.113.8", "203.0.113.9"] {
+        add(&rig, value, &["--all"]);
+    }
+    let values = |words: &[&str]| -> Vec<String> {
+        let lines = rig.lines(&[&["block", "list"], words].concat());
+        let values = lines.iter().map(|one| one["value"].as_str().unwrap());
+        values.map(str::to_owned).collect()
+    };
+    assert_eq!(values(&[]).len(), 3);
+    assert_eq!(values(&["203.0.113.8"]), ["203.0.113.8"]);
+    assert_eq!(values(&["--limit", "2"]), ["203.0.113.8", "203.0.113.9"]);
 }
 
 #[tokio::test]
