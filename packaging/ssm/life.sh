@@ -197,6 +197,10 @@ restore_state() {
     rm -rf "$state"
     mv "$kept" "$state"
     chown -R picket:picket "$state"
+    # RPM set the changed configuration aside.
+    if [ -f /etc/picket/agent.toml.rpmsave ]; then
+        mv -f /etc/picket/agent.toml.rpmsave /etc/picket/agent.toml
+    fi
 }
 
 leave() {
@@ -210,7 +214,8 @@ leave() {
         else
             take_away everything || fail "could not be removed"
             rm -rf "$kept"
-            rmdir /var/lib/picket 2>/dev/null || true
+            rm -f /etc/picket/agent.toml.rpmsave
+            rmdir /etc/picket /var/lib/picket 2>/dev/null || true
         fi
     else
         say "is not installed"
