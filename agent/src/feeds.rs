@@ -110,11 +110,11 @@ impl Feeds {
     }
 }
 
-/// A wrong `feeds.toml` is a wrong configuration.
+/// A folder that cannot be read, or a wrong `feeds.toml`, is a wrong configuration.
 pub fn as_config(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<FolderError>() {
-        Some(FolderError::FeedsFile(_)) => bad("intel_dir", &format!("{error:#}")).into(),
-        _ => error,
+        Some(_) => bad("intel_dir", &format!("{error:#}")).into(),
+        None => error,
     }
 }
 

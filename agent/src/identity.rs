@@ -1,7 +1,7 @@
 //! Identity: the agent's key, which never leaves the host, and the chain of envelopes signed by it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,17 @@ use picket_wire::limits::{ENVELOPE_BYTES_MAX, SUMMARY_BYTES_MAX};
 use picket_wire::{AgentId, BootId, Chain, Claim, PublicKey, Purpose, Signer, Summary};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::state;
+
 /// Bytes of a key file: the seed of an Ed25519 key (RFC 8032 section 5.1.5) and nothing else.
 const SEED_BYTES: usize = 32;
+
+/// Agents that a host was before and that are remembered: of each key that came after, as many orders may
+/// hold as long as 30 days. Chosen by hand.
+const FORMER_MAX: usize = 16;
+
+/// Bytes of the file with them that are read: 16 lines, and some.
+const FORMER_BYTES_MAX: u64 = 4 << 10;
 
 /// An agent's key.
 pub struct Identity {
@@ -148,11 +157,14 @@ impl Succession {
         fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
     }
 
-    /// Puts the key in the place of the other.
+    /// Puts the key in the place of the other, whose agent is remembered (see [`former`]).
     ///
     /// # Errors
     /// The files cannot be changed.
     pub fn finish(self) -> anyhow::Result<()> {
+        if let Ok(old) = Identity::load(&self.file) {
+            remember(&self.file, old.agent());
+        }
         let shown = self.file.display();
         let moved = || -> std::io::Result<()> {
             fs::rename(next_of(&self.file), &self.file)?;
@@ -165,9 +177,42 @@ impl Succession {
     }
 }
 
+/// The agents that this host was before, oldest first: those of keys that others have followed in
+/// `file`. They are in `<file>.former`, one a line; what else is there, or cannot be read, is none.
+#[must_use]
+pub fn former(file: &Path) -> Vec<AgentId> {
+    let mut text = String::new();
+    let read = File::open(beside(file, ".former"));
+    let read = read.and_then(|file| file.take(FORMER_BYTES_MAX).read_to_string(&mut text));
+    if read.is_err() {
+        return Vec::new();
+    }
+    let lines = text.lines();
+    lines.filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+/// Adds an agent to those that this host was.
+fn remember(file: &Path, agent: AgentId) {
+    let mut agents = former(file);
+    agents.retain(|one| *one != agent);
+    agents.push(agent);
+    let newest = agents.len().saturating_sub(FORMER_MAX);
+    let lines = agents[newest..].iter().map(|agent| format!("{agent}\n"));
+    let path = beside(file, ".former");
+    if let Err(error) = state::replace(&path, lines.collect::<String>().as_bytes()) {
+        // The rotation goes on: orders that were given before it fall away until they are given anew.
+        let path = path.display();
+        tracing::warn!(%error, %path, "who this host was is not remembered");
+    }
+}
+
 fn next_of(file: &Path) -> PathBuf {
+    beside(file, ".next")
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push(".next");
+    name.push(ending);
     name.into()
 }
 
@@ -300,5 +345,23 @@ mod tests {
         fs::write(&file, b"short").unwrap();
         let error = Identity::load(&file).err().unwrap().to_string();
         assert!(error.contains("5 bytes, 32 needed"), "{error}");
+    }
+
+    #[test]
+    fn a_host_remembers_who_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.key");
+        let mut agents = vec![Identity::load_or_create(&file).unwrap().agent()];
+        assert!(former(&file).is_empty());
+        for _ in 0..20 {
+            let succession = Succession::begin(&file).unwrap();
+            agents.push(succession.next.agent());
+            succession.finish().unwrap();
+        }
+        let now = agents.pop();
+        assert_eq!(now, Some(Identity::load(&file).unwrap().agent()));
+        assert_eq!(former(&file), agents[4..]);
+        fs::write(folder.path().join("agent.key.former"), b"junk\n\xff").unwrap();
+        assert!(former(&file).is_empty());
     }
 }

@@ -27,7 +27,7 @@ use crate::capture::heap;
 use crate::config::Config;
 use crate::enrol;
 use crate::feeds::{self, Feeds, Seed};
-use crate::identity::{Identity, Sealer, random_boot};
+use crate::identity::{Identity, Sealer, former, random_boot};
 use crate::intel;
 use crate::manager::Manager;
 use crate::metrics::Server;
@@ -95,7 +95,13 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
     let collector = Collector::over(&url, &pins, proxy.as_ref())?;
     let freshening = freshening(config, &pins)?;
     let feeds = load_feeds(config)?;
-    let orders = Ordered::open(config, agent, config.collector_keys()?, collector.address())?;
+    let agents = (agent, former(&config.key_file()));
+    let orders = Ordered::open(
+        config,
+        agents,
+        config.collector_keys()?,
+        collector.address(),
+    )?;
     let spool = Spool::open(&config.spool_dir(), config.spool)?;
     let (state, before) = StateFile::begin(&config.state_dir, boot, spool.newest_window());
     let kept_ns = before.as_ref().map_or(0, |(finished_ns, _)| *finished_ns);
@@ -168,7 +174,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         shared: Arc::clone(&shared),
         ship: Arc::clone(&report),
         intel,
-        orders: orders.as_ref().and_then(Ordered::told),
+        orders: orders.as_ref().map(|orders| Arc::clone(&orders.shared)),
     });
     let listening = orders
         .as_ref()
@@ -254,7 +260,7 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
     privilege::gain_nothing()?;
     heap::keep_little();
     let feeds = load_feeds(config)?;
-    let nobody = AgentId::default();
+    let nobody = (AgentId::default(), Vec::new());
     let orders = Ordered::open(config, nobody, Vec::new(), None)?;
     let runtime = runtime()?;
     let signals = {
@@ -348,29 +354,25 @@ struct Ordered {
 }
 
 impl Ordered {
-    /// Opens the desk, if anybody gives orders to this host.
+    /// Opens the desk, if anybody gives orders to this host: the agent it is, and those it was.
     fn open(
         config: &Config,
-        agent: AgentId,
+        agents: (AgentId, Vec<AgentId>),
         keys: Vec<PublicKey>,
         collector: Option<(String, u16)>,
     ) -> anyhow::Result<Option<Self>> {
         let (block, state_dir) = (&config.block, &config.state_dir);
-        let Some(givers) = Givers::of(block, state_dir, agent, keys)? else {
+        let Some(givers) = Givers::of(block, state_dir, agents, keys)? else {
             return Ok(None);
         };
+        let shared = block::Shared::of(&givers);
+        let told = Arc::clone(&shared);
         Ok(Some(Self {
-            desk: OrderDesk::open(block, state_dir, givers.clone(), collector)?,
+            desk: OrderDesk::open(block, state_dir, givers.clone(), collector, told)?,
             givers,
-            shared: block::Shared::new(),
+            shared,
             bell: Arc::default(),
         }))
-    }
-
-    /// How it stands with the collector's, if it is asked.
-    fn told(&self) -> Option<Arc<block::Shared>> {
-        let is_asked = self.givers.is_collector();
-        is_asked.then(|| Arc::clone(&self.shared))
     }
 
     /// Who asks the collector, if it is to be asked.

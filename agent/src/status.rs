@@ -80,7 +80,7 @@ pub struct Status {
     /// How it stands with the collector's indicators, if any are asked for.
     #[serde(default)]
     pub intel: Option<intel::Report>,
-    /// How it stands with the collector's orders to block, if any are asked for.
+    /// How it stands with the orders to block, if anybody gives any.
     #[serde(default)]
     pub orders: Option<block::Report>,
 }
@@ -116,7 +116,7 @@ pub struct Desk {
     pub ship: Arc<Mutex<ship::Report>>,
     /// How it stands with the collector's indicators, if any are asked for.
     pub intel: Option<Arc<intel::Shared>>,
-    /// How it stands with the collector's orders to block, if any are asked for.
+    /// How it stands with the orders to block, if anybody gives any.
     pub orders: Option<Arc<block::Shared>>,
 }
 

@@ -290,12 +290,16 @@ impl Watch {
     /// Puts orders in force in place of those before.
     fn block(&mut self, posted: Posted) {
         let now = now_ns();
-        let events = self.blocks.post(posted, now);
+        let events = self.blocks.post(posted, self.sensor.local(), now);
         self.enforce(events, now);
     }
 
-    /// Lets go of orders that have run out, and tells the kernel that we live.
+    /// Lets go of orders that have run out, tells the kernel that we live, and tries again what it did
+    /// not take.
     fn tend_blocks(&mut self, now_ns: u64) {
+        if let Some(posted) = self.blocks.due(now_ns) {
+            self.block(posted);
+        }
         if self.blocks.is_empty() {
             return;
         }
@@ -318,9 +322,15 @@ impl Watch {
         self.capture.beat();
         let set = self.capture.set_blocks(&rules, &protected);
         let events = match set {
-            Ok(()) => events,
+            Ok(()) => {
+                self.blocks.taken();
+                events
+            }
             // Nothing was in force, and nothing is.
-            Err(_) if rules.is_empty() => events,
+            Err(_) if rules.is_empty() => {
+                self.blocks.taken();
+                events
+            }
             Err(error) => {
                 let why = format!("{:#}", anyhow::Error::new(error));
                 tracing::error!(error = why, "orders not in force");
@@ -506,6 +516,7 @@ impl Watch {
             owners: self.capture.owners(),
             blocks: if self.blocks.is_dry_run() { 0 } else { orders },
             dry_run_blocks: if self.blocks.is_dry_run() { orders } else { 0 },
+            blocks_trouble: self.blocks.trouble(),
         }
     }
 }

@@ -168,6 +168,51 @@ fn an_endpoint_is_one_port_and_the_protected_is_never_dropped() {
     });
 }
 
+/// Without it the lease runs out and the host loses its address.
+#[test]
+fn a_lease_is_renewed_with_a_server_that_is_blocked() {
+    in_namespace(|| {
+        let mut capture = open(&["lo"], small());
+        let mut totals = Totals::default();
+        capture.beat();
+        let server = net("203.0.113.0", 24);
+        let endpoint = net("203.0.113.9", 32);
+        let rules = [rule(1, server, None), rule(2, endpoint, Some(67))];
+        capture.set_blocks(&rules, &[]).expect("block");
+        let mut dropped = 0;
+        for (ports, expected) in [
+            ((68, 67), PASSES),
+            ((67, 68), PASSES),
+            ((68, 69), DROPPED),
+            ((51_000, 67), DROPPED),
+        ] {
+            let frame = frame_to(REMOTE, 17, &udp(ports, b"renew"));
+            for _ in 0..2 {
+                assert_eq!(out(&mut capture, &frame), expected, "{ports:?}");
+                dropped += u64::from(expected == DROPPED);
+            }
+        }
+        // The server's word comes in.
+        let mut ack = ethernet(0x0800, &golden::ipv4(17, &udp((67, 68), b"ack")));
+        ack[26..30].copy_from_slice(&REMOTE.to_be_bytes());
+        ack[30..34].copy_from_slice(&[10, 0, 0, 1]);
+        assert_eq!(answer(&mut capture, "ether_in", &ack, None), PASSES);
+        totals.gather(&mut capture);
+        assert_eq!(totals.count("block", "refused").0, dropped);
+        assert_eq!(totals.blocks.len(), 2, "what passes is not told as dropped");
+
+        // IPv6.
+        let frame = |ports| ethernet(0x86dd, &golden::ipv6(17, &udp(ports, b"x")));
+        let some = frame((546, 547));
+        let remote = IpAddr::from(<[u8; 16]>::try_from(&some[38..54]).expect("16 bytes"));
+        let rules = [rule(3, (remote, 128), None)];
+        capture.set_blocks(&rules, &[]).expect("block");
+        for (ports, expected) in [((546, 547), PASSES), ((546, 53), DROPPED)] {
+            assert_eq!(out(&mut capture, &frame(ports)), expected, "{ports:?}");
+        }
+    });
+}
+
 #[test]
 fn nothing_is_dropped_without_a_heartbeat_or_after_the_end() {
     in_namespace(|| {

@@ -170,6 +170,7 @@ fn exercise(rung: &str, moving: &mut BTreeSet<String>) {
     running.signal(Signal::HUP);
     service.wait_for("the list", |status| status["indicators"]["count"] == 1);
     collector.give(&[b"no bundle".to_vec(), bundle()]);
+    collector.order(&[b"no orders".to_vec()]);
     let mut count = 0;
     collector.answer(move |_| {
         count += 1;

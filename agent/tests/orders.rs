@@ -17,7 +17,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use collector::{Arrived, Authority, Collector};
 use kernel::in_namespace;
-use link::{Peer, THEIRS};
+use link::{OURS, Peer, THEIRS};
+use picket_agent::identity::Succession;
 use picket_wire::{AgentId, BlockAct, BlockEvent, Digest, Net, Order, Orders, Signer, protected};
 use running::{SEED, Service};
 use rustix::process::Signal;
@@ -256,6 +257,154 @@ fn where_blocking_is_off_it_is_told_and_nothing_is_dropped() {
             shown.contains("what 1 orders would have blocked"),
             "{shown}"
         );
+        assert_eq!(running.stop(), Some(0));
+    });
+}
+
+/// Nobody would ever lift its orders again.
+#[test]
+fn a_host_that_is_revoked_lets_go_of_what_was_ordered() {
+    in_namespace(|| {
+        let peer = Peer::connect("pk-or8", "pk-or9");
+        let to = server(&peer);
+        let (_authority, collector, service) = laid_out("pk-or8", true);
+        let running = service.start();
+        collector.order(&[given(10, vec![order(1, peers(), 600_000)]).seal(&signer())]);
+        told(&collector, BlockAct::Applied, 1);
+        // Refused for another reason it holds.
+        collector.turn_away(Some("clock"));
+        let asked = collector.had().len();
+        service.wait_for("refusals", |_| collector.had().len() > asked + 1);
+        let status = service.status().unwrap();
+        assert_eq!(status["blocks"], 1, "{status}");
+        assert!(!connects(to), "it is blocked");
+
+        collector.turn_away(Some("revoked"));
+        told(&collector, BlockAct::Lifted, 1);
+        assert!(connects(to), "it is let go of");
+        let shown = service.command("status").output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(shown.contains("key is revoked"), "{shown}");
+        assert!(!service.path("state/given-orders").exists());
+
+        // Believed again it is given what holds, and nothing older than before.
+        collector.turn_away(None);
+        let old = given(9, vec![order(2, peers(), 600_000)]).seal(&signer());
+        let new = given(11, vec![order(3, peers(), 600_000)]).seal(&signer());
+        collector.order(&[old, new]);
+        told(&collector, BlockAct::Applied, 3);
+        let status = service.wait_for("a good answer", |status| {
+            status["orders"]["trouble"].is_null()
+        });
+        assert_eq!(status["orders"]["refused"]["rollback"], 1, "{status}");
+        assert!(!connects(to));
+        assert_eq!(running.stop(), Some(0));
+    });
+}
+
+#[test]
+fn what_is_spoilt_on_disk_costs_orders_and_nothing_else() {
+    in_namespace(|| {
+        let peer = Peer::connect("pk-ora", "pk-orb");
+        let to = server(&peer);
+        let (_authority, collector, service) = laid_out("pk-ora", true);
+        let running = service.start();
+        collector.order(&[given(10, vec![order(1, peers(), 600_000)]).seal(&signer())]);
+        told(&collector, BlockAct::Applied, 1);
+        assert_eq!(running.stop(), Some(0));
+        let file = service.path("state/given-orders-version");
+        for spoilt in ["", "junk", "-1", "a folder"] {
+            fs::remove_file(&file).unwrap();
+            match spoilt {
+                "a folder" => fs::create_dir(&file).unwrap(),
+                text => fs::write(&file, text).unwrap(),
+            }
+            let running = service.start();
+            let status = service.wait_for("its word", |status| {
+                let trouble = status["orders"]["desk_trouble"].as_str();
+                trouble.is_some_and(|why| {
+                    why.contains("given-orders-version; remove it")
+                        || why.contains("given-orders-version holds no version; remove it")
+                })
+            });
+            assert_eq!(status["blocks"], 0, "{spoilt}: {status}");
+            assert!(connects(to), "{spoilt}: no order holds");
+            // It watches on: what went by is told.
+            let before = collector.accepted().len();
+            collector.wait_for("a window", |all| all.len() > before);
+            // As it says, without another start.
+            match spoilt {
+                "a folder" => fs::remove_dir(&file).unwrap(),
+                _ => fs::remove_file(&file).unwrap(),
+            }
+            let status = service.wait_for("the order", |status| status["blocks"] == 1);
+            assert!(status["orders"]["desk_trouble"].is_null(), "{status}");
+            assert_eq!(running.stop(), Some(0));
+            assert_eq!(fs::read_to_string(&file).unwrap(), "10");
+        }
+        let why = |event: &BlockEvent| event.why.clone().unwrap_or_default();
+        let all = collector.accepted();
+        let told = events(&all).filter(|event| why(event).contains("no orders are taken"));
+        assert_eq!(told.count(), 4, "each time once");
+    });
+}
+
+#[test]
+fn orders_hold_over_another_key() {
+    in_namespace(|| {
+        let peer = Peer::connect("pk-orc", "pk-ord");
+        let to = server(&peer);
+        let (authority, collector, service) = laid_out("pk-orc", true);
+        let running = service.start();
+        collector.order(&[given(10, vec![order(1, peers(), 600_000)]).seal(&signer())]);
+        told(&collector, BlockAct::Applied, 1);
+        assert_eq!(running.stop(), Some(0));
+        let address = collector.address.to_string();
+        drop(collector);
+        let succession = Succession::begin(&service.path("agent.key")).unwrap();
+        let (key, next) = (succession.next.public_key(), succession.next.agent());
+        succession.finish().unwrap();
+
+        let collector = Collector::start(&authority, &address, Some(key));
+        let running = service.start();
+        told(&collector, BlockAct::Applied, 1);
+        assert!(!connects(to), "it is blocked still");
+        // The collector's word must name who it is now, and is asked for.
+        service.wait_for("a question", |_| collector.had().contains(&0));
+        collector.order(&[given(11, Vec::new()).seal(&signer())]);
+        service.wait_for("the refusal", |status| {
+            status["orders"]["refused"]["foreign"] == 1 && status["blocks"] == 1
+        });
+        let mut lifts = given(11, Vec::new());
+        lifts.agent = Some(next.0);
+        collector.order(&[lifts.seal(&signer())]);
+        told(&collector, BlockAct::Lifted, 1);
+        assert_eq!(running.stop(), Some(0));
+    });
+}
+
+#[test]
+fn what_cannot_be_in_force_is_said_with_the_reason() {
+    in_namespace(|| {
+        let _peer = Peer::connect("pk-ore", "pk-orf");
+        let (_authority, collector, service) = laid_out("pk-ore", true);
+        let running = service.start();
+        let own = protected::lone(OURS.parse().unwrap());
+        collector.order(&[given(10, vec![order(1, own, 600_000)]).seal(&signer())]);
+        let refused = told(&collector, BlockAct::Refused, 1);
+        assert_eq!(refused.why.as_deref(), Some("this host's own address"));
+        assert_eq!(running.stop(), Some(0));
+
+        // Packet sockets drop nothing.
+        service.add("[capture]", "rung = 'afpacket'\n");
+        let running = service.start();
+        collector.order(&[given(11, vec![order(2, peers(), 600_000)]).seal(&signer())]);
+        told(&collector, BlockAct::Refused, 2);
+        let status = service.wait_for("its word", |status| !status["blocks_trouble"].is_null());
+        assert_eq!(status["blocks"], 0, "{status}");
+        let shown = service.command("status").output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(shown.contains("tried again every 30 s"), "{shown}");
         assert_eq!(running.stop(), Some(0));
     });
 }

@@ -542,6 +542,12 @@ fn a_bad_configuration_is_named() {
     check(&proxied, 78, &["proxy_credentials_file", "none"]);
     let keyed = format!("{whole}[indicators]\nkey_file = '{state}/none'\n");
     check(&keyed, 78, &["indicators.key_file", "none"]);
+    let ordered = format!(
+        "{whole}[block]\nenabled = true\norders_file = '{state}/orders'\nkey_file = '{state}/none'\n"
+    );
+    check(&ordered, 78, &["block.key_file", "none"]);
+    let listed = format!("intel_dir = '{state}/none'\n{whole}");
+    check(&listed, 78, &["intel_dir", "none"]);
     let missing = run(&["run", "--config", "/nonexistent/agent.toml"]);
     assert_eq!(missing.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent/agent.toml"));

@@ -1,5 +1,7 @@
 //! What no order can block: without it a host cannot be reached, name anything, renew its
 //! credentials or hear that an order is lifted. Both ends refuse it, each by its own knowledge.
+//! What a host says to the server that lends it its address passes by its ports (DHCP, DHCPv6), which
+//! the agent's kernel programs see to: that server may be anywhere.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,7 +24,6 @@ pub fn always() -> Vec<(Net, &'static str)> {
             v4([169, 254, 0, 0], 16),
             "link-local: metadata service, resolver, time",
         ),
-        // DHCP among them.
         (v4([224, 0, 0, 0], 4), "multicast"),
         (v4([240, 0, 0, 0], 4), "reserved, broadcast among it"),
         // Who has no address yet speaks from it.

@@ -4,6 +4,7 @@
 //! GET <collector>/v1/orders?have=V&wait=30     authorization: Picket <claim>
 //! 200 the bundle · 204 no other · 401 with its time, if ours is off · 409 · 429 and 503 come later
 //! 404 it gives none: a collector of an older version
+//! 401 `revoked`: nothing that it gave counts any more
 //! ```
 //!
 //! One request waits at a time, so that an order is here as soon as it is given, and so is its end.
@@ -11,6 +12,7 @@
 //! agent, not older than any before, not over. While the collector is away what was taken stays, each
 //! order to its own end.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -38,6 +40,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(WAIT_S + 15);
 
 /// Longest time for all of it: 4 MiB at half a megabit.
 const ALL_WAIT: Duration = Duration::from_secs(60);
+
+/// Bytes of a refusal that are read; it is a word.
+const REFUSAL_BYTES_MAX: usize = 1 << 10;
 
 /// First pause after a failure, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -90,7 +95,8 @@ impl Client {
         commands: SyncSender<Command>,
         bell: Arc<Notify>,
     ) -> Self {
-        // What is wrong with what is kept, the desk tells.
+        // What is wrong with what is kept, the desk tells. What an agent was given that this host was
+        // before is none of ours to have: the collector is asked for it anew.
         let kept = std::fs::read(givers.file()).ok();
         let kept = kept.and_then(|bytes| givers.open(&bytes).ok());
         let have = kept.as_ref().map_or(0, |orders| orders.version);
@@ -139,12 +145,22 @@ impl Client {
         };
         match response.status() {
             StatusCode::NO_CONTENT => self.answered(),
-            StatusCode::OK => match timeout(ALL_WAIT, receive(response)).await {
+            StatusCode::OK => match timeout(ALL_WAIT, receive(response, ORDERS_BYTES_MAX)).await {
                 Ok(Ok(bytes)) => self.take(&bytes),
                 Ok(Err(error)) => self.fail(format!("{error:#}")),
                 Err(_) => self.fail("orders did not come in time".to_owned()),
             },
             StatusCode::NOT_FOUND => self.not_offered(),
+            StatusCode::UNAUTHORIZED => {
+                self.set_clock(&response);
+                match timeout(ALL_WAIT, receive(response, REFUSAL_BYTES_MAX)).await {
+                    Ok(Ok(bytes)) if says_revoked(&bytes) => self.let_go(),
+                    _ => self.fail(format!(
+                        "the collector answered {}",
+                        StatusCode::UNAUTHORIZED
+                    )),
+                }
+            }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 let header = response.headers().get(RETRY_AFTER);
                 let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -155,10 +171,7 @@ impl Client {
             StatusCode::CONFLICT => {
                 self.fail("the collector's orders are older than ours: it was set back".to_owned())
             }
-            status => {
-                self.set_clock(&response);
-                self.fail(format!("the collector answered {status}"))
-            }
+            status => self.fail(format!("the collector answered {status}")),
         }
     }
 
@@ -253,6 +266,31 @@ impl Client {
         Outcome::Failed
     }
 
+    /// The collector does not know this host any more, and so would never lift what it ordered.
+    fn let_go(&mut self) -> Outcome {
+        let file = self.givers.file();
+        match std::fs::remove_file(file) {
+            Ok(()) => {
+                tracing::error!("this host's key is revoked: orders of the collector let go of")
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                let shown = file.display();
+                return self.fail(format!(
+                    "this host's key is revoked; remove {shown}: {error}"
+                ));
+            }
+        }
+        self.bell.notify_one();
+        self.have = 0;
+        let mut report = self.shared.note();
+        (report.version, report.orders) = (0, 0);
+        drop(report);
+        self.fail(
+            "the collector says that this host's key is revoked: no order of it holds".to_owned(),
+        )
+    }
+
     /// Nothing is wrong then; it is said once.
     fn not_offered(&mut self) -> Outcome {
         let mut report = self.shared.note();
@@ -290,15 +328,21 @@ impl Client {
     }
 }
 
-/// The body of an answer, within bounds.
-async fn receive(mut response: Response) -> anyhow::Result<Vec<u8>> {
+/// Whether a refusal says that our key is revoked.
+fn says_revoked(bytes: &[u8]) -> bool {
+    let said = serde_json::from_slice::<serde_json::Value>(bytes);
+    said.is_ok_and(|said| said["error"] == "revoked")
+}
+
+/// The body of an answer, of so many bytes at most.
+async fn receive(mut response: Response, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let told = crate::ship::collector::told;
     while let Some(piece) = response.chunk().await.map_err(told)? {
         bytes.extend_from_slice(&piece);
         anyhow::ensure!(
-            bytes.len() <= ORDERS_BYTES_MAX,
-            "the collector sends more than {ORDERS_BYTES_MAX} bytes of orders"
+            bytes.len() <= bytes_max,
+            "the collector sends more than {bytes_max} bytes"
         );
     }
     Ok(bytes)

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
@@ -12,7 +13,10 @@ use picket_wire::limits::ORDERS_BYTES_MAX;
 use picket_wire::{AgentId, Digest, Net, Orders, OrdersError, PublicKey, protected};
 use tokio::time::timeout;
 
+use super::report::Shared;
 use super::{BlockConfig, resolvers};
+use crate::command::BadConfig;
+use crate::config::bad;
 use crate::state;
 
 /// How often the bundle is looked at.
@@ -27,11 +31,14 @@ const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 /// The collector's addresses that are protected at most.
 const COLLECTOR_ADDRESSES_MAX: usize = 64;
 
+/// Bytes of a file with a version that are read: 20 digits, and blanks.
+const VERSION_BYTES_MAX: u64 = 64;
+
 /// Where the system names its resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Orders for the thread that watches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Posted {
     /// All that is ordered.
     pub orders: Orders,
@@ -45,6 +52,8 @@ pub struct Givers {
     file: PathBuf,
     keys: Vec<PublicKey>,
     agent: AgentId,
+    /// Whom this host was before, under other keys: what was given to them and kept still counts.
+    former: Vec<AgentId>,
     kind: Kind,
 }
 
@@ -61,20 +70,23 @@ impl Givers {
     /// neither.
     ///
     /// # Errors
-    /// The key cannot be read.
+    /// The key cannot be read: the configuration is bad.
     pub fn of(
         config: &BlockConfig,
         state_dir: &Path,
-        agent: AgentId,
+        (agent, former): (AgentId, Vec<AgentId>),
         keys: Vec<PublicKey>,
-    ) -> anyhow::Result<Option<Self>> {
+    ) -> Result<Option<Self>, BadConfig> {
         if let (true, Some(file), Some(key_file)) =
             (config.enabled, &config.orders_file, &config.key_file)
         {
+            let key = read_key(key_file);
+            let key = key.map_err(|error| bad("block.key_file", &format!("{error:#}")))?;
             return Ok(Some(Self {
                 file: file.clone(),
-                keys: vec![read_key(key_file)?],
+                keys: vec![key],
                 agent,
+                former,
                 kind: Kind::File,
             }));
         }
@@ -91,6 +103,7 @@ impl Givers {
             file: state_dir.join("given-orders"),
             keys,
             agent,
+            former,
             kind: Kind::Collector,
         }))
     }
@@ -115,11 +128,22 @@ impl Givers {
         })
     }
 
-    /// Verifies and reads a bundle.
+    /// Verifies and reads a bundle that somebody gives.
     ///
     /// # Errors
     /// An [`OrdersError`], or it is for another agent.
     pub(super) fn open(&self, bytes: &[u8]) -> anyhow::Result<Orders> {
+        self.open_for(bytes, &[self.agent])
+    }
+
+    /// Verifies and reads a bundle from our own disk: one that was given before the key was rotated
+    /// counts too.
+    fn open_kept(&self, bytes: &[u8]) -> anyhow::Result<Orders> {
+        let agents = [&[self.agent], self.former.as_slice()].concat();
+        self.open_for(bytes, &agents)
+    }
+
+    fn open_for(&self, bytes: &[u8], agents: &[AgentId]) -> anyhow::Result<Orders> {
         let mut opened = Err(OrdersError::Signature);
         for key in &self.keys {
             opened = Orders::open(bytes, key);
@@ -129,7 +153,7 @@ impl Givers {
         }
         let orders = opened?;
         let names_nobody = orders.agent.is_none() && self.kind == Kind::Collector;
-        if names_nobody || !orders.is_for(self.agent) {
+        if names_nobody || !agents.iter().any(|agent| orders.is_for(*agent)) {
             bail!("they are for another agent than {}", self.agent);
         }
         Ok(orders)
@@ -145,25 +169,30 @@ pub struct Desk {
     collector: Option<(String, u16)>,
     collector_addresses: Vec<IpAddr>,
     protected_at: Option<Instant>,
-    /// The highest version that was taken, also by runs before.
-    version: u64,
+    /// The highest version that was taken, also by runs before; `None` as long as that is not known, and
+    /// then nothing is taken.
+    version: Option<u64>,
+    /// Whether it was told that it is not known.
+    is_told: bool,
     version_file: PathBuf,
     /// What the file looked like when it was last read.
     looked: Option<(SystemTime, u64)>,
     last: Posted,
+    shared: Arc<Shared>,
 }
 
 impl Desk {
-    /// Opens the desk.
+    /// Opens the desk. What cannot be read there is told by a look.
     ///
     /// # Errors
-    /// The version of the last bundle cannot be read.
+    /// A network of the configuration is none.
     pub fn open(
         config: &BlockConfig,
         state_dir: &Path,
         givers: Givers,
         collector: Option<(String, u16)>,
-    ) -> anyhow::Result<Self> {
+        shared: Arc<Shared>,
+    ) -> Result<Self, BadConfig> {
         let version_file = givers.version_file(state_dir);
         Ok(Self {
             givers,
@@ -171,13 +200,12 @@ impl Desk {
             collector,
             collector_addresses: Vec::new(),
             protected_at: None,
-            version: read_version(&version_file)?,
+            version: None,
+            is_told: false,
             version_file,
             looked: None,
-            last: Posted {
-                orders: Orders::default(),
-                protected: Vec::new(),
-            },
+            last: Posted::default(),
+            shared,
         })
     }
 
@@ -186,7 +214,11 @@ impl Desk {
     /// # Errors
     /// The bundle is refused. What was in force stays.
     pub async fn look(&mut self) -> anyhow::Result<Option<Posted>> {
-        let orders = self.read_if_changed()?;
+        let read = self.read_if_changed();
+        let orders = read.inspect_err(|error| self.shared.unread(&format!("{error:#}")))?;
+        if orders.is_some() {
+            self.shared.read();
+        }
         let due = self
             .protected_at
             .is_none_or(|at| at.elapsed() >= PROTECTED_EVERY);
@@ -211,14 +243,31 @@ impl Desk {
     /// The next look passes everything on again.
     pub fn forget(&mut self) {
         self.looked = None;
-        self.last = Posted {
-            orders: Orders::default(),
-            protected: Vec::new(),
-        };
+        self.last = Posted::default();
         self.protected_at = None;
     }
 
+    /// The highest version that was taken; `None` if it is not known, which is told once. Whoever puts
+    /// the file right need not start the agent again.
+    fn highest(&mut self) -> anyhow::Result<Option<u64>> {
+        if self.version.is_none() {
+            match read_version(&self.version_file) {
+                Ok(version) => self.version = Some(version),
+                Err(_) if self.is_told => return Ok(None),
+                Err(error) => {
+                    self.is_told = true;
+                    return Err(error.context("no orders are taken"));
+                }
+            }
+            self.is_told = false;
+        }
+        Ok(self.version)
+    }
+
     fn read_if_changed(&mut self) -> anyhow::Result<Option<Orders>> {
+        let Some(highest) = self.highest()? else {
+            return Ok(None);
+        };
         let file = self.givers.file();
         let named = || format!("orders {}", file.display());
         let looks = match fs::metadata(file) {
@@ -242,20 +291,20 @@ impl Desk {
                     .read_to_end(&mut bytes)
             })
             .with_context(named)?;
-        let orders = self.givers.open(&bytes).with_context(named)?;
-        if orders.version < self.version {
+        let orders = self.givers.open_kept(&bytes).with_context(named)?;
+        if orders.version < highest {
             bail!(
                 "{}: version {} is older than {}, which was taken before",
                 named(),
                 orders.version,
-                self.version
+                highest
             );
         }
-        if orders.version > self.version {
+        if orders.version > highest {
             let text = orders.version.to_string();
             state::replace(&self.version_file, text.as_bytes())
                 .with_context(|| format!("write {}", self.version_file.display()))?;
-            self.version = orders.version;
+            self.version = Some(orders.version);
         }
         Ok(Some(orders))
     }
@@ -297,12 +346,16 @@ fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
 }
 
 pub(super) fn read_version(path: &Path) -> anyhow::Result<u64> {
-    match fs::read_to_string(path) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .with_context(|| format!("{} holds no version", path.display())),
+    let shown = path.display();
+    let mut text = String::new();
+    let read = fs::File::open(path)
+        .and_then(|file| file.take(VERSION_BYTES_MAX).read_to_string(&mut text));
+    match read {
+        Ok(_) => text.trim().parse().with_context(|| {
+            format!("{shown} holds no version; remove it, and the next orders count")
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        Err(error) => Err(error)
+            .with_context(|| format!("read {shown}; remove it, and the next orders count")),
     }
 }

@@ -1,5 +1,5 @@
 //! The orders in force, in the thread that watches: which there are, when they end, and what to
-//! tell of each.
+//! tell of each. What the kernel does not take is tried again after a pause, and told once.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,26 @@ use super::{Force, Posted};
 use crate::capture::ebpf::{BLOCKED_ENDPOINTS_MAX, BLOCKED_NETS_MAX, BlockRule, Network};
 use crate::net::masked;
 
+/// Pause before what the kernel did not take is tried again, nanoseconds. Chosen by hand: it lacks
+/// memory then, which does not come back in a second.
+const TRY_AGAIN_NS: u64 = 30_000_000_000;
+
 /// Orders that block now.
 #[derive(Debug, Default)]
 pub struct InForce {
     orders: BTreeMap<u64, Held>,
     protected: Vec<Net>,
     force: Force,
+    /// The bundle that was last taken, and what the kernel said if it did not take it.
+    last: Posted,
+    untaken: Option<Untaken>,
+}
+
+/// That the kernel has not taken orders.
+#[derive(Debug)]
+struct Untaken {
+    why: String,
+    again_ns: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +55,10 @@ impl InForce {
         self.force == Force::DryRun
     }
 
-    /// Takes a bundle in place of the one before. Returns what became of each order that is new,
-    /// refused or gone; nothing for one that stays as it was.
-    pub fn post(&mut self, posted: Posted, now_ns: u64) -> Vec<BlockEvent> {
+    /// Takes a bundle in place of the one before; `local` are the host's own addresses. Returns what
+    /// became of each order that is new, refused or gone; nothing for one that stays as it was.
+    pub fn post(&mut self, posted: Posted, local: &[Net], now_ns: u64) -> Vec<BlockEvent> {
+        self.last = posted.clone();
         let Posted { orders, protected } = posted;
         self.protected = protected;
         let mut events = Vec::new();
@@ -61,6 +76,7 @@ impl InForce {
                 Some(_) => (&mut endpoints, BLOCKED_ENDPOINTS_MAX),
             };
             let refusal = refusal(&held, orders.issued_ms, &self.protected, now_ns)
+                .or_else(|| is_own(&held, local).then(|| "this host's own address".to_owned()))
                 .or_else(|| (*count >= max).then(|| format!("more than {max} such orders")));
             if let Some(why) = refusal {
                 let mut event = held.event(BlockAct::Refused, now_ns);
@@ -101,15 +117,45 @@ impl InForce {
         events
     }
 
-    /// Gives all orders up, because the kernel does not take them.
+    /// Gives all orders up for a while, because the kernel does not take them. Returns what to tell:
+    /// nothing if it has not taken them before either.
     pub fn give_up(&mut self, why: &str, now_ns: u64) -> Vec<BlockEvent> {
         let orders = std::mem::take(&mut self.orders);
+        let before = self.untaken.replace(Untaken {
+            why: why.to_owned(),
+            again_ns: now_ns.saturating_add(TRY_AGAIN_NS),
+        });
+        if before.is_some_and(|before| before.why == why) {
+            return Vec::new();
+        }
         let refused = orders.into_values().map(|held| {
             let mut event = held.event(BlockAct::Refused, now_ns);
             event.why = Some(why.to_owned());
             event
         });
         refused.collect()
+    }
+
+    /// Notes that the kernel has taken them.
+    pub fn taken(&mut self) {
+        self.untaken = None;
+    }
+
+    /// The bundle to try again, once its time has come.
+    pub fn due(&self, now_ns: u64) -> Option<Posted> {
+        let untaken = self.untaken.as_ref()?;
+        (untaken.again_ns <= now_ns).then(|| self.last.clone())
+    }
+
+    /// What is wrong with what is to be in force, if anything.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let untaken = self.untaken.as_ref()?;
+        let pause_s = TRY_AGAIN_NS / 1_000_000_000;
+        let why = &untaken.why;
+        Some(format!(
+            "no order is in force, the kernel does not take them: {why}; tried again every {pause_s} s"
+        ))
     }
 
     /// Whether anything blocks.
@@ -165,6 +211,12 @@ impl Held {
             BlockAct::Lifted
         }
     }
+}
+
+/// Whether an order is for nothing but an address of the host's own. Out of wider networks the kernel
+/// leaves it.
+fn is_own(held: &Held, local: &[Net]) -> bool {
+    local.contains(&held.order.net)
 }
 
 /// Why an order is not taken, if it is not.
@@ -242,13 +294,15 @@ mod tests {
             order(1, "203.0.113.0/24", None, 60),
             order(2, "198.51.100.7", Some(3333), 600),
         ];
-        let events = inforce.post(posted(first.clone()), NOW_S * S);
+        let events = inforce.post(posted(first.clone()), &[], NOW_S * S);
         assert_eq!(
             acts(&events),
             [(BlockAct::Applied, 1), (BlockAct::Applied, 2)]
         );
         assert!(
-            inforce.post(posted(first.clone()), NOW_S * S).is_empty(),
+            inforce
+                .post(posted(first.clone()), &[], NOW_S * S)
+                .is_empty(),
             "as they were"
         );
         assert!(inforce.expire((NOW_S + 59) * S).is_empty());
@@ -257,15 +311,19 @@ mod tests {
             [(BlockAct::Expired, 1)]
         );
         // The bundle still has it: it is told once.
-        assert!(inforce.post(posted(first), (NOW_S + 61) * S).is_empty());
+        assert!(
+            inforce
+                .post(posted(first), &[], (NOW_S + 61) * S)
+                .is_empty()
+        );
         let later = vec![order(2, "198.51.100.7", Some(3333), 900)];
-        let events = inforce.post(posted(later), (NOW_S + 61) * S);
+        let events = inforce.post(posted(later), &[], (NOW_S + 61) * S);
         assert_eq!(
             acts(&events),
             [(BlockAct::Applied, 2)],
             "it lasts longer now"
         );
-        let events = inforce.post(posted(Vec::new()), (NOW_S + 62) * S);
+        let events = inforce.post(posted(Vec::new()), &[], (NOW_S + 62) * S);
         assert_eq!(acts(&events), [(BlockAct::Lifted, 2)]);
         assert!(inforce.is_empty());
     }
@@ -289,7 +347,7 @@ mod tests {
             ("203.0.113.9", 30 * 86_400, None),
         ] {
             let mut inforce = InForce::default();
-            let events = inforce.post(posted(vec![order(1, net, None, lasts_s)]), NOW_S * S);
+            let events = inforce.post(posted(vec![order(1, net, None, lasts_s)]), &[], NOW_S * S);
             let [event] = &events[..] else {
                 unreachable!("{net}: {events:?}")
             };
@@ -304,7 +362,7 @@ mod tests {
         let mut bundle = posted(vec![order(1, "203.0.113.9", None, 600)]);
         bundle.orders.expires_ms = (NOW_S + 30) * 1_000;
         let mut inforce = InForce::default();
-        inforce.post(bundle, NOW_S * S);
+        inforce.post(bundle, &[], NOW_S * S);
         assert_eq!(
             acts(&inforce.expire((NOW_S + 30) * S)),
             [(BlockAct::Expired, 1)]
@@ -318,7 +376,7 @@ mod tests {
             order(1, "203.0.113.9", None, 60),
             order(2, "10.0.3.9", None, 60),
         ]);
-        let events = inforce.post(bundle, NOW_S * S);
+        let events = inforce.post(bundle, &[], NOW_S * S);
         assert_eq!(
             acts(&events),
             [(BlockAct::Refused, 2), (BlockAct::Applied, 1)]
@@ -326,8 +384,53 @@ mod tests {
         let over = inforce.expire((NOW_S + 60) * S);
         assert!(events.iter().chain(&over).all(BlockEvent::is_dry_run));
         let mut inforce = InForce::new(Force::DryRun);
-        inforce.post(posted(vec![order(1, "203.0.113.9", None, 60)]), NOW_S * S);
+        inforce.post(
+            posted(vec![order(1, "203.0.113.9", None, 60)]),
+            &[],
+            NOW_S * S,
+        );
         assert!(inforce.rules(&[]).0.iter().all(|rule| rule.dry_run));
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_is_told_once_and_tried_again() {
+        let mut inforce = InForce::default();
+        let bundle = posted(vec![order(1, "203.0.113.9", None, 600)]);
+        inforce.post(bundle.clone(), &[], NOW_S * S);
+        let events = inforce.give_up("no memory", NOW_S * S);
+        assert_eq!(acts(&events), [(BlockAct::Refused, 1)]);
+        assert!(inforce.is_empty() && inforce.trouble().unwrap().contains("no memory"));
+        assert_eq!(inforce.due((NOW_S + 29) * S), None);
+        let again = inforce.due((NOW_S + 30) * S).unwrap();
+        assert_eq!(again, bundle);
+        inforce.post(again, &[], (NOW_S + 30) * S);
+        assert!(inforce.give_up("no memory", (NOW_S + 30) * S).is_empty());
+        let again = inforce.due((NOW_S + 60) * S).unwrap();
+        let events = inforce.post(again, &[], (NOW_S + 60) * S);
+        inforce.taken();
+        assert_eq!(acts(&events), [(BlockAct::Applied, 1)]);
+        assert_eq!((inforce.trouble(), inforce.due(u64::MAX)), (None, None));
+        assert_eq!(inforce.len(), 1);
+    }
+
+    #[test]
+    fn an_order_for_the_host_itself_is_refused() {
+        let own = [parse("203.0.113.4").unwrap(), parse("2001:db8::4").unwrap()];
+        for (net, port, is_refused) in [
+            ("203.0.113.4", None, true),
+            ("203.0.113.4", Some(22), true),
+            ("2001:db8::4", None, true),
+            ("203.0.113.5", None, false),
+            // The kernel leaves it out of that.
+            ("203.0.113.0/24", None, false),
+        ] {
+            let mut inforce = InForce::default();
+            let bundle = posted(vec![order(1, net, port, 60)]);
+            let events = inforce.post(bundle, &own, NOW_S * S);
+            let why = is_refused.then_some("this host's own address");
+            assert_eq!(events[0].why.as_deref(), why, "{net}");
+            assert_eq!(inforce.is_empty(), is_refused, "{net}");
+        }
     }
 
     #[test]
@@ -335,6 +438,7 @@ mod tests {
         let mut inforce = InForce::default();
         inforce.post(
             posted(vec![order(1, "203.0.113.0/24", None, 60)]),
+            &[],
             NOW_S * S,
         );
         let own = parse("203.0.113.4").unwrap();

@@ -1,9 +1,11 @@
-//! How it stands with the collector's orders: for `status`.
+//! How it stands with orders from outside: for `status`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+
+use super::Givers;
 
 /// How it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,8 +23,12 @@ pub struct Report {
     pub refused: BTreeMap<String, u64>,
     /// Whether the collector says that it gives none: it is of an older version.
     pub not_offered: bool,
-    /// What is wrong now, if anything.
+    /// What is wrong now with what the collector says, if anything.
     pub trouble: Option<String>,
+    /// What is wrong now with what lies on disk, if anything.
+    pub desk_trouble: Option<String>,
+    /// Whether they come from a file in place of the collector.
+    pub is_file: bool,
 }
 
 /// The report, shared by the client and whoever tells of it.
@@ -34,6 +40,26 @@ impl Shared {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// As it is before anything came in.
+    #[must_use]
+    pub fn of(givers: &Givers) -> Arc<Self> {
+        let shared = Self::new();
+        shared.note().is_file = !givers.is_collector();
+        shared
+    }
+
+    /// Notes that what lies on disk was passed on.
+    pub fn read(&self) {
+        self.note().desk_trouble = None;
+    }
+
+    /// Notes why what lies on disk is not passed on; counted.
+    pub fn unread(&self, why: &str) {
+        let mut report = self.note();
+        *report.refused.entry("file".to_owned()).or_default() += 1;
+        report.desk_trouble = Some(why.to_owned());
     }
 
     /// To note what has happened.

@@ -131,6 +131,9 @@ fn shown(status: &Status) -> String {
             format!("off: it is told what {orders} orders would have blocked"),
         ));
     }
+    if let Some(trouble) = &watch.blocks_trouble {
+        lines.push(("blocking", trouble.clone()));
+    }
     if let Some(orders) = &status.orders {
         lines.push(("orders", ordered(orders)));
     }
@@ -190,13 +193,15 @@ fn shown(status: &Status) -> String {
 fn ordered(orders: &block::Report) -> String {
     let told = match orders.version {
         0 if orders.not_offered => "not offered: the collector is of an older version".to_owned(),
+        0 if orders.is_file => "from a file".to_owned(),
         0 => "none from the collector yet".to_owned(),
         version => format!("version {version}, {} in it", orders.orders),
     };
-    match &orders.trouble {
-        Some(trouble) => format!("{told}; {trouble}"),
-        None => told,
-    }
+    let troubles = [&orders.trouble, &orders.desk_trouble];
+    troubles
+        .into_iter()
+        .flatten()
+        .fold(told, |told, trouble| format!("{told}; {trouble}"))
 }
 
 /// How it stands with the collector's indicators, in words.

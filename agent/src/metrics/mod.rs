@@ -300,6 +300,16 @@ pub const METRICS: &[Metric] = &[
         |status| one(u64::from(status.watch.packets.equation_holds)),
     ),
     counter(
+        "picket_agent_order_bundles_refused_total",
+        "Bundles of orders to block that were refused, by reason.",
+        |status| {
+            let refused = status.orders.iter().flat_map(|orders| &orders.refused);
+            refused
+                .map(|(reason, count)| labelled("reason", reason, *count))
+                .collect()
+        },
+    ),
+    counter(
         "picket_agent_records_handed_total",
         "Records that the kernel put into its rings, and those it could not, by kind and outcome.",
         |status| {

@@ -54,6 +54,9 @@ pub struct Report {
     /// Orders of which it is only told what they would have blocked, as blocking is off.
     #[serde(default)]
     pub dry_run_blocks: u64,
+    /// Why no order is in force that should be, in words.
+    #[serde(default)]
+    pub blocks_trouble: Option<String>,
 }
 
 /// A counter.

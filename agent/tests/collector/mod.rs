@@ -108,6 +108,8 @@ struct Desk {
     orders: Mutex<Vec<Vec<u8>>>,
     /// The versions of orders that were asked with.
     had: Mutex<Vec<u64>>,
+    /// Why nobody is given orders, as the word for it.
+    turns_away: Mutex<Option<&'static str>>,
     /// Whether it knows neither of them.
     is_older: AtomicBool,
 }
@@ -146,6 +148,7 @@ impl Collector {
             bundles: Mutex::default(),
             orders: Mutex::default(),
             had: Mutex::default(),
+            turns_away: Mutex::default(),
             is_older: AtomicBool::new(false),
         });
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
@@ -200,6 +203,11 @@ impl Collector {
     /// The versions of orders that were asked with so far.
     pub(crate) fn had(&self) -> Vec<u64> {
         self.desk.had.lock().unwrap().clone()
+    }
+
+    /// Refuses orders to who asks, from now on, with this word, or gives them.
+    pub(crate) fn turn_away(&self, word: Option<&'static str>) {
+        *self.desk.turns_away.lock().unwrap() = word;
     }
 
     /// Whether it is, from now on, of a version that offers neither indicators nor orders.
@@ -309,7 +317,13 @@ async fn serve(
         } else if let Some(asked) = head.strip_prefix("get /v1/orders?have=") {
             let have: String = asked.chars().take_while(char::is_ascii_digit).collect();
             desk.had.lock().unwrap().push(have.parse().unwrap());
-            next(&desk.orders)
+            match *desk.turns_away.lock().unwrap() {
+                Some(word) => {
+                    let said = serde_json::json!({ "error": word });
+                    (401, String::new(), said.to_string().into_bytes())
+                }
+                None => next(&desk.orders),
+            }
         } else {
             (404, String::new(), Vec::new())
         };

@@ -76,6 +76,22 @@ impl FlowKey {
         (self.ports >> 32) as u8
     }
 
+    /// Whether a host talks about its own address with who lends it: DHCP (RFC 2131 section 4.1), DHCPv6
+    /// (RFC 9915 section 7.2).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_lease(&self) -> bool {
+        const ASKS: u64 = FlowKey::pack_ports(68, 67, 17);
+        const LENDS: u64 = FlowKey::pack_ports(67, 68, 17);
+        const ASKS_V6: u64 = FlowKey::pack_ports(546, 547, 17);
+        const LENDS_V6: u64 = FlowKey::pack_ports(547, 546, 17);
+        // Without the mark of a tunnel.
+        matches!(
+            self.ports & 0xff_ffff_ffff,
+            ASKS | LENDS | ASKS_V6 | LENDS_V6
+        )
+    }
+
     /// The IPv4-mapped form of an IPv4 address given as the four bytes of a packet read as one
     /// machine word.
     #[inline(always)]
@@ -219,6 +235,28 @@ mod tests {
         let octets = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4];
         let word = |at: usize| crate::read::<u64>(&octets[at..]).unwrap();
         assert_eq!(FlowKey::ipv4([word(0), word(8)]), None);
+    }
+
+    #[test]
+    fn only_talk_about_leases_is_that() {
+        for (local, remote, protocol, expected) in [
+            (68, 67, 17, true),
+            (67, 68, 17, true),
+            (546, 547, 17, true),
+            (547, 546, 17, true),
+            (68, 67, 6, false),
+            (68, 68, 17, false),
+            (68, 547, 17, false),
+            (51_000, 67, 17, false),
+            (68, 53, 17, false),
+        ] {
+            let key = FlowKey {
+                ports: FlowKey::pack_ports(local, remote, protocol),
+                ..FlowKey::default()
+            };
+            assert_eq!(key.is_lease(), expected, "{local} {remote} {protocol}");
+            assert_eq!(key.inside(7).is_lease(), expected);
+        }
     }
 
     #[test]

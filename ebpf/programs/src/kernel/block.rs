@@ -68,7 +68,7 @@ fn fresh(counters: &mut Counters, entry: BlockEntry, now_ns: u64) -> bool {
 }
 
 /// The entry the other end of a flow is on: its endpoint's before its network's, none where it is
-/// protected.
+/// protected, or where it lends the host its address.
 #[inline(always)]
 fn entry_of(counters: &mut Counters, key: &FlowKey) -> Option<BlockEntry> {
     let remote = counters.detour().trie_key(key.remote);
@@ -82,6 +82,9 @@ fn entry_of(counters: &mut Counters, key: &FlowKey) -> Option<BlockEntry> {
         Some(entry) => *entry,
         None => *BLOCKED_NETS.get(remote)?,
     };
+    if key.is_lease() {
+        return None;
+    }
     match PROTECTED_NETS.get(remote) {
         Some(_) => None,
         None => Some(entry),
