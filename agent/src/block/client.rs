@@ -271,7 +271,7 @@ impl Client {
         let file = self.givers.file();
         match std::fs::remove_file(file) {
             Ok(()) => {
-                tracing::error!("this host's key is revoked: orders of the collector let go of")
+                tracing::error!("this host's key is revoked: orders of the collector let go of");
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
