@@ -112,7 +112,7 @@ async fn a_feed_is_sent_again_only_when_it_has_changed() {
 async fn what_is_bad_leaves_the_old_in_use() {
     let source = Source::start().await;
     source.put("/list", Page::new(ten()));
-    let limits = "bytes_max = 2_000\ntimeout_s = 1";
+    let limits = "bytes_max = 2_000\ntimeout_s = 3";
     let mut rig = Rig::new(&table("c2-ips", &source.url("/list"), limits));
     rig.start().await;
     until_line(&rig, "c2-ips", |line| line["state"] == "well").await;
@@ -141,7 +141,12 @@ async fn what_is_bad_leaves_the_old_in_use() {
             "too_large",
             "2000 bytes",
         ),
-        (Page::new(ten()).stall(), "network", "timed out"),
+        // By the time for one pause or for all of it, whichever is over first.
+        (
+            Page::new(ten()).stall(),
+            "network",
+            "timed out|not done after 3 s",
+        ),
         (Page::redirect("/round"), "redirect", "more than"),
         (Page::redirect("http://192.0.2.1/"), "redirect", "192.0.2.1"),
         (Page::status(302), "redirect", "nowhere"),
@@ -165,7 +170,9 @@ async fn what_is_bad_leaves_the_old_in_use() {
         } else {
             &line["last_error"]
         };
-        assert!(why.as_str().unwrap().contains(told), "{outcome}: {line}");
+        let why = why.as_str().unwrap();
+        let is_told = told.split('|').any(|told| why.contains(told));
+        assert!(is_told, "{outcome}: {line}");
         assert_eq!(line["entries"], 10, "{outcome}: {line}");
         assert_eq!(in_use(&rig, "c2-ips.txt"), ten(), "{outcome}");
         let metric = format!("picket_collector_feed_fetches_total{{outcome=\"{outcome}\"}}");
