@@ -25,6 +25,14 @@ use kernel::{Totals, in_namespace, small};
 use link::{OURS, Peer, THEIRS, send, socket};
 use pinned::bpf_fs;
 
+/// Room in which no flow of a test puts another out: what a process took of the ring is gone with it.
+fn roomy() -> Sizes {
+    Sizes {
+        slots_per_cpu: 1 << 14,
+        ..small()
+    }
+}
+
 /// What the tests of this file begin with: a wire, a receiver at its other end, a place for pins.
 struct Stage {
     peer: Peer,
@@ -128,7 +136,7 @@ fn on_each_rung(test: fn(Rung)) {
 #[test]
 fn a_restart_under_traffic_loses_no_packet() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, small());
+        let stage = Stage::set(rung, roomy());
         let stop = Arc::new(AtomicBool::new(false));
         let mut totals = Totals::default();
         let mut capture = stage.open(0);
@@ -180,7 +188,7 @@ fn a_restart_under_traffic_loses_no_packet() {
 #[test]
 fn what_passed_while_nobody_was_there_is_told() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, small());
+        let stage = Stage::set(rung, roomy());
         let mut totals = Totals::default();
         let mut capture = stage.open(0);
         let mut sent = stage.send(10, 3);
@@ -249,7 +257,7 @@ fn what_a_process_had_read_and_not_told_is_counted_as_lost() {
 #[test]
 fn a_successor_that_is_killed_at_once_costs_nothing() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, small());
+        let stage = Stage::set(rung, roomy());
         let mut totals = Totals::default();
         let mut capture = stage.open(0);
         let mut sent = stage.send(10, 3);
@@ -287,7 +295,7 @@ fn a_successor_that_is_killed_at_once_costs_nothing() {
 #[test]
 fn an_absence_of_our_programs_is_no_restart_without_a_gap() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, small());
+        let stage = Stage::set(rung, roomy());
         let mut capture = stage.open(0);
         capture.checkpoint(10, 0);
         drop(capture);
@@ -330,7 +338,7 @@ fn an_absence_of_our_programs_is_no_restart_without_a_gap() {
 #[test]
 fn processes_that_tell_nothing_do_not_pile_up() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, small());
+        let stage = Stage::set(rung, roomy());
         let mut totals = Totals::default();
         let mut capture = stage.open(0);
         let mut sent = stage.send(3, 3);
@@ -355,7 +363,7 @@ fn processes_that_tell_nothing_do_not_pile_up() {
 #[test]
 fn what_another_run_has_told_is_not_told_again() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, small());
+        let stage = Stage::set(rung, roomy());
         let mut capture = stage.open(0);
         capture.checkpoint(10, 0);
         drop(capture);
@@ -378,7 +386,7 @@ fn left(pins: &Path) -> usize {
 #[test]
 fn nothing_stays_behind_where_nothing_is_wanted() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, small());
+        let stage = Stage::set(rung, roomy());
         let capture = stage.open(0);
         assert!(detach(&stage.pins()).is_err(), "an agent runs");
         // A second agent goes without.
@@ -416,7 +424,7 @@ fn nothing_stays_behind_where_nothing_is_wanted() {
 #[test]
 fn damage_is_survived() {
     in_namespace(|| {
-        let stage = Stage::set(Rung::Tcx, small());
+        let stage = Stage::set(Rung::Tcx, roomy());
         let mut capture = stage.open(0);
         stage.send(10, 3);
         Totals::default().gather(&mut capture);
