@@ -115,7 +115,7 @@ system: build manual ## boots a systemd, installs the packages in it, and lives 
 
 rollout-check: package ## checks what rolls it out: SSM package and documents, templates, roles; as root boots it too
 	@$(STAGE) set-up "set-up for rollout checks" scripts/setup.sh rollout
-	@$(STAGE) build "packages to change to" $(RUN) xtask -- package --deb-only --only $(HOST) \
+	@$(STAGE) build "packages to change to" $(RUN) xtask -- package --only $(HOST) \
 		--built $(TARGET)/cross --manual $(TARGET)/manual --out $(TARGET)/packages-next --release 2
 	@$(STAGE) system "rollout" scripts/rollout-check $(TARGET)/packages $(TARGET)/packages-next
 

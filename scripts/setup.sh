@@ -119,6 +119,7 @@ packages() {
         want shellcheck shellcheck
         want python3 python3-venv
         want dpkg-deb dpkg
+        want rpmbuild rpm
         want debootstrap debootstrap
         want systemd-nspawn systemd-container
     fi

@@ -4,7 +4,7 @@
     scripts/rollout/life.py --packages DIR --next DIR --cache DIR
 
 Both folders hold the .deb of agent and collector for this machine, the second of a higher version. As
-root. What is not shown here: SSM itself, which unpacks the zip and calls the scripts; RPM systems.
+root. What is not shown here: SSM itself, which unpacks the zip and calls the scripts. life_rpm.py has RPM.
 """
 
 import argparse
@@ -139,13 +139,11 @@ class Story:
         return json.loads(told)["agent_id"]
 
 
-def live(story):
-    machine = story.machine
-    collector = next(p.name for p in (story.documents.parent / "first").glob(f"picket-collector_*_{DEBIAN}.deb"))
-    machine.run(f"dpkg --install /mnt/first/{collector} && systemctl enable --now picket-collector")
+def parameters(machine):
+    """What the documents are given, with a collector running in the machine."""
     machine.run("picket-collector join-tokens add --label test > /run/token && chmod 0400 /run/token")
     authority = ssl.PEM_cert_to_DER_cert(machine.run("cat /var/lib/picket/collector/ca.pem"))
-    given = {
+    return {
         "Collector": "https://127.0.0.1:8443",
         "AuthoritySha256": hashlib.sha256(authority).hexdigest(),
         "Configuration": CONFIG,
@@ -154,6 +152,23 @@ def live(story):
         "Region": "on-prem",
         "Instance": "web-1",
     }
+
+
+def nothing_left(story):
+    left = story.machine.run(
+        "for i in /etc/picket /var/lib/picket/agent* /var/cache/picket /run/picket/agent.sock /sys/fs/bpf/picket "
+        "/etc/systemd/system/multi-user.target.wants/picket-agent.service; do [ ! -e $i ] || find $i; done; "
+        "getent passwd picket || true"
+    )
+    expect(not left.strip(), f"left behind: {left}")
+    story.told("nothing is left", "")
+
+
+def live(story):
+    machine = story.machine
+    collector = next(p.name for p in (story.documents.parent / "first").glob(f"picket-collector_*_{DEBIAN}.deb"))
+    machine.run(f"dpkg --install /mnt/first/{collector} && systemctl enable --now picket-collector")
+    given = parameters(machine)
     story.told("collector", "")
 
     other = "arm64" if ARCHITECTURE == "x86_64" else "x86_64"
@@ -213,13 +228,7 @@ def live(story):
     machine.run("dpkg --purge picket-collector")
     story.script("uninstall", "zip-2", "uninstall")
     story.script("uninstall again", "zip-2", "uninstall")
-    left = machine.run(
-        "for i in /etc/picket /var/lib/picket /var/cache/picket /run/picket/agent.sock /sys/fs/bpf/picket "
-        "/etc/systemd/system/multi-user.target.wants/picket-agent.service; do [ ! -e $i ] || find $i; done; "
-        "getent passwd picket || true"
-    )
-    expect(not left.strip(), f"left behind: {left}")
-    story.told("nothing is left", "")
+    nothing_left(story)
 
 
 def main():

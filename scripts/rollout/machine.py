@@ -42,6 +42,22 @@ def tree(cache):
     return folder
 
 
+def rpm_tree(cache):
+    """The same with RPM; what dpkg knows is put aside in the machine."""
+    folder = cache / "system" / f"{TREE}-rpm"
+    if folder.is_dir():
+        return folder
+    part = folder.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    subprocess.run(["cp", "--archive", tree(cache).resolve(), part], check=True)
+    shutil.copy("/etc/resolv.conf", part / "etc/resolv.conf")
+    install = "apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends rpm"
+    line = f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive {install} && apt-get clean"
+    subprocess.run(["chroot", part, "sh", "-c", line], check=True, stdout=subprocess.DEVNULL)
+    part.rename(folder)
+    return folder
+
+
 class Machine:
     """Use with `with`."""
 
