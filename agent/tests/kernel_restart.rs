@@ -136,7 +136,7 @@ fn on_each_rung(test: fn(Rung)) {
 #[test]
 fn a_restart_under_traffic_loses_no_packet() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, roomy());
+        let stage = Stage::set(rung, small());
         let stop = Arc::new(AtomicBool::new(false));
         let mut totals = Totals::default();
         let mut capture = stage.open(0);
@@ -188,7 +188,7 @@ fn a_restart_under_traffic_loses_no_packet() {
 #[test]
 fn what_passed_while_nobody_was_there_is_told() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, roomy());
+        let stage = Stage::set(rung, small());
         let mut totals = Totals::default();
         let mut capture = stage.open(0);
         let mut sent = stage.send(10, 3);
@@ -295,7 +295,7 @@ fn a_successor_that_is_killed_at_once_costs_nothing() {
 #[test]
 fn an_absence_of_our_programs_is_no_restart_without_a_gap() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, roomy());
+        let stage = Stage::set(rung, small());
         let mut capture = stage.open(0);
         capture.checkpoint(10, 0);
         drop(capture);
@@ -338,7 +338,7 @@ fn an_absence_of_our_programs_is_no_restart_without_a_gap() {
 #[test]
 fn processes_that_tell_nothing_do_not_pile_up() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, roomy());
+        let stage = Stage::set(rung, small());
         let mut totals = Totals::default();
         let mut capture = stage.open(0);
         let mut sent = stage.send(3, 3);
@@ -363,7 +363,7 @@ fn processes_that_tell_nothing_do_not_pile_up() {
 #[test]
 fn what_another_run_has_told_is_not_told_again() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, roomy());
+        let stage = Stage::set(rung, small());
         let mut capture = stage.open(0);
         capture.checkpoint(10, 0);
         drop(capture);
@@ -386,7 +386,7 @@ fn left(pins: &Path) -> usize {
 #[test]
 fn nothing_stays_behind_where_nothing_is_wanted() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, roomy());
+        let stage = Stage::set(rung, small());
         let capture = stage.open(0);
         assert!(detach(&stage.pins()).is_err(), "an agent runs");
         // A second agent goes without.
@@ -424,7 +424,7 @@ fn nothing_stays_behind_where_nothing_is_wanted() {
 #[test]
 fn damage_is_survived() {
     in_namespace(|| {
-        let stage = Stage::set(Rung::Tcx, roomy());
+        let stage = Stage::set(Rung::Tcx, small());
         let mut capture = stage.open(0);
         stage.send(10, 3);
         Totals::default().gather(&mut capture);
