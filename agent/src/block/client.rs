@@ -16,19 +16,20 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use picket_wire::limits::ORDERS_BYTES_MAX;
 use picket_wire::{Orders, OrdersError, Purpose};
-use reqwest::header::{AUTHORIZATION, DATE, RETRY_AFTER};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::desk::{Givers, read_version};
 use super::report::Shared;
-use crate::identity::{Identity, random};
-use crate::ship::Collector;
+use crate::identity::Identity;
+use crate::ship::collector::{ahead_ms, retry_after};
+use crate::ship::{Collector, jittered};
 use crate::state;
 use crate::watch::{Command, now_ns};
 
@@ -152,7 +153,7 @@ impl Client {
             },
             StatusCode::NOT_FOUND => self.not_offered(),
             StatusCode::UNAUTHORIZED => {
-                self.set_clock(&response);
+                self.ahead_ms = ahead_ms(&response, now_ms()).unwrap_or(self.ahead_ms);
                 match timeout(ALL_WAIT, receive(response, REFUSAL_BYTES_MAX)).await {
                     Ok(Ok(bytes)) if says_revoked(&bytes) => self.let_go(),
                     _ => self.fail(format!(
@@ -162,9 +163,7 @@ impl Client {
                 }
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                let header = response.headers().get(RETRY_AFTER);
-                let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-                let asked = Duration::from_secs(seconds.unwrap_or(1)).clamp(PAUSE_MIN, PAUSE_MAX);
+                let asked = retry_after(&response).clamp(PAUSE_MIN, PAUSE_MAX);
                 self.fail("the collector asks to come later".to_owned());
                 Outcome::Busy(asked)
             }
@@ -311,21 +310,6 @@ impl Client {
         report.not_offered = false;
         Outcome::Answered
     }
-
-    /// Takes the collector's time, since a claim is refused that is signed at another.
-    fn set_clock(&mut self, response: &Response) {
-        let date = response.headers().get(DATE);
-        let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date.to_str().ok()?).ok());
-        let since = date.and_then(|date| {
-            let time: SystemTime = date.timestamp().into();
-            time.duration_since(SystemTime::UNIX_EPOCH).ok()
-        });
-        let Some(theirs_ms) = since.and_then(|since| i64::try_from(since.as_millis()).ok()) else {
-            return;
-        };
-        let ours_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-        self.ahead_ms = theirs_ms.saturating_sub(ours_ms);
-    }
 }
 
 /// Whether a refusal says that our key is revoked.
@@ -361,10 +345,4 @@ fn word(error: &anyhow::Error) -> &'static str {
 
 fn now_ms() -> u64 {
     now_ns() / 1_000_000
-}
-
-/// A random time between half a pause and all of it.
-fn jittered(pause: Duration) -> Duration {
-    let random = random::<4>().map_or(0, u32::from_ne_bytes);
-    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

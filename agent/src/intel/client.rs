@@ -13,13 +13,13 @@ use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use picket_intel::IndicatorSet;
 use picket_wire::Purpose;
 use picket_wire::limits::{BUNDLE_BYTES_MAX, MANIFEST_BYTES_MAX};
-use reqwest::header::{AUTHORIZATION, DATE, RETRY_AFTER};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Response, StatusCode};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
@@ -28,8 +28,9 @@ use super::kept::{Good, Kept, Refusal};
 use super::report::{Shared, now_ms};
 use crate::config::Config;
 use crate::feeds::{self, Feeds, Seed};
-use crate::identity::{Identity, random};
-use crate::ship::Collector;
+use crate::identity::Identity;
+use crate::ship::collector::{ahead_ms, retry_after};
+use crate::ship::{Collector, jittered};
 use crate::watch::Command;
 
 /// How long the collector is asked to wait for news.
@@ -157,9 +158,7 @@ impl Client {
                 Err(_) => self.fail("a bundle did not come in time".to_owned()),
             },
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                let header = response.headers().get(RETRY_AFTER);
-                let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-                let asked = Duration::from_secs(seconds.unwrap_or(1)).clamp(PAUSE_MIN, PAUSE_MAX);
+                let asked = retry_after(&response).clamp(PAUSE_MIN, PAUSE_MAX);
                 self.fail("the collector asks to come later".to_owned());
                 Outcome::Busy(asked)
             }
@@ -167,7 +166,7 @@ impl Client {
                 .fail("the collector's indicators are older than ours: it was set back".to_owned()),
             StatusCode::NOT_FOUND => self.not_offered(),
             status => {
-                self.set_clock(&response);
+                self.ahead_ms = ahead_ms(&response, now_ms()).unwrap_or(self.ahead_ms);
                 self.fail(format!("the collector answered {status}"))
             }
         }
@@ -357,28 +356,4 @@ impl Client {
         report.entries = manifest.entries();
         report.lists = manifest.lists.len() as u64;
     }
-
-    /// Takes the collector's time, since a claim is refused that is signed at another.
-    fn set_clock(&mut self, response: &Response) {
-        let date = response
-            .headers()
-            .get(DATE)
-            .and_then(|date| date.to_str().ok());
-        let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-        let since = date.and_then(|date| {
-            let time: SystemTime = date.timestamp().into();
-            time.duration_since(SystemTime::UNIX_EPOCH).ok()
-        });
-        let Some(theirs_ms) = since.and_then(|since| i64::try_from(since.as_millis()).ok()) else {
-            return;
-        };
-        let ours_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-        self.ahead_ms = theirs_ms.saturating_sub(ours_ms);
-    }
-}
-
-/// A random time between half a pause and all of it.
-fn jittered(pause: Duration) -> Duration {
-    let random = random::<4>().map_or(0, u32::from_ne_bytes);
-    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::identity::Envelope;
@@ -136,9 +136,7 @@ impl Collector {
             status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         ) {
-            let header = response.headers().get(RETRY_AFTER);
-            let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            let pause = Duration::from_secs(seconds.unwrap_or(1)).min(RETRY_AFTER_MAX);
+            let pause = retry_after(&response).min(RETRY_AFTER_MAX);
             return Err(PostError::Busy { pause });
         }
         if !status.is_success() {
@@ -163,14 +161,10 @@ impl Collector {
     pub async fn knock(&self) -> Result<Knock, PostError> {
         let request = self.client.get(self.health.clone());
         let response = request.send().await.map_err(unreachable)?;
-        let date = response
-            .headers()
-            .get(DATE)
-            .and_then(|date| date.to_str().ok());
-        let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        let date = date(&response);
         let status = response.status();
         Ok(Knock {
-            date: date.map(|date| date.timestamp().into()),
+            date,
             well: status.is_success(),
             status: format!("its health answers {status}"),
         })
@@ -186,6 +180,29 @@ impl Collector {
         let url = self.envelopes.join(name).context("collector address")?;
         Ok(self.client.get(url))
     }
+}
+
+/// How long an answer asks to stay away (`Retry-After`); a second where it does not say.
+pub(crate) fn retry_after(response: &Response) -> Duration {
+    let header = response.headers().get(RETRY_AFTER);
+    let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(1))
+}
+
+/// The collector's time, if an answer tells it.
+fn date(response: &Response) -> Option<SystemTime> {
+    let date = response.headers().get(DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp().into())
+}
+
+/// How far the collector's clock is ahead of ours, milliseconds, if an answer tells its time: a claim
+/// is refused that is signed at another.
+pub(crate) fn ahead_ms(response: &Response, ours_ms: u64) -> Option<i64> {
+    let theirs = date(response)?
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    let theirs_ms = i64::try_from(theirs.as_millis()).ok()?;
+    Some(theirs_ms.saturating_sub(i64::try_from(ours_ms).unwrap_or(i64::MAX)))
 }
 
 /// What went wrong with a request, with every cause.

@@ -267,8 +267,8 @@ impl Shipper {
     }
 }
 
-/// Half of a pause and a random part of the other half.
-fn jittered(pause: Duration) -> Duration {
+/// Half of a pause and a random part of the other half, so that a fleet does not come back together.
+pub(crate) fn jittered(pause: Duration) -> Duration {
     pause / 2 + random_part(pause / 2)
 }
 

@@ -118,12 +118,20 @@ impl Drop for Waiting<'_> {
 /// What is asked for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(crate) struct Asked {
     /// The version that the agent has; 0 for none, or to be given everything.
     #[serde(default)]
-    have: u64,
+    pub(crate) have: u64,
     /// Seconds to wait for another.
     wait: Option<u64>,
+}
+
+impl Asked {
+    /// How long to wait for another.
+    pub(crate) fn wait(&self) -> Duration {
+        let asked = self.wait.map_or(WAIT_MAX, Duration::from_secs);
+        asked.min(WAIT_MAX)
+    }
 }
 
 /// The route.
@@ -158,13 +166,9 @@ async fn indicators(
     ) else {
         return door.come_back(StatusCode::TOO_MANY_REQUESTS, "overloaded");
     };
-    let wait = asked
-        .wait
-        .map_or(WAIT_MAX, Duration::from_secs)
-        .min(WAIT_MAX);
     let (mut board, mut stop) = (door.board.clone(), door.stop.clone());
     let edition = tokio::select! {
-        edition = tokio::time::timeout(wait, board.other_than(asked.have)) => edition,
+        edition = tokio::time::timeout(asked.wait(), board.other_than(asked.have)) => edition,
         () = stop.told() => Ok(None),
     };
     match edition {

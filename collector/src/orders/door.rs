@@ -9,7 +9,6 @@
 //! ```
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -19,14 +18,13 @@ use axum::{Json, Router};
 use picket_detect::KnownAgent;
 use picket_wire::Purpose;
 use picket_wire::orders::CONTENT_TYPE;
-use serde::Deserialize;
 
 use super::Book;
 use super::shifts::Ahead;
 use crate::claims::{Claims, Unclaimed};
 use crate::clock;
-use crate::indicators::door::Queue;
-use crate::indicators::limits::{RETRY_AFTER_S, WAIT_MAX};
+use crate::indicators::door::{Asked, Queue};
+use crate::indicators::limits::RETRY_AFTER_S;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::signing::SigningKey;
@@ -49,17 +47,6 @@ pub(crate) struct Door {
     pub(crate) metrics: Arc<Metrics>,
     /// When those who wait are sent home.
     pub(crate) stop: Stop,
-}
-
-/// What is asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    /// The version that the agent has; 0 for none.
-    #[serde(default)]
-    have: u64,
-    /// Seconds to wait for another.
-    wait: Option<u64>,
 }
 
 /// The route.
@@ -87,10 +74,9 @@ async fn orders(
     if let Ahead::CaughtUp(by_ms) = door.book.catch_up(&host, asked.have) {
         door.caught_up(&host, by_ms);
     }
-    let wait = asked.wait.map_or(WAIT_MAX, Duration::from_secs);
     let mut stop = door.stop.clone();
     let other = tokio::select! {
-        other = tokio::time::timeout(wait.min(WAIT_MAX), door.book.other_than(&host, asked.have)) => other,
+        other = tokio::time::timeout(asked.wait(), door.book.other_than(&host, asked.have)) => other,
         () = stop.told() => return door.come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
     match other {

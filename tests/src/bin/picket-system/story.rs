@@ -1,8 +1,8 @@
 //! The life that is lived: two packages come, are used, change, and go.
 
 use std::net::UdpSocket;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -447,20 +447,18 @@ fn absent(machine: &Machine, paths: &[&str]) -> Result<()> {
 /// Datagrams that leave the machine at an even pace.
 struct Traffic {
     sent: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    stop: mpsc::Sender<()>,
     thread: JoinHandle<Result<()>>,
 }
 
 impl Traffic {
     fn start(machine: &Machine) -> Result<Self> {
-        let (sent, stop) = (
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let (count, is_over) = (Arc::clone(&sent), Arc::clone(&stop));
+        let sent = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&sent);
+        let (stop, told) = mpsc::channel();
         let thread = machine.instance.spawn("traffic", move || {
             let socket = UdpSocket::bind("0.0.0.0:0").context("bind")?;
-            while !is_over.load(Ordering::Relaxed) {
+            while told.recv_timeout(PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // Refused now and then, as nobody listens: the kernel tells of the one before.
                 if socket
                     .send_to(b"counted", (COLLECTOR, COUNTED_PORT))
@@ -468,7 +466,6 @@ impl Traffic {
                 {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
-                std::thread::sleep(PACE);
             }
             Ok(())
         })?;
@@ -486,7 +483,7 @@ impl Traffic {
     }
 
     fn stop(self) -> Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.stop);
         match self.thread.join() {
             Ok(outcome) => outcome.map(|()| self.sent.load(Ordering::Relaxed)),
             Err(_) => anyhow::bail!("the sender broke off"),
