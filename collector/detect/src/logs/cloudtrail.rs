@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
+use serde_json::Value;
 
 use super::event_time;
 use super::identity::{Draft, Identity};
@@ -91,6 +92,8 @@ pub struct ApiCall {
     pub shared_event_id: Option<Box<str>>,
     /// Whether the session's credentials came from the console.
     pub from_console: Option<bool>,
+    /// The whole record, with what has no field here.
+    pub record: Lazy,
 }
 
 /// Something a call touched.
@@ -170,7 +173,28 @@ impl ApiCall {
             tls: draft.tls,
             shared_event_id: draft.shared_event_id,
             from_console: draft.from_console,
+            record: Lazy::new(&json),
         })
+    }
+
+    /// The member of the record that `path` names, such as `userIdentity.sessionContext.sessionIssuer.arn`:
+    /// names as CloudTrail writes them, joined by dots. Nothing stands inside a list.
+    ///
+    /// Costs a parse of the part it lies in, once per event: of the parameters or results alone where it
+    /// begins with those, of the whole record else.
+    pub fn field(&self, path: &str) -> Option<&Value> {
+        let (top, rest) = path.split_once('.').unwrap_or((path, ""));
+        let part = match top {
+            "requestParameters" => &*self.request_parameters,
+            "responseElements" => &*self.response_elements,
+            "additionalEventData" => &*self.additional_event_data,
+            "serviceEventDetails" => &*self.service_event_details,
+            _ => self.record.get(top)?,
+        };
+        let mut names = rest.split('.').filter(|name| !name.is_empty());
+        names
+            .try_fold(part, |value, name| value.get(name))
+            .filter(|value| !value.is_null())
     }
 
     /// The account it happened to: the recipient, else the caller's own.
@@ -442,6 +466,33 @@ mod tests {
             Some(call.key),
             EventKey::named(call.recipient_account.as_deref(), call.event_id.as_deref())
         );
+    }
+
+    #[test]
+    fn any_member_is_found_by_its_path() {
+        let call = parse(FULL);
+        let check = |path, expected: Option<&str>| {
+            assert_eq!(call.field(path).and_then(Value::as_str), expected, "{path}");
+        };
+        check("requestParameters.key", Some("k"));
+        check("requestParameters.absent", None);
+        check("requestParameters.key.deeper", None);
+        check("requestID", Some("r"));
+        check("eventVersion", Some("1.08"));
+        check(
+            "userIdentity.sessionContext.sessionIssuer.userName",
+            Some("web"),
+        );
+        check("tlsDetails.cipherSuite", Some("c"));
+        check("resources.ARN", None);
+        check("", None);
+        assert_eq!(call.field("responseElements"), None);
+        assert!(
+            call.field("requestParameters")
+                .is_some_and(Value::is_object)
+        );
+        let folded = parse(r#"{"eventName":"A","requestParameters":"{\"a\":{\"b\":1}}"}"#);
+        assert_eq!(folded.field("requestParameters.a.b"), Some(&1.into()));
     }
 
     #[test]
