@@ -25,14 +25,6 @@ use kernel::{Totals, in_namespace, small};
 use link::{OURS, Peer, THEIRS, send, socket};
 use pinned::bpf_fs;
 
-/// Room in which no flow of a test puts another out: what a process took of the ring is gone with it.
-fn roomy() -> Sizes {
-    Sizes {
-        slots_per_cpu: 1 << 14,
-        ..small()
-    }
-}
-
 /// What the tests of this file begin with: a wire, a receiver at its other end, a place for pins.
 struct Stage {
     peer: Peer,
@@ -257,7 +249,7 @@ fn what_a_process_had_read_and_not_told_is_counted_as_lost() {
 #[test]
 fn a_successor_that_is_killed_at_once_costs_nothing() {
     on_each_rung(|rung| {
-        let stage = Stage::set(rung, roomy());
+        let stage = Stage::set(rung, small());
         let mut totals = Totals::default();
         let mut capture = stage.open(0);
         let mut sent = stage.send(10, 3);

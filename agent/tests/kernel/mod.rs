@@ -70,7 +70,7 @@ pub(crate) fn stay_on_cpu(nth: usize) {
 /// Small tables, so that opening is quick.
 pub(crate) fn small() -> Sizes {
     Sizes {
-        slots_per_cpu: 1024,
+        slots_per_cpu: 1 << 14,
         addresses_max: 20_000,
         names_max: 20_000,
         ipv6_networks_max: 100,

@@ -304,7 +304,8 @@ impl EbpfCapture {
         let told = Told {
             port: self.canary.next_port(),
             resumed: self.succession.can_be_resumed(),
-            counted: &predecessor::settled(self.counted.clone(), &self.ledger),
+            counted: &self.counted,
+            accounted: predecessor::accounted(&self.counted, &self.ledger),
             programs: &programs,
             ledger: &self.ledger,
         };

@@ -59,7 +59,7 @@ pub(super) struct Pins {
     folder: PathBuf,
     number: u32,
     before: Vec<u32>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Pins {
@@ -251,10 +251,23 @@ fn mount_if_missing(root: &Path) -> io::Result<()> {
     Err(io::Error::other(why))
 }
 
-fn lock(folder: &Path) -> io::Result<File> {
+/// A folder that is ours until this is dropped: at once, even where a process that is being started
+/// still has a copy of the descriptor.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "pins not unlocked before the process ends");
+        }
+    }
+}
+
+fn lock(folder: &Path) -> io::Result<Lock> {
     let file = File::open(folder)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => {
             let why = format!("another agent has the pins in {}", folder.display());
             Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
