@@ -14,7 +14,8 @@ use crate::block::BlockConfig;
 use crate::capture::ebpf::{Handover, Options};
 use crate::capture::ladder::CaptureConfig;
 use crate::command::BadConfig;
-use crate::enrol::Enrolment;
+use crate::enrol::cloned::left;
+use crate::enrol::{EnrolConfig, Enrolment};
 use crate::filter::FilterConfig;
 use crate::identity::{Identity, Succession};
 use crate::intel::IndicatorsConfig;
@@ -47,6 +48,8 @@ pub struct Config {
     pub proxy_credentials_file: Option<PathBuf>,
     /// Who this host is.
     pub identity: IdentityConfig,
+    /// How it comes by an identity of its own.
+    pub enrol: EnrolConfig,
     /// Interfaces to watch whatever they are.
     pub interfaces: Vec<String>,
     /// Whether to watch interfaces with a default route as well.
@@ -84,6 +87,10 @@ pub struct Config {
     /// one said is not used. Never in the file.
     #[serde(skip)]
     pub elsewhere: Option<String>,
+    /// The enrolment of another host that was found on this one, while it has none of its own. Never in
+    /// the file.
+    #[serde(skip)]
+    pub carried: Option<Enrolment>,
 }
 
 /// Who this host is.
@@ -106,6 +113,7 @@ impl Default for Config {
             proxy: NO_PROXY.to_owned(),
             proxy_credentials_file: None,
             identity: IdentityConfig::default(),
+            enrol: EnrolConfig::default(),
             interfaces: Vec::new(),
             default_route: true,
             capture: CaptureConfig::default(),
@@ -123,6 +131,7 @@ impl Default for Config {
             privacy: PrivacyConfig::default(),
             enrolment: None,
             elsewhere: None,
+            carried: None,
         }
     }
 }
@@ -176,6 +185,7 @@ impl Config {
         if !self.default_route && self.interfaces.is_empty() {
             return Err(bad("interfaces", "names none, and default_route is off"));
         }
+        self.enrol.check()?;
         self.capture.check()?;
         self.indicators.check()?;
         self.block.check()?;
@@ -207,7 +217,8 @@ impl Config {
                 return Err(bad(key, problem));
             }
         }
-        if self.ca_files.is_empty() && self.enrolment.is_none() {
+        let is_told = self.enrolment.is_some() || self.carried.is_some();
+        if self.ca_files.is_empty() && !is_told {
             return Err(bad(
                 "ca_files",
                 "needed with a collector that this host is not enrolled with: the authority to pin",
@@ -217,12 +228,23 @@ impl Config {
     }
 
     /// Takes what the collector said when this host enrolled, where the file does not say otherwise. A
-    /// rotation that broke off is brought to its end.
+    /// rotation that broke off is brought to its end. What the file says of the host counts no more where
+    /// it is what another host was called whose identity was found here.
     ///
     /// # Errors
     /// The enrolment cannot be read, or is that of another key.
     pub fn adopt(&mut self) -> anyhow::Result<()> {
+        self.carried = None;
+        let was = left(&self.state_dir);
+        if let Some(was) = &was
+            && self.identity.instance == was.receipt.instance
+        {
+            self.identity = IdentityConfig::default();
+        }
         let Some(enrolment) = Enrolment::load(&self.state_dir)? else {
+            if let Some(was) = was {
+                self.carry(was);
+            }
             return Ok(());
         };
         let key_file = self.key_file();
@@ -265,6 +287,15 @@ impl Config {
         Ok(())
     }
 
+    /// Takes of another host's enrolment where its collector is, and nothing else.
+    fn carry(&mut self, was: Enrolment) {
+        let collector = self.collector.get_or_insert_with(|| was.collector.clone());
+        if !is_same(collector, &was.collector) {
+            self.elsewhere = Some(was.collector.clone());
+        }
+        self.carried = Some(was);
+    }
+
     /// Why the collector's indicators are not taken although this host is enrolled, if so.
     ///
     /// # Errors
@@ -294,6 +325,11 @@ impl Config {
             _ if !self.ca_files.is_empty() => Pins::of_files(&self.ca_files)
                 .map_err(|error| bad("ca_files", &format!("{error:#}")))?,
             Some(enrolment) => Pins::of_certificates(&enrolment.pins())?,
+            None if self.elsewhere.is_none()
+                && let Some(was) = &self.carried =>
+            {
+                Pins::of_certificates(&was.pins())?
+            }
             None => return Err(bad("ca_files", "missing: the authority to pin").into()),
         };
         Ok(Arc::new(pins))
@@ -458,6 +494,10 @@ mod tests {
             intel_dir: Some("/etc/picket/intel".into()),
             key_file: Some("/var/lib/picket/agent/agent.key".into()),
             proxy_credentials_file: Some("/etc/picket/proxy".into()),
+            enrol: EnrolConfig {
+                token_file: Some("/etc/picket/join-token".into()),
+                ..EnrolConfig::default()
+            },
             indicators: IndicatorsConfig {
                 key_file: Some("/etc/picket/collector-signing.pub".into()),
                 ..IndicatorsConfig::default()
@@ -480,6 +520,7 @@ mod tests {
             "capture",
             "collector",
             "default_route",
+            "enrol",
             "filter",
             "identity",
             "indicators",
@@ -542,6 +583,8 @@ mod tests {
         check("proxy = 'https://a'", "proxy");
         check("proxy = 'http://u:p@a:1'", "proxy");
         check("default_route = false", "interfaces");
+        check("[enrol]\nimds = 'nowhere'", "enrol.imds");
+        check("[enrol]\ntoken = 'x'", "enrol.token");
         check("[unknown]\na = 1", "unknown");
         check("window_s =", "window_s");
         let missing = Config::default().check_shipping().unwrap_err();

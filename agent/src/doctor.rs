@@ -15,8 +15,11 @@ use crate::capture::ebpf::{CaptureError, Check, examine_pins, examine_stages};
 use crate::capture::ladder::{foresee, probe};
 use crate::capture::packet;
 use crate::config::Config;
+use crate::enrol::cloned::{Sameness, sameness};
 use crate::feeds::Feeds;
 use crate::identity::Identity;
+use crate::imds::Imds;
+use crate::machine::Machine;
 use crate::ship::{Collector, Knock};
 use crate::status;
 
@@ -83,6 +86,7 @@ pub fn examine(file: Option<&Path>, config: &anyhow::Result<Config>) -> Vec<Answ
     }
     answers.push(shipping(config));
     answers.push(key(config));
+    answers.push(enrolment(config));
     answers.push(state_dir(config));
     answers.push(intel(config));
     answers.push(match config.no_indicators() {
@@ -208,6 +212,39 @@ fn key(config: &Config) -> Answer {
             )
         }),
     )
+}
+
+/// Whether this host is the one that its enrolment names.
+fn enrolment(config: &Config) -> Answer {
+    const NAME: &str = "enrolment";
+    if let Some(was) = &config.carried {
+        let was = &was.receipt.instance;
+        return no(
+            NAME,
+            format!("this host carried the identity of {was}, which is set aside; enroll it"),
+        );
+    }
+    let Some(enrolment) = &config.enrolment else {
+        return yes(NAME, "none; the collector has to know the key otherwise");
+    };
+    let receipt = &enrolment.receipt;
+    let told = format!("{} by {}", receipt.instance, receipt.level);
+    let looked = (|| {
+        let mut imds = Imds::new(&config.enrol.imds)?;
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build()?;
+        let here = Machine::here();
+        runtime.block_on(sameness(enrolment, &config.state_dir, &mut imds, &here))
+    })();
+    match looked {
+        Ok(Sameness::Same) => yes(NAME, told),
+        Ok(Sameness::Unsure(why)) => warn(NAME, format!("{told}; {why}")),
+        Ok(Sameness::Other(why)) => {
+            let next = "the next start sets that identity aside and enrolls anew";
+            no(NAME, format!("{why}: {next}"))
+        }
+        Err(error) => no(NAME, format!("{error:#}")),
+    }
 }
 
 /// Whether files can be made where the state is, or where its folder would be.

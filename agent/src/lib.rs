@@ -15,6 +15,7 @@ pub mod identity;
 pub mod imds;
 pub mod intel;
 mod log;
+pub mod machine;
 pub mod manager;
 pub mod metrics;
 pub mod net;

@@ -66,6 +66,8 @@ impl Manager {
     /// asked for, that we live while it goes on to. `window` is how often it is to prove itself.
     pub async fn keep(self: Arc<Self>, pulse: Arc<Pulse>, window: Duration, status: String) {
         pulse.proven().await;
+        // A line ends a word of ours.
+        let status = status.replace('\n', " ");
         self.tell(&format!("READY=1\nSTATUS={status}"));
         tracing::info!(status, "ready");
         let Some(watchdog) = self.watchdog else {

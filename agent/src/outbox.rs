@@ -55,6 +55,7 @@ pub struct Tallies {
     refused: AtomicU64,
     revoked: AtomicU64,
     unknown: AtomicU64,
+    cloned: AtomicU64,
     spooled: AtomicU64,
     finished_ns: AtomicU64,
 }
@@ -88,6 +89,11 @@ impl Tallies {
         tally.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts envelopes of another host, or of another name of this one, that were found here.
+    pub fn count_cloned(&self, envelopes: u64) {
+        self.cloned.fetch_add(envelopes, Ordering::Relaxed);
+    }
+
     /// Counts an envelope that the spool has.
     pub fn count_spooled(&self) {
         self.spooled.fetch_add(1, Ordering::Relaxed);
@@ -104,7 +110,7 @@ impl Tallies {
     }
 
     /// Each with its name in counters.
-    pub fn read(&self) -> [(&'static str, u64); 7] {
+    pub fn read(&self) -> [(&'static str, u64); 8] {
         [
             ("dropped_full", &self.full),
             ("dropped_old", &self.old),
@@ -113,6 +119,7 @@ impl Tallies {
             ("dropped_refused", &self.refused),
             ("dropped_revoked", &self.revoked),
             ("dropped_unknown_key", &self.unknown),
+            ("dropped_cloned", &self.cloned),
         ]
         .map(|(name, tally)| (name, tally.load(Ordering::Relaxed)))
     }

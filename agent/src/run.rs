@@ -10,6 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -25,7 +26,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use crate::block::{self, Desk as OrderDesk, Givers};
 use crate::capture::heap;
 use crate::config::Config;
-use crate::enrol;
+use crate::enrol::{self, own};
 use crate::feeds::{self, Feeds, Seed};
 use crate::identity::{Identity, Sealer, former, random_boot};
 use crate::intel;
@@ -79,14 +80,18 @@ impl Signals {
 ///
 /// # Errors
 /// It cannot start, or capture breaks off.
-pub fn service(config: &Config) -> anyhow::Result<()> {
-    config.check_shipping()?;
+pub fn service(mut config: Config) -> anyhow::Result<()> {
     privilege::gain_nothing()?;
     heap::keep_little();
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("make {}", config.state_dir.display()))?;
     let _lock = lock(&config.state_dir)?;
     let manager = Arc::new(Manager::of_environment()?);
+    let runtime = runtime()?;
+    // Before anything is said in anybody's name.
+    let found = runtime.block_on(own::settle(&mut config))?;
+    config.check_shipping()?;
+    let config = &config;
     let identity = Identity::load_or_create(&config.key_file())?;
     let (agent, boot) = (identity.agent(), random_boot()?);
     let url = config.collector.clone().unwrap_or_default();
@@ -102,11 +107,12 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         config.collector_keys()?,
         collector.address(),
     )?;
-    let spool = Spool::open(&config.spool_dir(), config.spool)?;
+    let mut spool = Spool::open(&config.spool_dir(), config.spool)?;
+    let renamed = drop_of_other_name(&mut spool, config, agent);
     let (state, before) = StateFile::begin(&config.state_dir, boot, spool.newest_window());
     let kept_ns = before.as_ref().map_or(0, |(finished_ns, _)| *finished_ns);
     let shared = Shared::new(spool, kept_ns);
-    let runtime = runtime()?;
+    shared.tallies.count_cloned(found.set_aside + renamed);
     let (socket, signals) = {
         let _in_runtime = runtime.enter();
         (Socket::bind(&config.socket)?, Signals::listen()?)
@@ -159,13 +165,17 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         interfaces = ?watching.report.interfaces, collector = url, "watching"
     );
 
-    let report = Arc::new(Mutex::new(ship::Report::default()));
+    let report = Arc::new(Mutex::new(ship::Report {
+        trouble: found.nobody.clone(),
+        ..ship::Report::default()
+    }));
     let desk = Arc::new(Desk {
         facts: Facts {
             agent_id: agent.to_string(),
             public_key,
             boot_id: boot.to_string(),
             collector: url,
+            identity: found.trouble().map(str::to_owned),
             metrics: metrics.as_ref().map(|server| server.address().to_string()),
             since: Instant::now(),
         },
@@ -181,13 +191,22 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
         .map(|orders| orders.client(config, &collector, &watching.commands))
         .transpose()?
         .flatten();
-    let standing = standing(&desk.last.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut standing = standing(&desk.last.lock().unwrap_or_else(PoisonError::into_inner));
+    if let Some(trouble) = found.trouble() {
+        standing = format!("{standing}; {trouble}");
+    }
+    let is_nobody = found.nobody.is_some();
+    let anew = own::begin_anew(config.clone(), found);
     let reload = given.as_ref().map(|_| Arc::new(Notify::new()));
     let client = given.map(|given| given.client(&collector, &feeds, &watching.commands));
     let shipper = Shipper::new(collector, agent, shared, report);
     let outcome = runtime.block_on(async {
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let mut shipping = tokio::spawn(shipper.run(stopped));
+        let mut shipping = match is_nobody {
+            // Nothing can be sent that anybody would take.
+            true => tokio::spawn(async {}),
+            false => tokio::spawn(shipper.run(stopped)),
+        };
         let scraped = metrics.map(|server| tokio::spawn(server.serve(Arc::clone(&desk))));
         let serving = tokio::spawn(socket.serve(desk));
         let freshening = freshening.map(tokio::spawn);
@@ -201,7 +220,7 @@ pub fn service(config: &Config) -> anyhow::Result<()> {
             Some(reload) => Reload::Client(reload),
             None => Reload::Here(feeds.set.next_expiry_ms()),
         };
-        let mut outcome = until_stopped(config, watching, orders, signals, lists).await;
+        let mut outcome = until_stopped(config, watching, orders, signals, lists, anew).await;
         keeping.abort();
         manager.stopping();
         for asking in [asking, listening].into_iter().flatten() {
@@ -284,7 +303,10 @@ pub fn standalone(config: &Config) -> anyhow::Result<()> {
         })
         .context("start the printing thread")?;
     let lists = Reload::Here(feeds.set.next_expiry_ms());
-    runtime.block_on(until_stopped(config, watching, orders, signals, lists))?;
+    let never = std::future::pending();
+    runtime.block_on(until_stopped(
+        config, watching, orders, signals, lists, never,
+    ))?;
     match printing.join() {
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("write hits")
@@ -488,7 +510,7 @@ fn start_watching(
     })
 }
 
-/// Waits for a signal or the end of the watching thread, reloading indicators on SIGHUP. Then
+/// Waits for a signal, the end of the watching thread or a reason to begin anew, reloading indicators on SIGHUP. Then
 /// stops the thread; its last summaries are on their way when this returns.
 async fn until_stopped(
     config: &Config,
@@ -496,6 +518,7 @@ async fn until_stopped(
     mut orders: Option<Ordered>,
     mut signals: Signals,
     mut lists: Reload,
+    anew: impl Future<Output = String>,
 ) -> anyhow::Result<()> {
     let Watching {
         commands,
@@ -507,11 +530,17 @@ async fn until_stopped(
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let bell = orders.as_ref().map(|orders| Arc::clone(&orders.bell));
     let bell = bell.unwrap_or_default();
+    let mut anew = pin!(anew);
+    let mut begins_anew = None;
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = &mut ended => break,
+            why = &mut anew => {
+                begins_anew = Some(why);
+                break;
+            }
             () = time_to_look(&mut look, &bell), if orders.is_some() => if let Some(Ordered { desk, .. }) = &mut orders {
                 let command = match desk.look().await {
                     Ok(posted) => posted.map(Command::Orders),
@@ -531,7 +560,29 @@ async fn until_stopped(
     drop(commands);
     joined(thread)
         .await
-        .unwrap_or_else(|| Err(anyhow!("the watching thread broke off")))
+        .unwrap_or_else(|| Err(anyhow!("the watching thread broke off")))?;
+    // Whoever started us does it again: nothing here is in a name that is good any more.
+    begins_anew.map_or(Ok(()), |why| {
+        Err(anyhow!("ended to be started anew: {why}"))
+    })
+}
+
+/// Lets go of what waits of our own if it speaks of another name than this host has now: it was seen
+/// before the host was enrolled as something else, and would be taken for words in another's name. Says how
+/// many envelopes that were.
+fn drop_of_other_name(spool: &mut Spool, config: &Config, agent: AgentId) -> u64 {
+    let is_other = spool.newest_instance().is_some_and(|(of, instance)| {
+        of == agent && instance != config.identity.instance && config.enrolment.is_some()
+    });
+    if !is_other {
+        return 0;
+    }
+    let envelopes = spool.clear();
+    tracing::warn!(
+        envelopes,
+        "dropped what waited under another name of this host"
+    );
+    envelopes
 }
 
 /// Waits until orders are to be looked for: soon, or when it is known that there are some.

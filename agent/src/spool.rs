@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use files::{Files, on_disk};
-use picket_wire::{AgentId, BootId, Header, Sealed};
+use picket_wire::{AgentId, BootId, Header, Sealed, Summary};
 use serde::{Deserialize, Serialize};
 
 use crate::command::BadConfig;
@@ -118,6 +118,14 @@ pub struct Dropped {
     pub damaged: u64,
     /// Neither disk nor memory took it.
     pub unwritten: u64,
+}
+
+/// How many envelopes wait in a folder that nobody has open.
+///
+/// # Errors
+/// It cannot be read.
+pub fn count(folder: &Path) -> io::Result<u64> {
+    files::count(folder)
 }
 
 struct Entry {
@@ -276,11 +284,29 @@ impl Spool {
     /// End of the newest window that waits, as its summary says it: nanoseconds since the epoch, with
     /// the run it is of.
     pub fn newest_window(&self) -> Option<(BootId, u64)> {
+        let (claims, summary) = self.newest()?;
+        Some((claims.boot, summary.window.end_ns))
+    }
+
+    /// The instance that the newest window is of, as its summary says it, with the agent that signed.
+    pub fn newest_instance(&self) -> Option<(AgentId, String)> {
+        let (claims, summary) = self.newest()?;
+        Some((claims.agent, summary.host.instance))
+    }
+
+    fn newest(&self) -> Option<(Header, Summary)> {
         let (place, entry) = self.of_kind(Kind::Window).next_back()?;
         let (claims, envelope) = self.read(place, entry).ok()?;
         let summary = Sealed::parse(&envelope.bytes).ok()?;
         let summary = summary.verify_as_claimed().ok()?.open().ok()?;
-        Some((claims.boot, summary.window.end_ns))
+        Some((claims, summary))
+    }
+
+    /// Drops everything that waits; says how many that were.
+    pub fn clear(&mut self) -> u64 {
+        let places: Vec<Place> = self.entries.keys().copied().collect();
+        places.iter().for_each(|place| self.remove(*place));
+        places.len() as u64
     }
 
     /// Lets the others go first: the collector does not take this envelope now but may later.

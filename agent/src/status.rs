@@ -73,6 +73,9 @@ pub struct Status {
     pub spool: Depth,
     /// What was dropped before the collector had it.
     pub dropped: Dropped,
+    /// What is wrong with its identity, if anything: it was another host's, or that is not known.
+    #[serde(default)]
+    pub identity: Option<String>,
     /// Where it ships to.
     pub collector: String,
     /// How shipping goes.
@@ -96,6 +99,8 @@ pub struct Facts {
     pub boot_id: String,
     /// Where it ships to.
     pub collector: String,
+    /// What is wrong with its identity, if anything.
+    pub identity: Option<String>,
     /// Where metrics are scraped, if they are.
     pub metrics: Option<String>,
     /// When it began to see.
@@ -167,6 +172,7 @@ impl Desk {
             spooled: self.shared.tallies.spooled(),
             spool,
             dropped,
+            identity: facts.identity,
             collector: facts.collector,
             ship: self
                 .ship

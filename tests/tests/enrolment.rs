@@ -8,6 +8,8 @@
 
 #[path = "enrolment/attacks.rs"]
 mod attacks;
+#[path = "enrolment/cloned.rs"]
+mod cloned;
 #[path = "enrolment/ec2.rs"]
 mod ec2;
 #[path = "enrolment/house.rs"]

@@ -1,7 +1,6 @@
 //! `enroll`: has a collector believe this host's key.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,10 +9,12 @@ use anyhow::{Context, bail};
 use picket_wire::Digest;
 
 use crate::config::{Config, bad};
-use crate::enrol::{Desk, Enrolment, Showing, Unenrolled};
+use crate::enrol::own::{alone, hostname, make_sure};
+use crate::enrol::{self, Desk, Enrolment, Showing, Unenrolled};
 use crate::identity::{Identity, Succession};
-use crate::imds::{self, Imds};
+use crate::imds::Imds;
 use crate::log;
+use crate::machine::Machine;
 use crate::ship::collector::client;
 use crate::tls::Pins;
 
@@ -22,9 +23,6 @@ const LOG: &str = "warn";
 
 /// Where the configuration is unless told otherwise; it need not be there.
 const CONFIG: &str = "/etc/picket/agent.toml";
-
-/// Bytes of a file with a token.
-const TOKEN_BYTES_MAX: u64 = 1_024;
 
 /// Makes this host's key known to a collector
 #[derive(Debug, clap::Args)]
@@ -60,9 +58,9 @@ pub struct Arguments {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address of the metadata service
-    #[arg(long, value_name = "URL", default_value = imds::ENDPOINT)]
-    imds: String,
+    /// Address of the metadata service; the configured one unless given
+    #[arg(long, value_name = "URL")]
+    imds: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -71,11 +69,22 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("make {}", config.state_dir.display()))?;
     let _alone = alone(&config.state_dir)?;
-    adopt(&mut config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
+    if let Some(imds) = &arguments.imds {
+        config.enrol.imds.clone_from(imds);
+    }
+    let mut imds = Imds::new(&config.enrol.imds)?;
+    runtime.block_on(make_sure(&config, &mut imds, &Machine::here()))?;
+    adopt(&mut config)?;
+    if let Some(was) = &config.carried {
+        eprintln!(
+            "picket-agent: this host carried the identity of {}, which is set aside; it enrolls anew",
+            was.receipt.instance
+        );
+    }
     runtime.block_on(Enrolling::open(arguments, config)?.run())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -86,15 +95,6 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<Config> {
         None if Path::new(CONFIG).exists() => Config::load(Path::new(CONFIG)),
         None => Ok(Config::default()),
     }
-}
-
-/// Waits until no other enrolls this host: each would make a key or a request of its own.
-fn alone(state_dir: &Path) -> anyhow::Result<fs::File> {
-    let path = state_dir.join("enroll.lock");
-    let named = || format!("lock {}", path.display());
-    let file = fs::File::create(&path).with_context(named)?;
-    file.lock().with_context(named)?;
-    Ok(file)
 }
 
 /// Takes what was enrolled before; what cannot be read is no reason not to enroll.
@@ -126,7 +126,10 @@ impl<'a> Enrolling<'a> {
             Arc::new(Pins::of_files(&arguments.ca_file)?)
         } else if !arguments.ca_sha256.is_empty() {
             Arc::new(Pins::of_digests(&arguments.ca_sha256)?)
-        } else if config.ca_files.is_empty() && config.enrolment.is_none() {
+        } else if config.ca_files.is_empty()
+            && config.enrolment.is_none()
+            && config.carried.is_none()
+        {
             let problem = "missing; or give --ca-file or --ca-sha256";
             return Err(bad("ca_files", problem).into());
         } else {
@@ -172,11 +175,26 @@ impl<'a> Enrolling<'a> {
         identity: &Identity,
     ) -> anyhow::Result<(picket_wire::enrol::Receipt, Vec<u8>)> {
         let Some(file) = &self.arguments.token_file else {
-            let mut imds = Imds::new(&self.arguments.imds)?;
+            let mut imds = Imds::new(&self.config.enrol.imds)?;
             return desk.enrol(identity, Showing::Ec2(&mut imds), None).await;
         };
-        let token = read_token(file)?;
-        let named = &self.config.identity;
+        let token = match file == Path::new("-") {
+            true => enrol::token(Path::new("/dev/stdin"))?,
+            false => enrol::token(file)?,
+        };
+        let mut named = self.config.identity.clone();
+        // An image's neighbours are its own, its name is not.
+        if let Some(was) = &self.config.carried {
+            for (own, named) in [
+                (&mut named.account, was.receipt.account.clone()),
+                (&mut named.region, was.receipt.region.clone()),
+                (&mut named.instance, hostname()),
+            ] {
+                if own.is_empty() {
+                    *own = named;
+                }
+            }
+        }
         let of = |key: &str, given: &Option<String>, configured: &str| {
             let name = given.clone().unwrap_or_else(|| configured.to_owned());
             if name.is_empty() {
@@ -193,7 +211,7 @@ impl<'a> Enrolling<'a> {
             &named.instance,
         )?;
         let showing = Showing::Token {
-            token: token.trim(),
+            token: &token,
             account: &account,
             region: &region,
             instance: &instance,
@@ -265,6 +283,7 @@ impl<'a> Enrolling<'a> {
         );
         let enrolment = Enrolment::new(&self.collector, receipt, bytes, authorities);
         enrolment.store(&self.config.state_dir)?;
+        Machine::here().note(&self.config.state_dir, enrolment.agent())?;
         println!("{told}");
         Ok(())
     }
@@ -284,6 +303,7 @@ impl<'a> Enrolling<'a> {
         }
         let before = self.config.enrolment.as_ref();
         Ok(before
+            .or(self.config.carried.as_ref())
             .map(|before| before.authorities.clone())
             .unwrap_or_default())
     }
@@ -292,19 +312,4 @@ impl<'a> Enrolling<'a> {
 fn is_revoked(error: &anyhow::Error) -> bool {
     let refused = error.downcast_ref::<Unenrolled>();
     matches!(refused, Some(Unenrolled::Refused { word }) if word == "revoked")
-}
-
-fn read_token(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let named = || format!("read token {}", file.display());
-    let read = if file == Path::new("-") {
-        std::io::stdin()
-            .take(TOKEN_BYTES_MAX)
-            .read_to_string(&mut text)
-    } else {
-        let opened = fs::File::open(file).with_context(named)?;
-        opened.take(TOKEN_BYTES_MAX).read_to_string(&mut text)
-    };
-    read.with_context(named)?;
-    Ok(text)
 }

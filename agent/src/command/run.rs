@@ -34,13 +34,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         config.intel_dir = Some(intel.clone());
     }
     log::begin(LOG);
-    if !arguments.standalone {
-        config.adopt()?;
-    }
     if arguments.standalone {
         run::standalone(&config)?;
     } else {
-        run::service(&config)?;
+        run::service(config)?;
     }
     Ok(ExitCode::SUCCESS)
 }

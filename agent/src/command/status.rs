@@ -174,7 +174,10 @@ fn shown(status: &Status) -> String {
             status.collector, ship.accepted
         ),
     ));
-    if let Some(trouble) = &ship.trouble {
+    if let Some(trouble) = &status.identity {
+        lines.push(("identity", trouble.clone()));
+    }
+    if let Some(trouble) = ship.trouble.as_ref().filter(|_| status.identity.is_none()) {
         lines.push(("trouble", trouble.clone()));
     }
     if !status.fresh {

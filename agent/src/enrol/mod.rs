@@ -5,10 +5,14 @@
 //!           → receipt, verified: of the collector that gave the challenge, for our key and nonce
 //! ```
 
+pub mod cloned;
 mod ec2;
+pub mod own;
 mod receipt;
 mod sigv4;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +26,10 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 
+use crate::command::BadConfig;
+use crate::config::bad;
 use crate::identity::Identity;
-use crate::imds::Imds;
+use crate::imds::{self, Imds};
 use crate::tls::Pins;
 
 pub use receipt::Enrolment;
@@ -37,8 +43,47 @@ const FRESH_AGAIN: Duration = Duration::from_secs(300);
 /// How often is asked again that the collector had no time for.
 const TRIES: u32 = 5;
 
+/// Bytes of a file with a join token.
+const TOKEN_BYTES_MAX: u64 = 1_024;
+
 /// Longest pause that a collector may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How this host comes by an identity of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnrolConfig {
+    /// Address of the metadata service.
+    pub imds: String,
+    /// File with a join token, for a host that finds itself with the identity of another.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for EnrolConfig {
+    fn default() -> Self {
+        Self {
+            imds: imds::ENDPOINT.to_owned(),
+            token_file: None,
+        }
+    }
+}
+
+impl EnrolConfig {
+    /// Says which key cannot be used.
+    ///
+    /// # Errors
+    /// The key.
+    pub fn check(&self) -> Result<(), BadConfig> {
+        let is_one = Url::parse(&self.imds).is_ok_and(|url| url.has_host());
+        match is_one {
+            true => Ok(()),
+            false => Err(bad(
+                "enrol.imds",
+                "no address; default: http://169.254.169.254",
+            )),
+        }
+    }
+}
 
 /// Why the key should be believed.
 pub enum Showing<'a> {
@@ -271,6 +316,18 @@ impl Desk {
         *enrolment = next;
         Ok(())
     }
+}
+
+/// Reads a join token.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn token(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let read =
+        File::open(file).and_then(|opened| opened.take(TOKEN_BYTES_MAX).read_to_string(&mut text));
+    read.with_context(|| format!("read token {}", file.display()))?;
+    Ok(text.trim().to_owned())
 }
 
 /// The old key's word for the new one.

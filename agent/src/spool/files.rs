@@ -29,6 +29,19 @@ pub(super) struct Left {
     pub(super) since: SystemTime,
 }
 
+/// How many envelopes are in a folder; none if there is no such folder.
+pub(super) fn count(folder: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut envelopes = 0;
+    for file in entries {
+        envelopes += u64::from(place_of(&file?.path()).is_some());
+    }
+    Ok(envelopes)
+}
+
 impl Files {
     /// Opens a folder, making it if there is none; says what is in it. What was left half-written is
     /// removed.

@@ -14,6 +14,7 @@
 //! Judging changes nothing but counters; [`Admission::commit`] takes an envelope in once it is
 //! durable, so that one which could not be stored is judged alike when it comes again.
 
+mod beside;
 mod chain;
 mod fit;
 mod gaps;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{SensorEvent, SensorWindow, SensorWord};
 use crate::finding::Host;
+use beside::{Beside, Heard, LIVE_MS};
 use chain::{Boots, Place};
 
 pub use chain::Link;
@@ -69,6 +71,10 @@ pub struct Settings {
     /// Milliseconds for which envelopes may be missing before that is told: ten seconds, in which an
     /// agent that has trouble posts four times again. 0 tells at once.
     pub gap_grace_ms: u64,
+    /// Milliseconds for which two runs of one key are heard at once before that is told: three minutes,
+    /// as what one run left behind may come for a minute after the next has begun, and twice as long
+    /// with a clock that was ahead. 0 for never.
+    pub beside_ms: u64,
 }
 
 impl Default for Settings {
@@ -77,6 +83,7 @@ impl Default for Settings {
             clock_ahead_ms: 5 * 60 * 1_000,
             clock_behind_ms: 7 * 24 * 60 * 60 * 1_000,
             gap_grace_ms: 10_000,
+            beside_ms: 3 * LIVE_MS,
         }
     }
 }
@@ -261,6 +268,18 @@ impl Refusal {
 struct Agent {
     known: KnownAgent,
     boots: Boots,
+    heard: Heard,
+}
+
+impl Agent {
+    /// One of whom nothing was heard.
+    fn new(known: KnownAgent) -> Self {
+        Self {
+            known,
+            boots: Boots::default(),
+            heard: Heard::default(),
+        }
+    }
 }
 
 /// Decides which envelopes are believed.
@@ -276,10 +295,7 @@ impl Admission {
     /// Begins with no chain. Of two agents of one id the last counts.
     pub fn new(agents: impl IntoIterator<Item = KnownAgent>, settings: Settings) -> Self {
         let agents = agents.into_iter().map(|known| {
-            let agent = Agent {
-                known,
-                boots: Boots::default(),
-            };
+            let agent = Agent::new(known);
             (agent.known.id, agent)
         });
         Self {
@@ -305,10 +321,8 @@ impl Admission {
 
     /// Replaces an agent, or adds it. Its chains stay.
     pub fn set_agent(&mut self, known: KnownAgent) {
-        let agent = self.agents.entry(known.id).or_insert_with(|| Agent {
-            known: known.clone(),
-            boots: Boots::default(),
-        });
+        let new = || Agent::new(known.clone());
+        let agent = self.agents.entry(known.id).or_insert_with(new);
         agent.known = known;
     }
 
@@ -409,13 +423,27 @@ impl Admission {
         })
     }
 
-    /// Takes an envelope in that has become durable.
-    pub fn commit(&mut self, admitted: &Admitted) {
+    /// Takes an envelope in that has become durable. Says so, once, if its run goes on beside another of
+    /// the same key.
+    pub fn commit(&mut self, admitted: &Admitted, now_ms: u64) -> Option<SensorEvent> {
         let link = admitted.link();
-        if let Some(agent) = self.agents.get_mut(&link.agent) {
-            agent.boots.commit(&link);
-            self.admitted += 1;
+        let agent = self.agents.get_mut(&link.agent)?;
+        agent.boots.commit(&link);
+        self.admitted += 1;
+        if !admitted.is_live(now_ms) {
+            return None;
         }
+        let host = &admitted.summary.host;
+        let beside = agent
+            .heard
+            .note(link.boot, host, now_ms, self.settings.beside_ms)?;
+        let Beside { runs, together_ms } = beside;
+        Some(SensorEvent {
+            agent: link.agent,
+            host: agent.known.host(),
+            time_ns: now_ms.saturating_mul(1_000_000),
+            word: SensorWord::Cloned { runs, together_ms },
+        })
     }
 
     /// How many were admitted, and refused by reason; every reason is there from the beginning.
@@ -514,6 +542,12 @@ impl Admitted {
             signed_at_ms: self.header.signed_at_ms,
             ahead: self.standing == Standing::Ahead,
         }
+    }
+
+    /// Whether its run goes on now, as far as clocks say: it did not wait, and its clock is right.
+    fn is_live(&self, now_ms: u64) -> bool {
+        let is_late = matches!(self.standing, Standing::Late { .. });
+        !is_late && now_ms.abs_diff(self.header.signed_at_ms) <= LIVE_MS
     }
 
     /// What it says about its sensor: time in which the agent itself says it was blind, and whether

@@ -132,6 +132,13 @@ pub enum SensorWord {
         /// At which number.
         sequence: u64,
     },
+    /// Two runs of its key go on at the same time.
+    Cloned {
+        /// The runs, the older one first, and the host that each is on.
+        runs: [(BootId, String); 2],
+        /// For how long both were heard, milliseconds.
+        together_ms: u64,
+    },
     /// What a window says about its sensor.
     Window(Box<SensorWindow>),
     /// What a window says about the indicators that its sensor was given.

@@ -364,7 +364,10 @@ impl Batch {
             let now_ms = clock::now_ms();
             let verdict = match admission.judge(&bytes, now_ms) {
                 Ok(admitted) => {
-                    admission.commit(&admitted);
+                    if let Some(event) = admission.commit(&admitted, now_ms) {
+                        tracing::warn!(agent_id = %event.agent, word = ?event.word, "agent");
+                        keeper.tell(event);
+                    }
                     self.admit(&admitted, bytes, now_ms);
                     Verdict {
                         sequence: Some(admitted.header.sequence),

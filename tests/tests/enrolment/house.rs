@@ -206,6 +206,7 @@ impl House {
             "SecretAccessKey": "wJalrXUtnFEMI/K7MDENG", "Token": "IQoJ//session==",
             "LastUpdated": "2026-11-22T10:00:00Z", "Expiration": "2036-11-22T16:00:00Z",
         });
+        imds.say("dynamic/instance-identity/document", text);
         imds.say("meta-data/placement/region", REGION);
         imds.say("meta-data/iam/security-credentials/", "web");
         imds.say(
@@ -345,6 +346,46 @@ impl Host {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// A host that was made of an image of this one.
+    pub(crate) fn image(&self, house: &House, name: &str) -> Self {
+        let host = house.host(name);
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([self.path("state"), host.path("state")])
+            .status();
+        assert!(copied.unwrap().success());
+        host
+    }
+
+    /// Starts the service with its configuration.
+    pub(crate) fn run(&self) -> Running {
+        let mut command = self.command(&["run"]);
+        command.arg("--config").arg(self.path("agent.toml"));
+        self.start(command)
+    }
+
+    /// Starts a command that is the service.
+    pub(crate) fn start(&self, mut command: Command) -> Running {
+        let log = self.path("log");
+        let into = fs::OpenOptions::new().create(true).append(true).open(&log);
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(into.unwrap())
+            .spawn();
+        Running {
+            process: process.unwrap(),
+            log,
+        }
+    }
+
+    /// What the running service says of itself, if it answers.
+    pub(crate) fn status(&self) -> Option<Value> {
+        let mut command = self.command(&["status", "--format", "jsonl", "--socket"]);
+        let output = command.arg(self.path("agent.sock")).output().unwrap();
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
     /// What the host keeps of its enrolment.
     pub(crate) fn enrolment(&self) -> Value {
         let text = fs::read_to_string(self.path("state/enrolment.json")).unwrap();
@@ -386,6 +427,31 @@ impl Host {
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
+    }
+}
+
+/// A service that runs; killed when dropped.
+pub(crate) struct Running {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Running {
+    /// Whether it ended, and how.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.process.try_wait().unwrap()
+    }
+
+    /// What it logged, and those before it.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 }
 

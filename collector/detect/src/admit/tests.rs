@@ -48,7 +48,7 @@ fn run(boot: u8, n: usize) -> Vec<Vec<u8>> {
 
 fn admit(admission: &mut Admission, bytes: &[u8]) -> Result<Standing, Refusal> {
     let admitted = admission.judge(bytes, NOW)?;
-    admission.commit(&admitted);
+    admission.commit(&admitted, NOW);
     Ok(admitted.standing)
 }
 
@@ -127,6 +127,49 @@ fn every_reason_is_counted_from_the_beginning() {
     let counters = admission().counters();
     assert_eq!(counters.len(), Refusal::REASONS.len() + 1);
     assert!(Refusal::REASONS.is_sorted());
+}
+
+/// Takes in what a run signs now, or signed a while ago; returns whether two hosts were told of.
+fn speaks(admission: &mut Admission, chain: &mut Chain, now_ms: u64, ago_ms: u64) -> bool {
+    let bytes = chain.seal(&summary(speaker()), now_ms - ago_ms, &signer());
+    let admitted = admission.judge(&bytes, now_ms).unwrap();
+    let told = admission.commit(&admitted, now_ms);
+    if let Some(event) = &told {
+        assert!(matches!(event.word, SensorWord::Cloned { .. }), "{event:?}");
+        assert_eq!(event.host.instance, speaker().instance);
+    }
+    told.is_some()
+}
+
+#[test]
+fn a_key_that_two_hosts_speak_with_is_told_though_their_chains_hold() {
+    let told_after = |ago_ms: u64| {
+        let mut admission = admission();
+        let (mut one, mut other) = (chain(1), chain(2));
+        (0..60_u64).find(|window| {
+            let now_ms = NOW + window * 10_000;
+            let first = speaks(&mut admission, &mut one, now_ms, 0);
+            let second = speaks(&mut admission, &mut other, now_ms, ago_ms);
+            first || second
+        })
+    };
+    assert_eq!(told_after(0), Some(18), "three minutes of windows");
+    assert_eq!(told_after(59_000), Some(18), "a clock that is nearly right");
+    assert_eq!(told_after(HOUR), None, "what waited in a spool");
+    // A run after the other, for as long as each.
+    let mut admission = admission();
+    for boot in 0..4 {
+        let mut run = chain(boot);
+        let begun_ms = NOW + u64::from(boot) * HOUR;
+        for window in 0..60 {
+            assert!(!speaks(
+                &mut admission,
+                &mut run,
+                begun_ms + window * 10_000,
+                0
+            ));
+        }
+    }
 }
 
 #[test]
@@ -344,7 +387,7 @@ fn a_gap_is_found_and_filled() {
             missing: 2
         }
     );
-    admission.commit(&told);
+    admission.commit(&told, NOW);
     assert_eq!(
         admit(&mut admission, &run[2]),
         Ok(Standing::Late { missing: 1 })
@@ -542,7 +585,7 @@ proptest! {
             }
             match admission.judge(&run[at], NOW) {
                 Ok(admitted) => {
-                    admission.commit(&admitted);
+                    admission.commit(&admitted, NOW);
                     links.push(admitted.link());
                     last = Some(admitted.standing);
                 }

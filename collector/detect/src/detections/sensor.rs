@@ -35,6 +35,9 @@ pub struct Settings {
     pub clock_severity: f64,
     /// Severity of a forked chain: 8.0, high: two hold the same key, or the host lies.
     pub forked_severity: f64,
+    /// Severity of a key that two hosts speak with: 8.0, high: an image was made of an enrolled host, or
+    /// the key was copied; whatever one says may be the other's.
+    pub cloned_severity: f64,
     /// Severity of words for another host under this key: 8.0, high: the key was copied.
     pub impersonated_severity: f64,
     /// Severity of a second key for one instance: 8.0, high: whoever holds it could prove to be the
@@ -53,6 +56,7 @@ impl Default for Settings {
             silent_severity: 5.0,
             clock_severity: 3.0,
             forked_severity: 8.0,
+            cloned_severity: 8.0,
             impersonated_severity: 8.0,
             second_key_severity: 8.0,
             tampered_severity: 2.0,
@@ -65,6 +69,7 @@ const GAP: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorGap", 5.0
 pub const SILENT: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorSilent", 5.0);
 /// What an agent whose clock is off is told as.
 pub const CLOCK: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorClock", 3.0);
+const CLONED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorCloned", 8.0);
 const FORKED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorForked", 8.0);
 const SECOND_KEY: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorSecondKey", 8.0);
 const IMPERSONATED: FindingType = FindingType::picket("DefenseEvasion:EC2/SensorImpersonated", 8.0);
@@ -78,7 +83,15 @@ impl Detection for Sensor {
     }
 
     fn types(&self) -> &'static [&'static FindingType] {
-        &[&CLOCK, &FORKED, &GAP, &IMPERSONATED, &SECOND_KEY, &SILENT]
+        &[
+            &CLOCK,
+            &CLONED,
+            &FORKED,
+            &GAP,
+            &IMPERSONATED,
+            &SECOND_KEY,
+            &SILENT,
+        ]
     }
 
     fn reads(&self) -> SourceKind {
@@ -198,6 +211,20 @@ fn judge(word: &SensorWord, settings: &Settings) -> Option<Judged> {
             count: 1,
             what: format!("summary {sequence} of run {boot} contradicts one admitted before"),
         },
+        SensorWord::Cloned {
+            runs: [(first, here), (second, there)],
+            together_ms,
+        } => Judged {
+            kind: &CLONED,
+            severity: settings.cloned_severity,
+            actor: "cloned".to_owned(),
+            count: 1,
+            what: format!(
+                "its key is on two hosts: run {first} on {here} and run {second} on {there} were both \
+                 heard for {} s",
+                together_ms / 1_000
+            ),
+        },
         SensorWord::SecondKey { other } => Judged {
             kind: &SECOND_KEY,
             severity: settings.second_key_severity,
@@ -312,6 +339,16 @@ mod tests {
             sequence: 4,
         };
         check(vec![forked], &[("DefenseEvasion:EC2/SensorForked", 8.0, 1)]);
+        let cloned = SensorWord::Cloned {
+            runs: [(BOOT, "web-1".into()), (BootId([3; 16]), "web-2".into())],
+            together_ms: 180_000,
+        };
+        check(
+            vec![cloned.clone()],
+            &[("DefenseEvasion:EC2/SensorCloned", 8.0, 1)],
+        );
+        let found = told(vec![cloned]).remove(0);
+        assert!(found.title.contains("web-1") && found.title.contains("web-2"));
         let silent = SensorWord::Silent { since_ns: START };
         check(vec![silent], &[("DefenseEvasion:EC2/SensorSilent", 5.0, 1)]);
         let second = SensorWord::SecondKey {
