@@ -10,6 +10,40 @@ use picket_fuzz::packet::{CLIENT, SERVER, ipv4, ipv6, tcp, udp};
 use picket_wire::enrol::{Proof, Request, server_of};
 use picket_wire::{Net, Order, Orders, Signer};
 
+/// A rule with a modifier of each kind.
+const RULE: &str = r#"title: A key was made
+id: 0e95725d-0000-4000-8000-000000000001
+logsource: {product: aws, service: cloudtrail}
+detection:
+  selection:
+    eventName: [CreateUser, 'Create*Key']
+    userAgent|contains|all: ['aws', "cli"]
+    sourceIPAddress|cidr: 10.0.0.0/8
+    requestParameters.a.b|re|i: '^c.*$'
+    requestParameters.n|gte: 5
+  filter_main_x:
+    - errorCode|exists: true
+    - userIdentity.userName|fieldref: requestParameters.userName
+    - userAgent|wide|base64offset|contains: sh
+  condition: selection and not 1 of filter_main_*
+level: high
+"#;
+
+/// A rule and a correlation of it.
+const CORRELATION: &str = "title: t
+name: t
+logsource: {product: aws, service: cloudtrail}
+detection: {a: {eventName: CreateUser}, condition: a}
+---
+title: many
+correlation:
+  type: value_count
+  rules: [t]
+  group-by: [sourceIPAddress]
+  timespan: 5m
+  condition: {field: userIdentity.arn, gte: 3}
+";
+
 /// A target and an input for it.
 type Seed = (&'static str, Vec<u8>);
 
@@ -198,6 +232,9 @@ fn streams() -> Vec<Seed> {
                 seeds.push(("stratum_line", one.as_bytes().to_vec()));
             }
         }
+    }
+    for rules in [RULE, CORRELATION] {
+        seeds.push(("rules", rules.as_bytes().to_vec()));
     }
     let hello = tls_record(&handshake(&hellos()[0]));
     for greeting in [

@@ -1,6 +1,7 @@
 //! The analyzer: events in, findings and incidents out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use picket_intel::IndicatorSet;
 use picket_wire::{Hit, HitKind};
@@ -15,6 +16,7 @@ use crate::incident::Incident;
 use crate::ledger::{Ledger, Taken};
 use crate::logs::ApiCall;
 use crate::settings::Settings;
+use crate::sigma::{Rule, RuleSet, Ruled, Sigma};
 
 /// Something the caller should store, print or send on.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +66,9 @@ pub struct Analyzer {
     archived: VecDeque<Finding>,
     totals: Totals,
     occurrences: Vec<Occurrence>,
+    /// Rules of the operator's own, and what they matched.
+    sigma: Sigma,
+    ruled: Vec<Ruled>,
     /// Hits that agents told of what no list may name.
     hits_excluded: u64,
 }
@@ -81,6 +86,8 @@ impl Analyzer {
             archived: VecDeque::new(),
             totals: Totals::default(),
             occurrences: Vec::new(),
+            sigma: Sigma::default(),
+            ruled: Vec::new(),
             hits_excluded: 0,
         }
     }
@@ -104,6 +111,7 @@ impl Analyzer {
         self.look(event, &mut occurrences);
         occurrences.clear();
         self.occurrences = occurrences;
+        self.ruled.clear();
     }
 
     /// Takes back what was stored, after a restart: the same issues go on counting under the same
@@ -132,6 +140,17 @@ impl Analyzer {
         self.intel = intel;
     }
 
+    /// Puts rules of the operator's own in force, in place of those before. Their correlations begin
+    /// anew.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.sigma.set_rules(rules);
+    }
+
+    /// The rules of the operator's own that are in force.
+    pub fn rules(&self) -> &[Rule] {
+        self.sigma.rules()
+    }
+
     /// Puts a finding away for good; it comes out once more as archived. Its next occurrence opens
     /// another finding. Returns whether there was one of that id.
     pub fn archive(&mut self, id: &str) -> bool {
@@ -155,18 +174,14 @@ impl Analyzer {
         let mut occurrences = std::mem::take(&mut self.occurrences);
         self.look(&event, &mut occurrences);
         for occurrence in occurrences.drain(..) {
-            let Some((taken, finding)) = self.ledger.take(occurrence) else {
-                continue;
-            };
-            if taken == Taken::Opened {
-                let type_name = finding.type_name.clone();
-                *self.totals.findings.entry(type_name).or_default() += 1;
-            }
-            for correlation in &mut self.correlations {
-                correlation.finding(finding);
-            }
+            let taken = self.ledger.take(occurrence);
+            tell(taken, &mut self.totals, &mut self.correlations);
         }
         self.occurrences = occurrences;
+        for ruled in self.ruled.drain(..) {
+            let taken = self.ledger.take_ruled(ruled);
+            tell(taken, &mut self.totals, &mut self.correlations);
+        }
         self.link();
         self.settle(&event);
     }
@@ -212,6 +227,9 @@ impl Analyzer {
                 detection.evaluate(event, &mut context, occurrences);
             }
         }
+        if let Event::Api(call) = event {
+            self.sigma.evaluate(call, &mut self.ruled);
+        }
         self.history.learn(event);
         for correlation in &mut self.correlations {
             correlation.observe(event);
@@ -225,6 +243,9 @@ impl Analyzer {
         if watermark_ns > flow.watermark_ns {
             flow.watermark_ns = watermark_ns;
             self.history.expire(source, watermark_ns);
+            if source == SourceKind::Cloudtrail {
+                self.sigma.expire(watermark_ns);
+            }
         }
     }
 
@@ -263,6 +284,7 @@ impl Analyzer {
         for correlation in &self.correlations {
             counters.extend(correlation.turned_away());
         }
+        counters.extend(self.sigma.turned_away());
         counters.insert("hits_excluded", self.hits_excluded);
         counters.insert("findings_evicted", ledger.findings_evicted);
         counters.insert("evidence_left_out", ledger.evidence_left_out);
@@ -282,6 +304,29 @@ impl Analyzer {
             }
         }
     }
+}
+
+/// Counts what became of an occurrence, and shows its finding to the correlations.
+fn tell(
+    taken: Option<(Taken, &Finding)>,
+    totals: &mut Totals,
+    correlations: &mut [Box<dyn Correlation>],
+) {
+    let Some((taken, finding)) = taken else {
+        return;
+    };
+    if taken == Taken::Opened {
+        let type_name = finding.type_name.clone();
+        *totals.findings.entry(type_name).or_default() += 1;
+    }
+    for correlation in correlations {
+        correlation.finding(finding);
+    }
+}
+
+/// Every type that findings of rules of the operator's own may have, as `docs/findings.md` lists them.
+pub fn rule_types() -> impl Iterator<Item = &'static FindingType> {
+    crate::sigma::types()
 }
 
 /// Every detection by id with the types it reports, as `docs/findings.md` lists them.

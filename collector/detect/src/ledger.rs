@@ -8,6 +8,7 @@ use crate::finding::{
     Finding, Picket, RuntimeDetails, Service, ThreatEvidence, finding_id, partition,
 };
 use crate::limits::{ARCHIVED_MAX, EVIDENCE_ALWAYS, EVIDENCE_MAX, FINDING_DAYS_MAX, FINDINGS_MAX};
+use crate::sigma::Ruled;
 use crate::time::Time;
 
 /// The open findings.
@@ -88,6 +89,20 @@ impl Ledger {
             &mut self.evidence,
             &mut self.counters,
         );
+        Some((taken, &entry.finding))
+    }
+
+    /// Takes in what a rule matched, as [`Ledger::take`] does.
+    pub(crate) fn take_ruled(&mut self, ruled: Ruled) -> Option<(Taken, &Finding)> {
+        let (taken, id) = {
+            let (taken, finding) = self.take(ruled.occurrence)?;
+            (taken, finding.id.clone())
+        };
+        let entry = self.open.get_mut(&id)?;
+        let picket = &mut entry.finding.picket;
+        picket.rule = ruled.rule;
+        picket.mitre = ruled.mitre;
+        picket.first_look = ruled.first_look;
         Some((taken, &entry.finding))
     }
 

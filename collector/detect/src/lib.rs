@@ -24,6 +24,7 @@ mod ledger;
 pub mod limits;
 pub mod logs;
 pub mod settings;
+pub mod sigma;
 #[cfg(test)]
 mod testing;
 pub mod time;

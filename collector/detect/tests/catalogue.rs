@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use picket_detect::analyzer::catalogue;
+use picket_detect::analyzer::{catalogue, rule_types};
 use picket_detect::finding::Origin;
 use picket_detect::settings::Settings;
 
@@ -34,7 +34,8 @@ fn documented(page: &str) -> BTreeSet<(String, String)> {
 #[test]
 fn names_of_our_own_are_documented_and_no_others() {
     let own: BTreeSet<(String, String)> = catalogue()
-        .flat_map(|(_, types)| types)
+        .flat_map(|(_, types)| types.iter().copied())
+        .chain(rule_types())
         .filter(|kind| kind.origin == Origin::Picket)
         .map(|kind| (kind.name.to_owned(), format!("{:.1}", kind.severity)))
         .collect();
@@ -44,7 +45,8 @@ fn names_of_our_own_are_documented_and_no_others() {
 
 #[test]
 fn names_follow_the_grammar() {
-    for (id, types) in catalogue() {
+    let detections = catalogue().map(|(id, types)| (id, types.to_vec()));
+    for (id, types) in detections.chain([("sigma", rule_types().collect())]) {
         assert!(!types.is_empty(), "{id} reports nothing");
         for kind in types {
             let name = kind.name;
@@ -75,7 +77,8 @@ fn names_of_guardduty_are_in_its_catalogue() {
         .lines()
         .filter_map(|line| line.split('\t').next())
         .collect();
-    for kind in catalogue().flat_map(|(_, types)| types) {
+    let of_detections = catalogue().flat_map(|(_, types)| types.iter().copied());
+    for kind in of_detections.chain(rule_types()) {
         let theirs = kind.origin == Origin::GuardDuty;
         assert_eq!(known.contains(kind.name), theirs, "{}", kind.name);
     }

@@ -61,6 +61,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// What a core may be built from besides ours. A crate is added here after a look at it: it turns
 /// bytes into values, and neither opens anything nor asks for the time.
 const CORE_NEEDS: &[&str] = &[
+    "aho-corasick",
     "base64",
     "flate2",
     "foldhash",
@@ -71,7 +72,9 @@ const CORE_NEEDS: &[&str] = &[
     "md5",
     "minicbor",
     "quick-xml",
+    "regex",
     "ring",
+    "saphyr-parser",
     "serde",
     "serde_json",
     "thiserror",

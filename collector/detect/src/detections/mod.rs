@@ -4,14 +4,14 @@
 //! itself, reads no clock, and imports no other detection.
 
 mod cloudtrail_logging;
-mod evidence_of;
+pub(crate) mod evidence_of;
 mod indicator_address;
 mod indicator_caller;
 mod indicator_feed;
 mod indicator_name;
 mod occurrence;
 mod port_scan;
-mod principal;
+pub(crate) mod principal;
 mod root_usage;
 mod sensor;
 mod sensor_indicators;

@@ -91,13 +91,16 @@ impl Band {
 pub(crate) fn tactic(type_name: &str) -> &'static str {
     match type_name.split(':').next().unwrap_or_default() {
         "Backdoor" | "Trojan" => "Command and Control",
+        "Collection" => "Collection",
         "CredentialAccess" => "Credential Access",
-        "DefenseEvasion" | "Stealth" => "Defense Evasion",
+        "DefenseEvasion" | "DefenseImpairment" | "Stealth" => "Defense Evasion",
         "Discovery" | "Recon" => "Discovery",
         "Exfiltration" => "Exfiltration",
         "CryptoCurrency" | "Impact" => "Impact",
+        "LateralMovement" => "Lateral Movement",
         "Persistence" => "Persistence",
         "PrivilegeEscalation" => "Privilege Escalation",
+        "ResourceDevelopment" => "Resource Development",
         "Policy" | "UnauthorizedAccess" | "InitialAccess" => "Initial Access",
         _ => "Execution",
     }

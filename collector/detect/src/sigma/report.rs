@@ -1,0 +1,194 @@
+//! What a rule matched, as an occurrence of a finding.
+//!
+//! The finding names the rule (`picket.rule` is `sigma/<id>`), its author and licence, and shows the
+//! fields that made it match. Its actor key is the rule and where the call came from, so that two
+//! rules never share a finding.
+
+use std::collections::BTreeMap;
+
+use super::correlate::{Fired, Plan};
+use super::document::Kinds;
+use super::limits::{FIELDS_SHOWN_MAX, VALUE_SHOWN_BYTES};
+use super::program::{Program, Scratch};
+use super::record::Record;
+use super::rule::Rule;
+use crate::detections::Occurrence;
+use crate::detections::evidence_of::{self, quote};
+use crate::detections::principal::{Principal, origin, principal};
+use crate::finding::{Evidence, Role};
+use crate::logs::cloudtrail::ApiCall;
+
+/// An occurrence with what only its rule knows.
+#[derive(Debug)]
+pub(crate) struct Ruled {
+    pub(crate) occurrence: Occurrence,
+    /// `picket.rule`.
+    pub(crate) rule: String,
+    pub(crate) mitre: Vec<String>,
+    pub(crate) first_look: Vec<String>,
+}
+
+/// What is there to look at whatever the rule says.
+const FIRST_LOOK: [&str; 2] = [
+    "Whether this principal does such a thing, and from there.",
+    "What it did in the hour before and since.",
+];
+
+/// The fields that made a rule match, with a value each.
+pub(super) fn fields(
+    program: &Program,
+    number: u32,
+    record: &dyn Record,
+    scratch: &mut Scratch,
+) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    program.reasons(number, record, scratch, &mut |field, value| {
+        if out.len() < FIELDS_SHOWN_MAX && !field.is_empty() {
+            out.push((field.to_owned(), shortened(value)));
+        }
+    });
+    out.sort_unstable();
+    out
+}
+
+/// A call that a rule matched.
+pub(super) fn of_event(rule: &Rule, call: &ApiCall, fields: &[(String, String)]) -> Ruled {
+    let who = principal(call);
+    let came_from = call.source_ip.as_deref().unwrap_or_default();
+    let actor = format!("{} {came_from}", rule.id);
+    let why = format!(
+        "{} called {} from {}, which the rule {:?} matches by {}",
+        quote(&who.name),
+        quote(&call.event_name),
+        quote(origin(call)),
+        quote(&rule.title),
+        in_words(fields)
+    );
+    let evidence = vec![evidence(call)];
+    let times = (call.event_time_ns, call.event_time_ns);
+    ruled(rule, call, who, actor, why, times, evidence)
+}
+
+/// A correlation that came true with a call.
+pub(super) fn of_correlation(rule: &Rule, plan: &Plan, call: &ApiCall, fired: Fired) -> Ruled {
+    let who = principal(call);
+    let group: Vec<(String, String)> = fired
+        .group
+        .into_iter()
+        .map(|(field, value)| (field, shortened(&value)))
+        .collect();
+    let of = if group.is_empty() {
+        String::new()
+    } else {
+        format!(" of {}", in_words(&group))
+    };
+    let what = match &plan.kind {
+        Kinds::EventCount => "events".to_owned(),
+        Kinds::ValueCount(fields) => format!("different values of {}", fields.join(" and ")),
+        Kinds::Temporal => "rules".to_owned(),
+        Kinds::TemporalOrdered => "rules in order".to_owned(),
+    };
+    let seconds = fired.last_ns.saturating_sub(fired.first_ns) / 1_000_000_000;
+    let why = format!(
+        "the rule {:?} counted {} {what}{of} within {seconds} s; the last was {} by {}",
+        quote(&rule.title),
+        fired.count,
+        quote(&call.event_name),
+        quote(&who.name)
+    );
+    let key: Vec<&str> = group.iter().map(|(_, value)| &**value).collect();
+    let actor = format!("{} {}", rule.id, key.join(" "));
+    let times = (fired.first_ns, fired.last_ns);
+    ruled(rule, call, who, actor, why, times, fired.evidence)
+}
+
+/// A call as evidence.
+pub(super) fn evidence(call: &ApiCall) -> Evidence {
+    evidence_of::call(call)
+}
+
+fn ruled(
+    rule: &Rule,
+    call: &ApiCall,
+    who: Principal,
+    actor: String,
+    why: String,
+    (first_ns, last_ns): (u64, u64),
+    evidence: Vec<Evidence>,
+) -> Ruled {
+    let mut additional_info = BTreeMap::new();
+    let mut note = |key: &str, text: Option<&str>| {
+        if let Some(text) = text {
+            additional_info.insert(key.to_owned(), quote(text));
+        }
+    };
+    note("ruleId", Some(&rule.id));
+    note("ruleTitle", Some(&rule.title));
+    note("ruleLevel", Some(rule.level.name()));
+    note("ruleAuthor", rule.author.as_deref());
+    note("ruleLicense", rule.license.as_deref());
+    note("ruleFile", Some(&rule.file));
+    note("ruleDigest", Some(&rule.digest));
+    let occurrence = Occurrence {
+        kind: rule.finding_type(),
+        rule: "sigma",
+        severity: rule.level.severity(),
+        // The rule says how bad it is; how sure it is nobody says.
+        confidence: 0.5,
+        title: format!(
+            "{}: {} by {}",
+            quote(&rule.title),
+            quote(&call.event_name),
+            quote(&who.name)
+        ),
+        account: who.account,
+        region: who.region,
+        subject: who.subject,
+        actor,
+        resource: who.resource,
+        role: Role::Actor,
+        count: 1,
+        first_ns,
+        last_ns,
+        action: evidence_of::api_call(call),
+        additional_info,
+        evidence,
+        mitre: &[],
+        description: match &rule.description {
+            Some(text) => quote(text.trim()),
+            None => format!("{}.", quote(&rule.title)),
+        },
+        why,
+        first_look: &[],
+    };
+    let innocent = rule
+        .false_positives
+        .iter()
+        .map(|text| format!("Innocent if: {}", quote(text.trim())));
+    let first_look = FIRST_LOOK.iter().map(|&line| line.to_owned());
+    Ruled {
+        occurrence,
+        rule: format!("sigma/{}", rule.id),
+        mitre: rule.techniques(),
+        first_look: first_look.chain(innocent.take(5)).collect(),
+    }
+}
+
+fn in_words(fields: &[(String, String)]) -> String {
+    if fields.is_empty() {
+        return "what it does not say".to_owned();
+    }
+    let words: Vec<String> = fields
+        .iter()
+        .map(|(field, value)| format!("{field} {value:?}"))
+        .collect();
+    words.join(", ")
+}
+
+fn shortened(text: &str) -> String {
+    if text.len() <= VALUE_SHOWN_BYTES {
+        return text.to_owned();
+    }
+    let cut = text.floor_char_boundary(VALUE_SHOWN_BYTES);
+    format!("{}…", &text[..cut])
+}
