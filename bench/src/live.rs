@@ -22,9 +22,9 @@ use crate::report::Report;
 use crate::rounds::Samples;
 
 /// A gigabit a second.
-const MIXED_BYTES_PER_S: f64 = 125e6;
+pub(crate) const MIXED_BYTES_PER_S: f64 = 125e6;
 /// Frames that are sent again and again.
-const DRAWN: u32 = 200_000;
+pub(crate) const DRAWN: u32 = 200_000;
 /// Length of a round with mixed traffic: a window and what belongs to its end.
 const MIXED_ROUND: Duration = Duration::from_secs(11);
 /// Rounds with mixed traffic, and with new flows.
@@ -181,7 +181,11 @@ pub(crate) fn softflowd(lab: &Lab) -> Result<Process> {
 }
 
 /// Calls `send` so often that what it returns adds up to `rate` a second; the seconds it took.
-fn paced(length: Duration, rate: f64, mut send: impl FnMut() -> Result<f64>) -> Result<f64> {
+pub(crate) fn paced(
+    length: Duration,
+    rate: f64,
+    mut send: impl FnMut() -> Result<f64>,
+) -> Result<f64> {
     /// How much is sent at once: bursts as short as a timer can be relied on for.
     const STEP: Duration = Duration::from_millis(1);
     let began = Instant::now();

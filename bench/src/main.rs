@@ -12,6 +12,7 @@ mod cpu;
 mod fleet;
 mod ingest;
 mod kernel;
+mod limits;
 mod live;
 mod names;
 mod offline;
@@ -54,7 +55,7 @@ struct Arguments {
     /// Where the numbers go
     #[arg(long, value_name = "FILE", default_value = "bench-results.json")]
     out: PathBuf,
-    /// Only parts whose name begins so: kernel, traffic, sets, bundle, offline, live, wire, ingest, fleet, cloudtrail
+    /// Only parts whose name begins so: kernel, traffic, sets, bundle, offline, live, wire, limits, ingest, fleet, cloudtrail
     #[arg(long, value_name = "PART")]
     only: Option<String>,
     /// Rounds of each measurement
@@ -83,6 +84,7 @@ const PARTS: &[(&str, Part, &[&str])] = &[
         ],
     ),
     ("wire", wire::measure, &["agent/veth_"]),
+    ("limits", limits::measure, &["limits/"]),
     ("ingest", ingest::measure, &["collector/ingest_"]),
     ("fleet", fleet::measure, &["fleet/"]),
     (

@@ -65,6 +65,30 @@ pub(crate) fn udp(ends: Ends, payload: &[u8]) -> Vec<u8> {
     frame(ends, 17, &body)
 }
 
+/// Puts the checksum of TCP (RFC 9293, section 3.1) into a frame of [`tcp`], for a receiver that looks
+/// at it.
+pub(crate) fn sum_tcp(frame: &mut [u8]) {
+    /// Where the segment begins, and its checksum.
+    const SEGMENT: usize = 34;
+    const SUM: usize = SEGMENT + 16;
+    let length = frame.len().saturating_sub(SEGMENT) as u32;
+    // The addresses are the last eight bytes of the header before.
+    let covered = frame.get(SEGMENT - 8..).unwrap_or_default();
+    let sum = ones_complement(covered, 6 + length);
+    if let Some(place) = frame.get_mut(SUM..SUM + 2) {
+        place.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// The checksum of RFC 1071 over `bytes`, an even number, and a number besides.
+fn ones_complement(bytes: &[u8], besides: u32) -> u16 {
+    let words = bytes.chunks_exact(2);
+    let words = words.map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let sum = words.sum::<u32>() + besides;
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded + (folded >> 16)) as u16)
+}
+
 /// An ICMP echo (8) or its reply (0).
 pub(crate) fn echo(ends: Ends, kind: u8) -> Vec<u8> {
     let mut body = vec![kind, 0, 0, 0];
@@ -120,12 +144,8 @@ fn frame(ends: Ends, protocol: u8, body: &[u8]) -> Vec<u8> {
     header[2..4].copy_from_slice(&total.to_be_bytes());
     header[12..16].copy_from_slice(&ends.from.0.to_be_bytes());
     header[16..20].copy_from_slice(&ends.to.0.to_be_bytes());
-    let sum: u32 = header
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    header[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    let sum = ones_complement(&header, 0);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
     out.extend(header);
     out.extend(body);
     out

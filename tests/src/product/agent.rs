@@ -16,7 +16,7 @@ use toml::Table;
 
 use super::{Binaries, describe, json_lines, run, set_key};
 use crate::lab::topology::SCENE_INTERFACE;
-use crate::lab::{Clock, Lab, Process, SmallDisk, wait_until};
+use crate::lab::{Clock, Group, Lab, Process, SmallDisk, wait_until};
 use crate::scene::template::{ACCOUNT, INSTANCE_ID, REGION};
 
 /// How long it may take until it captures.
@@ -30,6 +30,7 @@ pub struct Agent {
     folder: PathBuf,
     seed: [u8; 32],
     clock: Option<Clock>,
+    group: Option<Arc<Group>>,
     process: Option<Process>,
     /// Taken off when the process has ended.
     disk: Option<SmallDisk>,
@@ -63,6 +64,7 @@ impl Agent {
             folder,
             seed,
             clock: None,
+            group: None,
             process: None,
             disk: None,
         })
@@ -108,6 +110,11 @@ impl Agent {
     /// Has it live by `clock` from its next start on.
     pub fn live_by(&mut self, clock: &Clock) {
         self.clock = Some(clock.clone());
+    }
+
+    /// Holds it to the limits of `group` from its next start on.
+    pub fn hold_in(&mut self, group: &Arc<Group>) {
+        self.group = Some(Arc::clone(group));
     }
 
     /// Its configuration file.
@@ -173,7 +180,15 @@ impl Agent {
     /// # Errors
     /// With the end of its log when it does not.
     pub fn start(&mut self) -> Result<()> {
-        let mut command = self.lab.instance.command(&self.program);
+        let mut command = match &self.group {
+            Some(group) => {
+                let mut shell = self.lab.instance.command("sh");
+                group.hold(&mut shell);
+                shell.arg(&self.program);
+                shell
+            }
+            None => self.lab.instance.command(&self.program),
+        };
         command.arg("run").arg("--config").arg(self.config());
         if let Some(clock) = &self.clock {
             clock.rule(&mut command);
