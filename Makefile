@@ -6,6 +6,7 @@
 #   CARGO_FLAGS       for every cargo command; --locked unless said otherwise
 #   BENCH_FLAGS       for `make bench`: --only kernel, --rounds 15, --out FILE
 #   KERNELS_FLAGS     for `make kernels`: --skip-missing, --only 6.1, --verbose
+#   ALL=1             for `make kernels`: those for aarch64 too
 #   PACKAGE_FLAGS     for `make package`: --only aarch64-unknown-linux-gnu, --release 2
 #   PICKET_SIGNING_KEY  for `make package`: file with the OpenPGP key that signs SHA256SUMS
 #   SOURCE_DATE_EPOCH for `make package`: the time of everything inside; that of the last commit when unset
@@ -82,10 +83,14 @@ lab: setup build ## the demo's network, left standing for your own experiments
 	@scripts/rights --needed
 	@$(RUN) picket-lab -- lab
 
-kernels: build ## boots Debian's 6.1 and 6.12 kernels with the product inside, and checks it there
-	@$(STAGE) set-up "set-up for other kernels" scripts/setup.sh kernels
+# ALL=1 also boots aarch64, whose programs have to be built first.
+INSIDE := $(TARGET)/inside
+kernels: build ## boots Debian's other kernels with the product inside, and checks it there; ALL=1: aarch64 too
+	@$(STAGE) set-up "set-up for other kernels" scripts/setup.sh $(if $(ALL),aarch64,kernels)
 	@$(STAGE) kernels "what runs inside" $(CARGO) build $(CARGO_FLAGS) --workspace --bin picket-guest
-	@$(STAGE) kernels "other kernels" $(RUN) xtask -- kernels --bin $(RELEASE) $(KERNELS_FLAGS)
+	@$(if $(ALL),$(STAGE) build "what runs inside, for aarch64" scripts/cross $(INSIDE) inside)
+	@$(STAGE) kernels "other kernels" $(RUN) xtask -- kernels --bin $(RELEASE) \
+		$(if $(ALL),--aarch64 $(INSIDE)/aarch64-unknown-linux-gnu/debug) $(KERNELS_FLAGS)
 
 manual: kernel
 	@$(STAGE) build "manual pages and completions" \

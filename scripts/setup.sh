@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh            for build, test, demo
 #   scripts/setup.sh kernels    for that, and to boot other kernels
+#   scripts/setup.sh aarch64    for that, and to boot those of aarch64 too
 #   scripts/setup.sh bench      for that, and what ours is measured against
 #   scripts/setup.sh system     for that, and to boot a systemd and install packages in it
 #   scripts/setup.sh package    for that, and to pack for x86-64 and aarch64, .deb and .rpm
@@ -99,7 +100,12 @@ packages() {
     want dnsmasq dnsmasq-base
     # Moves the clock of one process in tests.
     want faketime faketime
-    if [ "$purpose" = kernels ]; then
+    if [ "$purpose" = aarch64 ]; then
+        want qemu-system-aarch64 qemu-system-arm
+        want python3 python3-venv
+    fi
+    if [ "$purpose" = kernels ] || [ "$purpose" = aarch64 ]; then
+        want readelf binutils
         want qemu-system-x86_64 qemu-system-x86
         want busybox busybox-static
         want xz xz-utils
@@ -273,7 +279,7 @@ workspace_rustc || exit 1
 have cc || exit 1
 kernel_toolchain || exit 1
 bpf_linker || exit 1
-if [ "$purpose" = package ]; then
+if [ "$purpose" = package ] || [ "$purpose" = aarch64 ]; then
     zig || exit 1
     aarch64_std || exit 1
 fi

@@ -1,17 +1,15 @@
 //! The first file system of a machine: a cpio archive in the form "newc"
 //! (Documentation/driver-api/early-userspace/buffer-format.rst).
 //!
-//! Only what a boot needs: folders and regular files, and the libraries of a program at the places
-//! where its loader looks for them.
+//! Only what a boot needs: folders and regular files.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 /// An archive that is being written.
 #[derive(Debug)]
@@ -51,13 +49,9 @@ impl<W: Write> Archive<W> {
         self.file(at, &bytes, data.permissions().mode() & 0o777)
     }
 
-    /// Adds a program of this machine, at `at`, with the libraries it is linked to.
-    pub(super) fn program(&mut self, from: &Path, at: &Path) -> anyhow::Result<()> {
-        self.copy(from, at)?;
-        for library in libraries(from)? {
-            self.copy(&library, &library)?;
-        }
-        Ok(())
+    /// Whether something is there.
+    pub(super) fn has(&self, at: &Path) -> bool {
+        self.known.contains(at)
     }
 
     /// Adds a folder of this machine, at the same place.
@@ -139,26 +133,6 @@ impl<W: Write> Archive<W> {
     }
 }
 
-/// Libraries that a program is linked to, its loader among them; none if it is linked statically.
-fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let output = Command::new("ldd")
-        .arg(program)
-        .output()
-        .context("start ldd")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(!text.contains("not found"), "{}: {text}", program.display());
-    Ok(library_paths(&text))
-}
-
-/// `name => /path (address)` or `/path (address)`.
-fn library_paths(text: &str) -> Vec<PathBuf> {
-    text.lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
-        .filter(|word| !word.ends_with(':'))
-        .map(PathBuf::from)
-        .collect()
-}
-
 /// Where a command of this machine is.
 pub(crate) fn find(command: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -188,18 +162,5 @@ mod tests {
         assert_eq!(&entries[1][48..56], "00000005");
         assert!(entries[2].contains("TRAILER!!!\0"));
         assert!(entries.iter().all(|entry| (entry.len() + 6) % 4 == 0));
-    }
-
-    #[test]
-    fn libraries_are_read_from_what_ldd_says() {
-        let text =
-            "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/libc.so.6 (0x2)\n\t/lib64/ld.so (0x3)\n";
-        let expected = [
-            PathBuf::from("/lib/libc.so.6"),
-            PathBuf::from("/lib64/ld.so"),
-        ];
-        assert_eq!(library_paths(text), expected);
-        assert!(library_paths("\tnot a dynamic executable\n").is_empty());
-        assert!(library_paths("\tstatically linked\n").is_empty());
     }
 }

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
+
+use super::Kernel;
+use super::debian::{Debian, done};
 
 /// Modules that the checks need, in the order in which they are loaded. One that a kernel has
 /// built in has no file.
@@ -30,24 +33,23 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// The newest of a series that apt offers, or the newest in the cache where apt has none.
-    pub(super) fn get(package: &str, series: &str, cache: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
-        let begin = format!("linux-image-{series}.");
-        let name = match offered(package, &begin) {
-            Ok(name) => {
-                if !cache.join(&name).is_dir()
-                    && let Err(error) = fetch(&name, cache)
-                {
-                    // Yesterday's will do when there is no network today.
-                    cached(cache, &begin).ok_or(error)?
-                } else {
-                    name
-                }
+    /// The newest of a series that Debian offers, or that in the cache where Debian cannot be asked.
+    pub(super) fn get(kernel: &Kernel, cache: &Path) -> anyhow::Result<Self> {
+        let architecture = kernel.machine.debian();
+        // One kernel of a series is kept.
+        let kept = cache.join(format!("{}-{architecture}", kernel.series));
+        fs::create_dir_all(&kept).with_context(|| format!("make {}", kept.display()))?;
+        let begin = kernel.begin();
+        let got = Debian::open(kernel.suite, architecture, cache).and_then(|debian| {
+            let name = offered(&debian, kernel.package, &begin)?;
+            if !kept.join(&name).is_dir() {
+                fetch(&debian, &name, &kept)?;
             }
-            Err(error) => cached(cache, &begin).ok_or(error)?,
-        };
-        let folder = cache.join(&name);
+            Ok(name)
+        });
+        // Yesterday's will do when there is no network today.
+        let name = got.or_else(|error| cached(&kept, &begin).ok_or(error))?;
+        let folder = kept.join(&name);
         let modules = MODULES
             .iter()
             .map(|module| folder.join(format!("{module}.ko")));
@@ -60,16 +62,16 @@ impl Image {
 }
 
 /// The package that `package` depends on, if it is of the series.
-fn offered(package: &str, begin: &str) -> anyhow::Result<String> {
-    let output = Command::new("apt-cache")
-        .args(["depends", "--important", package])
-        .env("LC_ALL", "C")
-        .output()
-        .context("ask apt-cache")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    dependency(&text, begin)
+fn offered(debian: &Debian, package: &str, begin: &str) -> anyhow::Result<String> {
+    dependency(&depends(debian, package)?, begin)
         .map(str::to_owned)
         .with_context(|| format!("apt offers no package {package} that depends on {begin}…"))
+}
+
+/// What a package depends on, as apt-cache says it.
+fn depends(debian: &Debian, package: &str) -> anyhow::Result<String> {
+    let mut ask = debian.command("apt-cache");
+    done(ask.args(["depends", "--important", package]))
 }
 
 /// The kernel package among what apt-cache says.
@@ -79,34 +81,43 @@ fn dependency<'a>(text: &'a str, begin: &str) -> Option<&'a str> {
         .find(|name| name.starts_with(begin))
 }
 
-/// The last by name of those in the cache.
-fn cached(cache: &Path, begin: &str) -> Option<String> {
-    let names = fs::read_dir(cache).ok()?.flatten();
+/// The one in the cache.
+fn cached(kept: &Path, begin: &str) -> Option<String> {
+    let names = fs::read_dir(kept).ok()?.flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     names
         .filter(|name| name.starts_with(begin) && !name.ends_with(".part"))
         .max()
 }
 
-/// Downloads and unpacks a package into a folder of its name; older ones of the series go.
-fn fetch(name: &str, cache: &Path) -> anyhow::Result<()> {
+/// Downloads and unpacks a package into a folder of its name; older ones go.
+fn fetch(debian: &Debian, name: &str, kept: &Path) -> anyhow::Result<()> {
     println!("fetching {name}");
-    let part = cache.join(format!("{name}.part"));
+    let part = kept.join(format!("{name}.part"));
     let _ = fs::remove_dir_all(&part);
     fs::create_dir_all(&part).with_context(|| format!("make {}", part.display()))?;
+    // From 7.2 on the package of this name holds nothing, and depends on those that do.
+    let parts = depends(debian, name)?;
+    let parts = parts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .filter(|part| part.starts_with("linux-binary-") || part.starts_with("linux-modules-"));
     done(
-        Command::new("apt-get")
-            .args(["-qq", "-o", "Acquire::Retries=3", "download", name])
+        debian
+            .command("apt-get")
+            .args(["-qq", "download", name])
+            .args(parts)
             .current_dir(&part),
     )?;
-    let package = only_file(&part, "deb")?;
     let tree = part.join("tree");
-    done(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&tree))?;
-    fs::remove_file(&package).context("remove the package")?;
+    for package in files(&part)? {
+        done(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&tree))?;
+        fs::remove_file(&package).context("remove a package")?;
+    }
     let found = files(&tree)?;
     let kernel = found
         .iter()
-        .find(|file| file_name(file).starts_with("vmlinuz-"))
+        .find(|file| file_name(file).starts_with("vmlinuz"))
         .with_context(|| format!("no kernel in {name}"))?;
     fs::rename(kernel, part.join("vmlinuz")).context("keep the kernel")?;
     for module in MODULES {
@@ -121,30 +132,13 @@ fn fetch(name: &str, cache: &Path) -> anyhow::Result<()> {
         }
     }
     fs::remove_dir_all(&tree).context("remove the rest of the package")?;
-    let whole = cache.join(name);
-    fs::rename(&part, &whole).with_context(|| format!("keep {}", whole.display()))
-}
-
-fn done(command: &mut Command) -> anyhow::Result<()> {
-    let output = command
-        .output()
-        .with_context(|| format!("start {}", command.get_program().display()))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}: {}", command.get_program().display(), said.trim());
+    for entry in fs::read_dir(kept).into_iter().flatten().flatten() {
+        if entry.path() != part {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
-    Ok(())
-}
-
-fn only_file(folder: &Path, extension: &str) -> anyhow::Result<PathBuf> {
-    let mut found = files(folder)?;
-    found.retain(|file| file.extension().is_some_and(|one| one == extension));
-    ensure!(
-        found.len() == 1,
-        "{} .{extension} files instead of one",
-        found.len()
-    );
-    found.pop().context("no file")
+    let whole = kept.join(name);
+    fs::rename(&part, &whole).with_context(|| format!("keep {}", whole.display()))
 }
 
 /// Every regular file below a folder.

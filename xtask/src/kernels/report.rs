@@ -1,60 +1,108 @@
-//! What the boots said, as a table, and what in it is a failure.
+//! What the boots said, as one table: a row for each program and each check, a column for each
+//! kernel and rung. And what in it is a failure.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::Kernel;
-use super::machine::{Line, Ran};
+use super::guest::{Program, Ran, Run};
 
-/// What a boot with its checks should take. A warning: the machine may be busy.
-const BOOT_WANTED: Duration = Duration::from_secs(60);
-
-/// Kernel × program × rung × instructions, then the checks.
+/// Kernel × program × rung × result.
 pub(super) fn table(rows: &[(Kernel, Ran)]) -> String {
-    let mut out = format!(
-        "\n{:<27} {:<24} {:<8} {:>10} {:>12}\n",
-        "kernel", "program", "rung", "verified", "translated"
-    );
-    for (kernel, ran) in rows {
-        let (rung, release) = rung(ran).unwrap_or(("none", kernel.series));
-        for line in &ran.lines {
-            if let Line::Program {
-                program,
-                loaded,
-                verified,
-                translated_bytes,
-            } = line
-            {
-                let told = |number: &Option<u32>, unit: &str| match number {
-                    Some(number) => format!("{number}{unit}"),
-                    None if *loaded => "not told".to_owned(),
-                    None => "not loaded".to_owned(),
-                };
-                let _ = writeln!(
-                    out,
-                    "{release:<27} {program:<24} {rung:<8} {:>10} {:>12}",
-                    told(verified, ""),
-                    told(translated_bytes, " B"),
-                );
+    let runs: Vec<&Run> = rows.iter().flat_map(|(_, ran)| &ran.runs).collect();
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    let mut line = |name: &str, cell: &dyn Fn(&Run) -> String| {
+        let cells = runs.iter().map(|run| cell(run));
+        lines.push(std::iter::once(name.to_owned()).chain(cells).collect());
+    };
+    line("kernel", &|run| short(&run.kernel).to_owned());
+    line("machine", &|run| run.machine.clone());
+    line("rung", &|run| run.rung.clone());
+    line("", &|_| String::new());
+    let programs = union(&runs, |run| {
+        run.programs.iter().map(|one| one.program.as_str())
+    });
+    for name in programs {
+        line(name, &|run| {
+            let program = run.programs.iter().find(|one| one.program == name);
+            program.map_or_else(|| "?".to_owned(), program_cell)
+        });
+    }
+    line("", &|_| String::new());
+    let checks = union(&runs, |run| run.checks.iter().map(|one| one.check.as_str()));
+    for name in checks {
+        line(name, &|run| {
+            let check = run.checks.iter().find(|one| one.check == name);
+            match check {
+                Some(check) if check.ok => check.said.clone(),
+                Some(_) => "FAILED".to_owned(),
+                None => "not reached".to_owned(),
             }
+        });
+    }
+    line("seconds", &|run| {
+        run.took_s
+            .map_or_else(|| "?".to_owned(), |seconds| format!("{seconds:.0}"))
+    });
+    let mut out = format!("\n{}", aligned(&lines));
+    for (_, ran) in rows {
+        let kernel = ran.runs.first().map_or("?", |run| short(&run.kernel));
+        let machine = ran.runs.first().map_or("?", |run| run.machine.as_str());
+        let _ = writeln!(
+            out,
+            "{kernel} on {machine}: {} s from power on to power off",
+            ran.took.as_secs()
+        );
+    }
+    out
+}
+
+/// What the verifier made of a program and how it is attached, in a cell.
+fn program_cell(program: &Program) -> String {
+    let verified = match program.verified {
+        Some(verified) => verified.to_string(),
+        None if program.loaded => "loaded".to_owned(),
+        None => return "REFUSED".to_owned(),
+    };
+    match program.attached.as_slice() {
+        [] => verified,
+        by => format!("{verified} {}", by.join("+")),
+    }
+}
+
+/// A release without the flavour that all of ours have.
+fn short(kernel: &str) -> &str {
+    kernel.split("-cloud-").next().unwrap_or(kernel)
+}
+
+/// Names in the order in which they are first told.
+fn union<'a, N: Iterator<Item = &'a str>>(
+    runs: &[&'a Run],
+    names: impl Fn(&'a Run) -> N,
+) -> Vec<&'a str> {
+    let mut all = Vec::new();
+    for name in runs.iter().flat_map(|run| names(run)) {
+        if !all.contains(&name) {
+            all.push(name);
         }
     }
-    out.push('\n');
-    for (kernel, ran) in rows {
-        let (_, release) = rung(ran).unwrap_or(("none", kernel.series));
-        for line in &ran.lines {
-            if let Line::Check { check, ok, said } = line {
-                let mark = if *ok { "ok" } else { "FAILED" };
-                let said = said.lines().next().unwrap_or_default();
-                let _ = writeln!(out, "{release:<27} {mark:<6} {check}: {said}");
-            }
+    all
+}
+
+/// Lines of cells under each other, each column as wide as it must be.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for line in lines {
+        let mut text = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(text, "{cell:<width$}  ");
         }
-        let slow = if ran.took > BOOT_WANTED {
-            "  (more than a minute: is this machine busy?)"
-        } else {
-            ""
-        };
-        let _ = writeln!(out, "{release:<27} {} s{slow}", ran.took.as_secs());
+        let _ = writeln!(out, "{}", text.trim_end());
     }
     out
 }
@@ -62,70 +110,78 @@ pub(super) fn table(rows: &[(Kernel, Ran)]) -> String {
 /// Everything that went wrong in a boot, a line each.
 pub(super) fn failures(kernel: &Kernel, ran: &Ran) -> Vec<String> {
     let mut failures = Vec::new();
-    let series = kernel.series;
-    let mut checks = 0;
-    for line in &ran.lines {
-        if let Line::Check { check, ok, said } = line {
-            checks += 1;
-            if !ok {
-                failures.push(format!("Linux {series}: {check}: {said}"));
-            }
+    let mut fail = |what: String| {
+        failures.push(format!(
+            "Linux {} on {}: {what}",
+            kernel.series,
+            kernel.machine.name()
+        ));
+    };
+    for run in &ran.runs {
+        for check in run.checks.iter().filter(|check| !check.ok) {
+            fail(format!("{}: {}: {}", run.rung, check.check, check.said));
         }
     }
     if !ran.ended {
-        failures.push(format!("Linux {series}: the guest did not come to its end"));
-    } else if checks == 0 {
-        failures.push(format!("Linux {series}: nothing was checked"));
+        fail("the guest did not come to its end".to_owned());
+    } else if ran.runs.iter().all(|run| run.checks.is_empty()) {
+        fail("nothing was checked".to_owned());
     }
-    match rung(ran) {
-        Some((rung, _)) if rung != kernel.rung => {
-            failures.push(format!(
-                "Linux {series}: attached by {rung}, not {}",
-                kernel.rung
-            ));
-        }
-        // The check that failed says why nothing was attached.
-        _ => {}
+    let rungs: Vec<&str> = ran.runs.iter().map(|run| run.rung.as_str()).collect();
+    // Where it failed, the check that did says why.
+    if failures.is_empty() && rungs != kernel.rungs {
+        failures.push(format!(
+            "Linux {} on {}: attached by {}, not {}",
+            kernel.series,
+            kernel.machine.name(),
+            rungs.join(" and "),
+            kernel.rungs.join(" and ")
+        ));
     }
     failures
 }
 
-fn rung(ran: &Ran) -> Option<(&str, &str)> {
-    ran.lines.iter().find_map(|line| match line {
-        Line::Rung { rung, kernel } => Some((rung.as_str(), kernel.as_str())),
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::guest::Check;
+    use super::super::machine::Machine;
     use super::*;
 
     const KERNEL: Kernel = Kernel {
         series: "6.12",
+        machine: Machine::X86_64,
+        suite: "s",
         package: "p",
-        rung: "tcx",
+        rungs: &["tcx"],
     };
 
     fn ran(rung: &str, ok: bool, ended: bool) -> Ran {
         Ran {
-            lines: vec![
-                Line::Rung {
-                    rung: rung.into(),
-                    kernel: "6.12.1".into(),
-                },
-                Line::Program {
-                    program: "ether_in".into(),
-                    loaded: true,
-                    verified: Some(34_139),
-                    translated_bytes: None,
-                },
-                Line::Check {
+            runs: vec![Run {
+                kernel: "6.12.1-cloud-amd64".into(),
+                machine: "x86_64".into(),
+                rung: rung.into(),
+                programs: vec![
+                    Program {
+                        program: "ether_in".into(),
+                        loaded: true,
+                        verified: Some(34_139),
+                        attached: vec!["tcx".into()],
+                    },
+                    Program {
+                        program: "names".into(),
+                        loaded: false,
+                        verified: None,
+                        attached: Vec::new(),
+                    },
+                ],
+                checks: vec![Check {
                     check: "it counts".into(),
                     ok,
                     said: "2000".into(),
-                },
-            ],
+                }],
+                took_s: Some(4.0),
+            }],
             ended,
             ..Ran::default()
         }
@@ -135,33 +191,41 @@ mod tests {
     fn a_boot_fails_for_a_check_a_rung_or_an_early_end() {
         assert_eq!(failures(&KERNEL, &ran("tcx", true, true)), [""; 0]);
         for (boot, expected) in [
-            (ran("tcx", false, true), "Linux 6.12: it counts: 2000"),
+            (ran("tcx", false, true), "tcx: it counts: 2000"),
+            (ran("clsact", true, true), "attached by clsact, not tcx"),
+            (ran("tcx", true, false), "the guest did not come to its end"),
             (
-                ran("clsact", true, true),
-                "Linux 6.12: attached by clsact, not tcx",
-            ),
-            (
-                ran("tcx", true, false),
-                "Linux 6.12: the guest did not come to its end",
+                Ran {
+                    ended: true,
+                    ..Ran::default()
+                },
+                "nothing was checked",
             ),
         ] {
+            let expected = format!("Linux 6.12 on x86_64: {expected}");
             assert_eq!(failures(&KERNEL, &boot), [expected]);
         }
-        let silent = Ran {
-            ended: true,
-            ..Ran::default()
-        };
-        assert_eq!(
-            failures(&KERNEL, &silent),
-            ["Linux 6.12: nothing was checked"]
-        );
     }
 
     #[test]
-    fn the_table_names_kernel_program_rung_and_instructions() {
-        let table = table(&[(KERNEL, ran("tcx", true, true))]);
-        let row = table.lines().find(|line| line.contains("ether_in"));
-        let words: Vec<&str> = row.unwrap_or_default().split_whitespace().collect();
-        assert_eq!(words, ["6.12.1", "ether_in", "tcx", "34139", "not", "told"]);
+    fn the_table_has_a_column_for_each_run_and_a_row_for_each_program_and_check() {
+        let rows = [
+            (KERNEL, ran("tcx", true, true)),
+            (KERNEL, ran("clsact", false, true)),
+        ];
+        let table = table(&rows);
+        let row = |begin: &str| {
+            let row = table.lines().find(|line| line.starts_with(begin));
+            row.unwrap_or_default().split_whitespace().skip(1).collect()
+        };
+        let check = |begin: &str, expected: &[&str]| {
+            let words: Vec<&str> = row(begin);
+            assert_eq!(words, expected, "{table}");
+        };
+        check("kernel", &["6.12.1", "6.12.1"]);
+        check("rung", &["tcx", "clsact"]);
+        check("ether_in", &["34139", "tcx", "34139", "tcx"]);
+        check("names", &["REFUSED", "REFUSED"]);
+        check("it counts", &["counts", "2000", "FAILED"]);
     }
 }

@@ -24,32 +24,40 @@ pub(crate) struct Told {
     pub(crate) left: Vec<String>,
 }
 
-/// A name, and what says in a few words how it fared or why it failed.
+/// A name, and what says in a word or two how it fared, or at length why it failed.
 pub(crate) type Check = (&'static str, fn(&Told) -> Result<String>);
 
 /// Every check, in the order in which they are told.
 pub(crate) const CHECKS: &[Check] = &[
-    ("every program is loaded", programs_loaded),
-    ("no program strains the verifier", within_budget),
-    ("every packet is accounted for", equation_holds),
-    ("packets are counted exactly", counted_exactly),
+    ("programs loaded", programs_loaded),
+    ("programs attached", programs_attached),
+    ("most instructions verified", within_budget),
+    ("packets seen, none lost", equation_holds),
+    ("packets counted exactly", counted_exactly),
     ("a listed address is told", address_told),
     ("a listed name is told", name_told),
-    (
-        "names and miners are matched in the kernel",
-        stages_in_kernel,
-    ),
+    ("names and miners in the kernel", stages_in_kernel),
     ("a miner's opening is known", miner_known),
-    ("who asked and who sent is known", process_known),
-    ("an order to block is obeyed", block_obeyed),
-    ("a kill and a start lose no packet", restart_exact),
-    ("nothing stays after detach", nothing_left),
+    ("process known", process_known),
+    ("blocked by an order", block_obeyed),
+    ("counted over kill and start", restart_exact),
+    ("left in the kernel after detach", nothing_left),
 ];
 
 /// A twentieth of what a verifier goes through before it refuses (`BPF_COMPLEXITY_LIMIT_INSNS`), so
 /// that one of another version, which follows other paths, still takes our programs; and it is done
 /// within some milliseconds.
 const VERIFIED_MAX: u32 = 50_000;
+
+/// Programs that see packets.
+const PACKETS: [&str; 6] = [
+    "ether_in",
+    "ether_out",
+    "ip_in",
+    "ip_out",
+    "lo_out",
+    "mirror_in",
+];
 
 fn programs_loaded(told: &Told) -> Result<String> {
     let missing: Vec<&str> = told
@@ -60,19 +68,44 @@ fn programs_loaded(told: &Told) -> Result<String> {
         .collect();
     ensure!(missing.is_empty(), "not loaded: {}", missing.join(", "));
     ensure!(!told.programs.is_empty(), "the object holds no program");
-    Ok(format!("{} programs", told.programs.len()))
+    Ok(told.programs.len().to_string())
+}
+
+/// What sees packets hangs by the rung and by nothing else, what sees sockets at the control group.
+fn programs_attached(told: &Told) -> Result<String> {
+    let rung = told.status["rung"].as_str().unwrap_or_default();
+    let mut attached = 0;
+    for program in &told.programs {
+        let expected = match program.name.as_str() {
+            "names" | "stratum" => None,
+            "process_exec" => Some("tracepoint"),
+            name if PACKETS.contains(&name) => Some(rung),
+            _ => Some("cgroup"),
+        };
+        let by: Vec<&str> = program.attached.iter().copied().collect();
+        ensure!(
+            by == expected.as_slice(),
+            "{} by {by:?}, not by {expected:?}",
+            program.name
+        );
+        attached += by.len();
+    }
+    Ok(attached.to_string())
 }
 
 fn within_budget(told: &Told) -> Result<String> {
     let most = told.programs.iter().max_by_key(|program| program.verified);
     let most = most.context("the object holds no program")?;
-    let verified = most.verified.context("the kernel does not tell")?;
+    // From 5.16 on a kernel tells.
+    let Some(verified) = most.verified else {
+        return Ok("not told".to_owned());
+    };
     ensure!(
         verified <= VERIFIED_MAX,
         "{} took {verified} of {VERIFIED_MAX} instructions",
         most.name
     );
-    Ok(format!("{} took {verified}, the most", most.name))
+    Ok(verified.to_string())
 }
 
 fn equation_holds(told: &Told) -> Result<String> {
@@ -84,20 +117,15 @@ fn equation_holds(told: &Told) -> Result<String> {
         "{lost} packets lost: {}",
         told.status["counters"]
     );
-    Ok(format!("{} seen, none lost", packets["seen"]))
+    Ok(packets["seen"].to_string())
 }
 
 fn counted_exactly(told: &Told) -> Result<String> {
     for counted in &told.sent.counted {
         is_exact(told, counted)?;
     }
-    let sent: Vec<String> = told
-        .sent
-        .counted
-        .iter()
-        .map(|one| one.packets.to_string())
-        .collect();
-    Ok(format!("{} packets", sent.join(" and ")))
+    let sent: u64 = told.sent.counted.iter().map(|one| one.packets).sum();
+    Ok(sent.to_string())
 }
 
 fn restart_exact(told: &Told) -> Result<String> {
@@ -106,12 +134,12 @@ fn restart_exact(told: &Told) -> Result<String> {
         told.summaries.iter().all(|summary| summary.gap.is_none()),
         "a gap is told"
     );
-    Ok(format!("{} packets", told.over_restart.packets))
+    Ok(told.over_restart.packets.to_string())
 }
 
 fn nothing_left(told: &Told) -> Result<String> {
     ensure!(told.left.is_empty(), "{}", told.left.join(", "));
-    Ok("no program, no pin".to_owned())
+    Ok("nothing".to_owned())
 }
 
 /// Whether conversations tell of every packet and every byte, and of no more.
@@ -145,13 +173,12 @@ fn is_exact(told: &Told, counted: &Counted) -> Result<()> {
 
 fn address_told(told: &Told) -> Result<String> {
     let hit = hit(told, HitKind::Address, "203.0.113.66")?;
-    Ok(format!("{} on {}", hit.indicator, hit.list))
+    Ok(hit.list.clone())
 }
 
 fn name_told(told: &Told) -> Result<String> {
     let hit = hit(told, HitKind::Question, "cdn-sync.example")?;
-    let name = hit.name.as_deref().unwrap_or_default();
-    Ok(format!("{name} for {}", hit.indicator))
+    Ok(hit.list.clone())
 }
 
 fn stages_in_kernel(told: &Told) -> Result<String> {
@@ -161,7 +188,7 @@ fn stages_in_kernel(told: &Told) -> Result<String> {
         ensure!(stage["in_kernel"] == true, "{stage}");
     }
     ensure!(stages.len() == 2, "{} stages", stages.len());
-    Ok("names, stratum".to_owned())
+    Ok(format!("{} stages", stages.len()))
 }
 
 fn miner_known(told: &Told) -> Result<String> {
@@ -171,7 +198,7 @@ fn miner_known(told: &Told) -> Result<String> {
     };
     let found = conversations(told).find(is_miner);
     let found = found.context("no conversation is told as a miner's")?;
-    Ok(format!("{}:{}", found.server, found.server_port))
+    Ok(format!("port {}", found.server_port))
 }
 
 /// Everything in the scenes was done by this very process.
@@ -191,7 +218,7 @@ fn process_known(told: &Told) -> Result<String> {
         sent.name,
         sent.pid
     );
-    Ok(format!("{} ({us})", who.name))
+    Ok(who.name.clone())
 }
 
 /// What is ordered does not arrive, is counted, and is told of.
@@ -221,7 +248,7 @@ fn block_obeyed(told: &Told) -> Result<String> {
         "{} packets sent, {refused} counted as refused",
         blocked.packets
     );
-    Ok(format!("{refused} packets refused, none arrived"))
+    Ok(format!("{refused} of {}", blocked.packets))
 }
 
 /// The hit of a kind for an indicator.
