@@ -336,6 +336,12 @@ pub fn catalogue() -> impl Iterator<Item = (&'static str, &'static [&'static Fin
         .map(|detection| (detection.id(), detection.types()))
 }
 
+/// Every behaviour that a single CloudTrail call can be, with its type, its severity, and the severity where
+/// infrastructure code did it, as `docs/cloudtrail.md` lists them.
+pub fn behaviours() -> impl Iterator<Item = (&'static str, &'static str, f64, Option<f64>)> {
+    detections::behaviours()
+}
+
 #[cfg(test)]
 mod tests {
     use picket_intel::{SetBuilder, Suffix};

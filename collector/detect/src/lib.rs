@@ -23,6 +23,7 @@ pub mod incident;
 mod ledger;
 pub mod limits;
 pub mod logs;
+mod policy;
 pub mod settings;
 pub mod sigma;
 #[cfg(test)]

@@ -53,6 +53,25 @@ pub const SENSORS_MAX: usize = 65_536;
 /// thousand accounts in a dozen regions.
 pub const TRAILS_MAX: usize = 65_536;
 
+/// Windows in which different things are counted, one per rule and principal: 20,000 principals that each
+/// do one thing worth counting in a day, 300 bytes and what they touched each.
+pub const BURSTS_MAX: usize = 20_000;
+
+/// Different things remembered in one such window: several times what any threshold asks for.
+pub const BURST_THINGS_MAX: usize = 256;
+
+/// Calls kept as evidence in one such window until there is something to report. Chosen by hand.
+pub const BURST_EVIDENCE_MAX: usize = 16;
+
+/// Accounts known by their trails: AWS allows 10,000 in an organisation at most (its quotas page).
+pub const ACCOUNTS_MAX: usize = 10_000;
+
+/// Principals and addresses whose infrastructure code is known.
+pub const PLANNERS_MAX: usize = 4_096;
+
+/// New users whose makers are remembered, for a day.
+pub const MADE_MAX: usize = 16_384;
+
 /// Instances whose launch and role calls are remembered.
 pub const INSTANCES_MAX: usize = 50_000;
 

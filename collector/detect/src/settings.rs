@@ -27,4 +27,7 @@ pub struct Accounts {
     /// The organisation's accounts. Empty (the default, as no list can be guessed): every account
     /// seen as recipient is ours.
     pub own: Vec<String>,
+    /// Principals that change accounts by plan: deployment roles, infrastructure code. ARNs in which `*`
+    /// and `?` may stand. What plans do every day is low for them. Empty by default.
+    pub automation: Vec<String>,
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use picket_detect::analyzer::{catalogue, rule_types};
+use picket_detect::analyzer::{behaviours, catalogue, rule_types};
 use picket_detect::finding::Origin;
 use picket_detect::settings::Settings;
 
@@ -43,6 +43,24 @@ fn names_of_our_own_are_documented_and_no_others() {
     assert_eq!(documented(&page()), own);
 }
 
+/// What a finding may be about: GuardDuty's words, and services that its custom rules name.
+const RESOURCES: &[&str] = &[
+    "CodeBuild",
+    "EC2",
+    "ECS",
+    "EKS",
+    "IAM",
+    "IAMUser",
+    "Lambda",
+    "Organizations",
+    "RDS",
+    "RolesAnywhere",
+    "Route53Resolver",
+    "S3",
+    "SES",
+    "SageMaker",
+];
+
 #[test]
 fn names_follow_the_grammar() {
     let detections = catalogue().map(|(id, types)| (id, types.to_vec()));
@@ -54,11 +72,37 @@ fn names_follow_the_grammar() {
             let (resource, family) = rest.split_once('/').unwrap();
             let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric());
             assert!(is_word(purpose), "{name}");
-            assert!(["EC2", "IAMUser"].contains(&resource), "{name}");
+            assert!(RESOURCES.contains(&resource), "{name}");
             assert!(!family.is_empty(), "{name}");
             assert!((1.0..=10.0).contains(&kind.severity), "{name}");
         }
     }
+}
+
+#[test]
+fn behaviours_are_documented_and_no_others() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cloudtrail.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (_, single) = page.split_once("\n# Single calls\n").unwrap();
+    let single = single.split("\n# ").next().unwrap();
+    let rows = single.lines().filter(|line| line.starts_with("| `"));
+    let documented: BTreeSet<String> = rows
+        .map(|row| {
+            row.split('|')
+                .skip(1)
+                .take(4)
+                .map(str::trim)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    let own: BTreeSet<String> = behaviours()
+        .map(|(id, kind, severity, planned)| {
+            let planned = planned.map_or("the same".to_owned(), |planned| format!("{planned:.1}"));
+            format!("`{id}` `{kind}` {severity:.1} {planned}")
+        })
+        .collect();
+    assert_eq!(documented, own);
 }
 
 /// The names that GuardDuty has, where its catalogue is at hand.

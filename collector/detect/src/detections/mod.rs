@@ -3,13 +3,18 @@
 //! A detection looks at one event and at bounded history, and reports occurrences. It keeps nothing
 //! itself, reads no clock, and imports no other detection.
 
+mod attack_tool;
+mod cloudtrail_bursts;
+mod cloudtrail_calls;
 mod cloudtrail_logging;
 pub(crate) mod evidence_of;
 mod indicator_address;
 mod indicator_caller;
 mod indicator_feed;
 mod indicator_name;
+mod look;
 mod occurrence;
+mod outcome;
 mod port_scan;
 pub(crate) mod principal;
 mod root_usage;
@@ -25,6 +30,7 @@ use crate::finding::FindingType;
 use crate::history::History;
 use crate::settings::Settings as All;
 
+pub(crate) use cloudtrail_calls::listed as behaviours;
 pub(crate) use occurrence::Occurrence;
 pub use sensor::{CLOCK as SENSOR_CLOCK, SILENT as SENSOR_SILENT};
 
@@ -79,6 +85,9 @@ macro_rules! detections {
 }
 
 detections! {
+    attack_tool: AttackTool,
+    cloudtrail_bursts: CloudtrailBursts,
+    cloudtrail_calls: CloudtrailCalls,
     cloudtrail_logging: CloudtrailLogging,
     indicator_address: IndicatorAddress,
     indicator_caller: IndicatorCaller,

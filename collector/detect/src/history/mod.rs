@@ -1,5 +1,7 @@
 //! What detections remember: bounded tables of facts in event time, keyed by entity.
 
+mod actors;
+mod bursts;
 mod knocks;
 mod probes;
 mod sightings;
@@ -11,6 +13,8 @@ use std::collections::BTreeMap;
 
 use crate::event::{Event, SourceKind};
 
+pub(crate) use actors::{Actors, Made};
+pub(crate) use bursts::{Bursts, Reach};
 pub(crate) use knocks::Knocks;
 pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use sightings::Sightings;
@@ -21,6 +25,10 @@ pub(crate) use trails::{Trails, short as trail_name};
 /// How long the tables fed by agents remember, behind the watermark: an hour, which is longer than
 /// any window asked of them (the settings say which) and than agents may be apart.
 pub(crate) const AGENT_FACTS_NS: u64 = 3_600 * 1_000_000_000;
+
+/// How long counts of calls are remembered behind the watermark: a day, the longest window that a
+/// detection asks of them.
+pub(crate) const CALL_FACTS_NS: u64 = 24 * 3_600 * 1_000_000_000;
 
 /// How far the watermark moves between two walks over the tables: a minute, so that a walk costs
 /// little per event.
@@ -34,6 +42,9 @@ pub(crate) struct History {
     pub(crate) knocks: Knocks,
     pub(crate) spells: SpellsOf,
     pub(crate) trails: Trails,
+    pub(crate) bursts: Bursts,
+    pub(crate) actors: Actors,
+    calls_expired_ns: u64,
     expired_ns: u64,
 }
 
@@ -55,6 +66,7 @@ impl History {
     pub(crate) fn learn(&mut self, event: &Event) {
         if let Event::Api(call) = event {
             self.trails.note(call);
+            self.actors.note(call);
         }
     }
 
@@ -67,6 +79,14 @@ impl History {
             self.sightings.expire(before_ns);
             self.knocks.expire(before_ns);
         }
+        if source == SourceKind::Cloudtrail
+            && watermark_ns - self.calls_expired_ns >= EXPIRE_EVERY_NS
+        {
+            self.calls_expired_ns = watermark_ns;
+            self.bursts
+                .expire(watermark_ns.saturating_sub(CALL_FACTS_NS));
+            self.actors.expire(watermark_ns);
+        }
     }
 
     /// What found no room, by name.
@@ -77,6 +97,8 @@ impl History {
         all.extend(self.knocks.turned_away());
         all.extend(self.spells.turned_away());
         all.extend(self.trails.turned_away());
+        all.extend(self.bursts.turned_away());
+        all.extend(self.actors.turned_away());
         all
     }
 }

@@ -11,7 +11,7 @@ use serde::de::{IgnoredAny, MapAccess};
 use serde_json::Value;
 
 use super::event_time;
-use super::identity::{Draft, Identity};
+use super::identity::{Draft, Identity, IdentityKind};
 use super::json::{Lazy, List, Members, Object, Text};
 use super::seen::EventKey;
 
@@ -211,6 +211,27 @@ impl ApiCall {
             .map_or(&*self.event_source, |(service, _)| service)
     }
 
+    /// Says whether an AWS service made the call for itself: nobody's credentials did. The console and
+    /// CloudFormation do what somebody told them to.
+    pub fn is_by_service(&self) -> bool {
+        let identity = &self.identity;
+        let linked = || {
+            let arn = identity.actor().unwrap_or_default();
+            let name = identity.role_name().unwrap_or_default();
+            arn.contains(":role/aws-service-role/") || name.starts_with("AWSServiceRoleFor")
+        };
+        let told = |by: &str| {
+            matches!(
+                by,
+                "signin.amazonaws.com" | "cloudformation.amazonaws.com" | "AWS Internal"
+            )
+        };
+        identity.kind == IdentityKind::AwsService
+            || self.event_type.as_deref() == Some("AwsServiceEvent")
+            || (identity.invoked_by.as_deref()).is_some_and(|by| !told(by))
+            || linked()
+    }
+
     /// Says whether the call was carried out.
     pub fn succeeded(&self) -> bool {
         self.error_code.is_none()
@@ -408,7 +429,6 @@ impl<'de> Members<'de> for Tls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::IdentityKind;
 
     const FULL: &str = r#"{
         "eventVersion":"1.08","eventTime":"2023-07-10T11:42:18Z",
@@ -466,6 +486,36 @@ mod tests {
             Some(call.key),
             EventKey::named(call.recipient_account.as_deref(), call.event_id.as_deref())
         );
+    }
+
+    #[test]
+    fn services_are_told_from_those_who_tell_them() {
+        let check = |identity: &str, expected: bool| {
+            let call = parse(&format!(
+                r#"{{"eventName":"A","userIdentity":{{{identity}}}}}"#
+            ));
+            assert_eq!(call.is_by_service(), expected, "{identity}");
+        };
+        check(
+            r#""type":"AWSService","invokedBy":"s3.amazonaws.com""#,
+            true,
+        );
+        check(
+            r#""type":"IAMUser","invokedBy":"autoscaling.amazonaws.com""#,
+            true,
+        );
+        let role =
+            r#""type":"AssumedRole","arn":"arn:aws:sts::1:assumed-role/AWSServiceRoleForRDS/x""#;
+        check(role, true);
+        check(
+            r#""type":"IAMUser","invokedBy":"signin.amazonaws.com""#,
+            false,
+        );
+        check(
+            r#""type":"AssumedRole","invokedBy":"cloudformation.amazonaws.com""#,
+            false,
+        );
+        check(r#""type":"IAMUser""#, false);
     }
 
     #[test]

@@ -1,0 +1,191 @@
+//! A call as detections of calls see it, with what is known of who makes it.
+
+use serde_json::Value;
+
+use crate::history::History;
+use crate::logs::IdentityKind;
+use crate::logs::cloudtrail::ApiCall;
+use crate::policy::{Policy, account_of, glob, texts};
+use crate::settings::Accounts;
+
+/// A call, and what may be consulted about it.
+#[derive(Clone, Copy)]
+pub(crate) struct Look<'a> {
+    pub(crate) call: &'a ApiCall,
+    pub(crate) history: &'a History,
+    pub(crate) accounts: &'a Accounts,
+}
+
+impl<'a> Look<'a> {
+    /// The text of a parameter.
+    pub(crate) fn asked(&self, key: &str) -> Option<&'a str> {
+        self.call.request_parameters.text(key)
+    }
+
+    /// The first of several parameters that is text: services disagree on names.
+    pub(crate) fn asked_any(&self, keys: &[&str]) -> Option<&'a str> {
+        keys.iter().find_map(|key| self.asked(key))
+    }
+
+    /// A parameter that may stand deeper, its names joined by dots.
+    pub(crate) fn asked_at(&self, path: &str) -> Option<&'a Value> {
+        let parameters = &self.call.request_parameters;
+        if parameters.is_absent() {
+            return None;
+        }
+        path.split('.')
+            .try_fold(&**parameters, |value, name| value.get(name))
+    }
+
+    /// A flag, written as one, as text, or wrapped as EC2 does (`{"value": false}`).
+    pub(crate) fn flag(&self, path: &str) -> Option<bool> {
+        let value = self.asked_at(path)?;
+        let value = value.get("value").unwrap_or(value);
+        match value {
+            Value::Bool(flag) => Some(*flag),
+            Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
+            Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// A number, written as one or as text.
+    pub(crate) fn number(&self, path: &str) -> Option<u64> {
+        let value = self.asked_at(path)?;
+        value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    }
+
+    /// Every text of a parameter that is a list, or the one that stands alone.
+    pub(crate) fn all(&self, path: &str) -> Vec<String> {
+        self.asked_at(path).map(texts).unwrap_or_default()
+    }
+
+    /// Says whether the parameters hold a piece of text anywhere. Parses nothing.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.call.request_parameters.raw().contains(text)
+    }
+
+    /// A policy document among the parameters.
+    pub(crate) fn policy(&self, path: &str) -> Option<Policy> {
+        self.asked_at(path).and_then(Policy::of)
+    }
+
+    /// Says whether an account is none of ours. What is no account is not foreign.
+    pub(crate) fn is_foreign(&self, account: &str) -> bool {
+        if account_of(account).is_none() || self.call.account() == Some(account) {
+            return false;
+        }
+        if self.accounts.own.is_empty() {
+            !self.history.actors.is_recipient(account)
+        } else {
+            !self.accounts.own.iter().any(|own| own == account)
+        }
+    }
+
+    /// The foreign account that an ARN or a number names.
+    pub(crate) fn foreign_of<'t>(&self, text: &'t str) -> Option<&'t str> {
+        account_of(text).filter(|account| self.is_foreign(account))
+    }
+
+    /// Says whether a person's credentials made the call: a user's, root's, a federated user's, or a
+    /// role that IAM Identity Center hands to people. Roles else belong to machines.
+    pub(crate) fn is_person(&self) -> bool {
+        let identity = &self.call.identity;
+        match identity.kind {
+            IdentityKind::IamUser
+            | IdentityKind::Root
+            | IdentityKind::FederatedUser
+            | IdentityKind::SamlUser
+            | IdentityKind::IdentityCenterUser => true,
+            IdentityKind::AssumedRole => {
+                let role = identity.actor().unwrap_or_default();
+                role.contains(":role/aws-reserved/sso.amazonaws.com/")
+                    || (identity.role_name())
+                        .is_some_and(|name| name.starts_with("AWSReservedSSO_"))
+            }
+            _ => false,
+        }
+    }
+
+    /// Says whether the session is one that EC2 made for an instance.
+    pub(crate) fn is_instance(&self) -> bool {
+        self.call.identity.kind == IdentityKind::AssumedRole
+            && (self.call.identity.session_name()).is_some_and(|name| name.starts_with("i-"))
+    }
+
+    /// The caller's own name: a user's, or for a role session the name of the session, which is the
+    /// person's where people sign in.
+    pub(crate) fn is_caller(&self, name: &str) -> bool {
+        let identity = &self.call.identity;
+        identity.user_name.as_deref() == Some(name)
+            || (identity.kind == IdentityKind::IamUser
+                && (identity.arn.as_deref())
+                    .is_some_and(|arn| arn.rsplit('/').next() == Some(name)))
+            || (self.call.identity.session_name()) == Some(name)
+    }
+
+    /// Says whether infrastructure code made the call, by what it showed or by configuration.
+    pub(crate) fn is_planned(&self) -> bool {
+        let arn = self.call.identity.actor().unwrap_or_default();
+        let named = self
+            .accounts
+            .automation
+            .iter()
+            .any(|pattern| glob(pattern, arn));
+        named || self.history.actors.is_planned(self.call)
+    }
+
+    /// Says whether a trail is known to write to the bucket.
+    pub(crate) fn is_trail_bucket(&self, bucket: &str) -> bool {
+        let account = self.call.account().unwrap_or_default();
+        self.history.trails.writer(account, bucket).is_some()
+    }
+
+    /// Says whether a person clicked: the console makes many calls for one look at a page.
+    pub(crate) fn is_console(&self) -> bool {
+        let agent = self.call.user_agent.as_deref().unwrap_or_default();
+        let words = [
+            "Mozilla",
+            "Console",
+            "console.amazonaws.com",
+            "AWS Internal",
+            "signin.amazonaws.com",
+        ];
+        self.call.from_console == Some(true)
+            || self.call.identity.invoked_by.as_deref() == Some("signin.amazonaws.com")
+            || words.iter().any(|word| agent.contains(word))
+            || agent.contains("aws-internal")
+    }
+}
+
+/// A call's name without the date of its API, which Lambda and CloudFront append.
+pub(crate) fn undated(name: &str) -> &str {
+    let cut = name
+        .find(|c: char| c.is_ascii_digit())
+        .map_or(name, |at| &name[..at]);
+    let date = &name[cut.len()..];
+    if date.len() >= 8 && date.bytes().take(8).all(|b| b.is_ascii_digit()) {
+        cut.trim_end_matches('_')
+    } else {
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_apis_are_cut() {
+        let check = |name, expected| assert_eq!(undated(name), expected);
+        check("UpdateFunctionCode20150331v2", "UpdateFunctionCode");
+        check(
+            "CreateDistribution2020_05_31",
+            "CreateDistribution2020_05_31",
+        );
+        check("AddPermission20150331", "AddPermission");
+        check("CreateRule", "CreateRule");
+        check("PutBucketV2", "PutBucketV2");
+        check("", "");
+    }
+}
