@@ -6,6 +6,7 @@
 #   CARGO_FLAGS       for every cargo command; --locked unless said otherwise
 #   BENCH_FLAGS       for `make bench`: --only kernel, --rounds 15, --out FILE
 #   KERNELS_FLAGS     for `make kernels`: --skip-missing, --only 6.1, --verbose
+#   PICKET_DEBIAN_MIRROR  for `make kernels` and `make system`: where Debian is; that of this machine when unset
 #   ALL=1             for `make kernels`: those for aarch64 too
 #   PACKAGE_FLAGS     for `make package`: --only aarch64-unknown-linux-gnu, --release 2
 #   PICKET_SIGNING_KEY  for `make package`: file with the OpenPGP key that signs SHA256SUMS

@@ -11,10 +11,6 @@ use anyhow::{Context, bail, ensure};
 /// How old lists may be: kernels come every few weeks.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
 
-/// Where packages come from, unless `PICKET_DEBIAN_MIRROR` names another place. Corrections of a
-/// stable suite come from the same with `-security` behind it.
-const MIRROR: &str = "http://deb.debian.org/debian";
-
 /// The keys that a suite must be signed with, of the package debian-archive-keyring.
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -35,7 +31,7 @@ impl Debian {
             let below = folder.join(below);
             fs::create_dir_all(&below).with_context(|| format!("make {}", below.display()))?;
         }
-        let mirror = std::env::var("PICKET_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
+        let mirror = mirror()?;
         let write = |name: &str, text: &str| {
             let file = folder.join(name);
             fs::write(&file, text).with_context(|| format!("write {}", file.display()))
@@ -90,6 +86,20 @@ impl Debian {
         );
         Ok(())
     }
+}
+
+/// Where packages come from: the place that `PICKET_DEBIAN_MIRROR` names, else that of this machine's
+/// own. Corrections of a stable suite come from the same with `-security` behind it.
+fn mirror() -> anyhow::Result<String> {
+    if let Ok(mirror) = std::env::var("PICKET_DEBIAN_MIRROR") {
+        return Ok(mirror);
+    }
+    let words = ["indextargets", "--format", "$(SITE)"];
+    let which = ["Created-By: Packages", "Label: Debian"];
+    let sites = done(Command::new("apt-get").args(words).args(which))?;
+    let site = sites.lines().next().map(|site| site.trim_end_matches('/'));
+    site.map(str::to_owned)
+        .context("apt is configured with no archive of Debian's; PICKET_DEBIAN_MIRROR may name one")
 }
 
 fn sources(suite: &str, architecture: &str, mirror: &str) -> String {
