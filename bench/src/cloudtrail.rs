@@ -1,9 +1,13 @@
 //! How many CloudTrail events `picket-collector analyze` takes in a CPU second with every built-in
-//! detection on, against what it costs to unpack and parse the same file and do nothing with it.
+//! detection on, and with the public Sigma rules besides, against what it costs to unpack and parse
+//! the same file and do nothing with it; and the same in bytes, of a file that is not packed.
+//!
+//! The public rules are not ours to pass on: they are looked for where the tests look for them, and
+//! without them their row is not run.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
-use std::path::Path;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -39,30 +43,82 @@ const CALLS: &[(&str, &str, bool, u32)] = &[
 /// Measures.
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     let log = setting.scratch.join("cloudtrail.json.gz");
-    write(&log)?;
-    let analyze = || {
+    let file = File::create(&log).context("create the log")?;
+    let packed = write(GzEncoder::new(file, Compression::new(6)))?;
+    packed.finish().context("write the log")?;
+    let unpacked = setting.scratch.join("cloudtrail.json");
+    write(BufWriter::new(
+        File::create(&unpacked).context("create the log")?,
+    ))?
+    .flush()
+    .context("write the log")?;
+    let mb = std::fs::metadata(&unpacked)
+        .context("look at the log")?
+        .len() as f64
+        / 1e6;
+
+    let rules = public_rules();
+    let analyze = |log: &Path, rules: Option<&Path>| {
         let mut command = Command::new(&setting.binaries.collector);
-        command.args(["analyze", "--cloudtrail"]).arg(&log);
+        command.args(["analyze", "--cloudtrail"]).arg(log);
         command.args(["--format", "jsonl"]);
+        if let Some(rules) = rules {
+            command.arg("--rules").arg(rules);
+        }
         Ok(f64::from(EVENTS) / used_by(&mut command)?)
     };
+    let mb_of = |events_per_s: f64| events_per_s / f64::from(EVENTS) * mb;
+    let packed = || anyhow::Ok(MultiGzDecoder::new(BufReader::new(open(&log)?)));
     let columns = interleaved(
         setting.rounds,
-        &mut [&mut || analyze(), &mut || parse(&log)],
+        &mut [
+            &mut || analyze(&log, None),
+            // Without rules a number that no row is made of.
+            &mut || {
+                rules
+                    .as_deref()
+                    .map_or(Ok(1.0), |rules| analyze(&log, Some(rules)))
+            },
+            &mut || parse(packed()?),
+            &mut || analyze(&unpacked, None).map(mb_of),
+            &mut || parse(BufReader::new(open(&unpacked)?)).map(mb_of),
+        ],
     )?;
-    let [ours, baseline]: [Vec<f64>; 2] = columns.try_into().ok().context("two columns")?;
+    let [all, with_rules, parsed, plain, parsed_plain]: [Vec<f64>; 5] =
+        columns.try_into().ok().context("five columns")?;
+    let row = |ours, baseline: &[f64]| Samples {
+        ours,
+        baseline: baseline.to_vec(),
+    };
+    report.add("collector/cloudtrail_all_vs_parse", &row(all, &parsed));
     report.add(
-        "collector/cloudtrail_all_vs_parse",
-        &Samples { ours, baseline },
+        "collector/cloudtrail_plain_vs_parse",
+        &row(plain, &parsed_plain),
     );
+    let sigma = "collector/cloudtrail_sigma_vs_parse";
+    match rules {
+        Some(_) => report.add(sigma, &row(with_rules, &parsed)),
+        None => report.not_run(&[sigma], "the public rules are not at hand"),
+    }
     Ok(())
 }
 
-/// Events per CPU second of unpacking, cutting and parsing alone.
-fn parse(log: &Path) -> Result<f64> {
+/// Where the public rules are, if anywhere.
+fn public_rules() -> Option<PathBuf> {
+    let shared = std::env::var_os("PICKET_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
+        Into::into,
+    );
+    Some(shared.join("data/sigma-aws")).filter(|folder| folder.is_dir())
+}
+
+fn open(log: &Path) -> Result<File> {
+    File::open(log).context("open the log")
+}
+
+/// Events per CPU second of reading, cutting and parsing alone.
+fn parse(mut plain: impl Read) -> Result<f64> {
     let before = thread_ns();
-    let file = File::open(log).context("open the log")?;
-    let mut plain = MultiGzDecoder::new(BufReader::new(file));
     let mut splitter = Splitter::default();
     let mut chunk = vec![0; 256 << 10];
     let (mut events, mut time_ns) = (0, 0);
@@ -89,9 +145,7 @@ fn parse(log: &Path) -> Result<f64> {
 }
 
 /// Writes the log: the same each time.
-fn write(path: &Path) -> Result<()> {
-    let file = File::create(path).context("create the log")?;
-    let mut out = GzEncoder::new(file, Compression::new(6));
+fn write<W: Write>(mut out: W) -> Result<W> {
     let mut random = Random::new(3);
     out.write_all(b"{\"Records\":[").context("write the log")?;
     for number in 0..EVENTS {
@@ -101,8 +155,7 @@ fn write(path: &Path) -> Result<()> {
         serde_json::to_writer(&mut out, &event(&mut random, number)).context("write the log")?;
     }
     out.write_all(b"]}").context("write the log")?;
-    out.finish().context("write the log")?;
-    Ok(())
+    Ok(out)
 }
 
 /// An event: forty roles, each with sessions on a few hosts, ten calls a second.

@@ -221,6 +221,18 @@ pub(crate) const NAMES: &[Name] = &[
         "typed parsing alone",
         RatioAtLeast(0.45),
     ),
+    row(
+        "collector/cloudtrail_sigma_vs_parse",
+        "events/CPU-s",
+        "typed parsing alone",
+        RatioAtLeast(0.4),
+    ),
+    row(
+        "collector/cloudtrail_plain_vs_parse",
+        "MB/CPU-s",
+        "typed parsing alone",
+        Nothing,
+    ),
 ];
 
 /// The row of a name.

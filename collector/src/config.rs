@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use picket_detect::settings::Accounts;
 use picket_wire::{AgentId, Digest, PublicKey};
 
-use crate::{alert, api, enrol, fetch, follow, indicators, ingest, orders, store, tls};
+use crate::{alert, api, enrol, fetch, follow, indicators, ingest, orders, rules, store, tls};
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
@@ -112,6 +112,8 @@ pub struct Config {
     pub detections: picket_detect::settings::Detections,
     /// One table per correlation, named by its id.
     pub correlations: picket_detect::settings::Correlations,
+    /// Rules of the operator's own.
+    pub rules: rules::Settings,
     /// Agents whose word is taken without their having enrolled.
     pub agents: Vec<Agent>,
     /// Folders of CloudTrail files.
@@ -145,6 +147,7 @@ impl Default for Config {
             accounts: Accounts::default(),
             detections: picket_detect::settings::Detections::default(),
             correlations: picket_detect::settings::Correlations::default(),
+            rules: rules::Settings::default(),
             agents: Vec::new(),
             cloudtrail: Vec::new(),
             api: api::Settings::default(),
@@ -220,6 +223,7 @@ impl Config {
         self.ingest.check()?;
         self.api.check()?;
         self.alert.check()?;
+        self.rules.check()?;
         fetch::settings::check(&self.fetch, &self.feed)?;
         for (at, account) in self.accounts.own.iter().enumerate() {
             check_account(format!("accounts.own[{at}]"), account)?;

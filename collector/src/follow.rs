@@ -405,6 +405,14 @@ mod tests {
             gap_grace_ms: 0,
             intel: IndicatorSet::default(),
             agents: Arc::new(crate::registry::Registry::open(&[], store.clone()).unwrap()),
+            book: Arc::new(
+                crate::rules::Book::open(
+                    &crate::rules::Settings::default(),
+                    &picket_detect::Settings::default(),
+                    store.clone(),
+                )
+                .unwrap(),
+            ),
             rules: Arc::new([]),
             repeat_ms: 0,
             bell: Arc::default(),

@@ -23,6 +23,7 @@ mod orders;
 mod presence;
 mod quiet;
 mod registry;
+mod rules;
 mod signing;
 pub mod source;
 mod stop;

@@ -31,6 +31,7 @@ use crate::clock;
 use crate::metrics::{Metrics, band};
 use crate::quiet::Quiet;
 use crate::registry::Registry;
+use crate::rules::Book;
 use crate::store::findings;
 use crate::store::gaps;
 use crate::store::journal::{self, Entry};
@@ -39,7 +40,7 @@ use crate::store::{Store, StoreError};
 
 use inbox::Work;
 pub(crate) use inbox::{Call, Calls, Inbox, Outlet, inbox};
-use outcome::{Outcome, Written, finding_row, incident_row};
+use outcome::{Changed, Outcome, Written, finding_row, incident_row};
 
 /// Envelopes whose outcome is stored at once: enough to share a flush, few enough that a hit in the
 /// first of them is told before the last is read.
@@ -66,6 +67,8 @@ pub(crate) struct Analysis {
     pub(crate) intel: IndicatorSet,
     /// Whose envelopes are in the journal.
     pub(crate) agents: Arc<Registry>,
+    /// Rules of the operator's own, and which of them may page.
+    pub(crate) book: Arc<Book>,
     /// Who is told of what.
     pub(crate) rules: Arc<[Rule]>,
     /// Milliseconds between two alerts that say no more than that a finding occurred again.
@@ -126,7 +129,9 @@ impl Analysis {
             gaps: Gaps::new(self.gap_grace_ms),
             newest_ns: BTreeMap::new(),
             log: Quiet::default(),
+            book: self.book.clone(),
         };
+        analyst.analyzer.set_rules(self.book.set());
         self.remember(&mut analyst)?;
         let held = self
             .store
@@ -443,6 +448,7 @@ struct Analyst {
     gaps: Gaps,
     newest_ns: BTreeMap<SourceKind, u64>,
     log: Quiet,
+    book: Arc<Book>,
 }
 
 impl Analyst {
@@ -471,7 +477,11 @@ impl Analyst {
         while let Some(output) = self.analyzer.poll_output() {
             match output {
                 Output::Finding(finding) => match finding_row(&finding) {
-                    Ok(row) => outcome.findings.push((row, finding.is_open())),
+                    Ok(row) => outcome.findings.push(Changed {
+                        row,
+                        is_open: finding.is_open(),
+                        may_page: self.book.may_page(&finding.picket.rule),
+                    }),
                     Err(error) => tracing::error!(%error, finding = finding.id(), "not written"),
                 },
                 Output::Incident(incident) => match incident_row(&incident) {

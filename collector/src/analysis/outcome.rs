@@ -13,8 +13,8 @@ use crate::store::sources::{self, FileState, Memorable};
 /// What one step of the analysis leaves behind.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Findings that changed, and whether each is open.
-    pub(super) findings: Vec<(FindingRow, bool)>,
+    /// Findings that changed.
+    pub(super) findings: Vec<Changed>,
     /// Incidents that changed.
     pub(super) incidents: Vec<IncidentRow>,
     /// A finding that somebody put away.
@@ -29,6 +29,17 @@ pub(super) struct Outcome {
     pub(super) memorable: Vec<Memorable>,
     /// How far a log file is read with it.
     pub(super) file: Option<(String, FileState)>,
+}
+
+/// A finding that changed.
+#[derive(Debug)]
+pub(super) struct Changed {
+    /// As it stands now.
+    pub(super) row: FindingRow,
+    /// Whether nobody has put it away.
+    pub(super) is_open: bool,
+    /// Whether others may be told: not of a rule on trial.
+    pub(super) may_page: bool,
 }
 
 /// What a commit has brought about.
@@ -61,9 +72,10 @@ impl Outcome {
         now_ms: u64,
     ) -> rusqlite::Result<Written> {
         let mut written = Written::default();
-        for (row, is_open) in &self.findings {
+        for changed in &self.findings {
+            let row = &changed.row;
             let (revision, told) = findings::put(transaction, row, now_ms)?;
-            if !is_open {
+            if !changed.is_open {
                 // Put away by itself.
                 findings::archive(transaction, &row.id, now_ms)?;
             }
@@ -77,7 +89,8 @@ impl Outcome {
                 severity: row.severity,
                 incident: row.incident.clone(),
             };
-            if *is_open && alert::is_due(told.as_ref(), &now, repeat_ms) {
+            let is_told = changed.is_open && changed.may_page;
+            if is_told && alert::is_due(told.as_ref(), &now, repeat_ms) {
                 written.put_out += put_out(transaction, rules, row, revision, now_ms)?;
                 findings::note_told(transaction, &row.id, &now)?;
             }

@@ -1,6 +1,6 @@
 //! The operator's tool's end of the socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -58,6 +58,11 @@ impl Address {
         word("--token-file", path(&self.token_file));
         word("--ca-file", path(&self.ca_file));
         words
+    }
+
+    /// The configuration that was named.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     fn way(&self) -> anyhow::Result<Way> {

@@ -22,6 +22,7 @@ mod operators;
 mod role;
 mod route;
 mod routes;
+mod rules;
 mod token;
 mod tokens;
 
@@ -41,8 +42,9 @@ use crate::fetch::Fetcher;
 use crate::indicators::Board;
 use crate::indicators::door::Queue;
 use crate::ingest::gate::Refusals;
-use crate::orders::Book;
+use crate::orders;
 use crate::registry::Registry;
+use crate::rules::Book;
 use crate::store::{Store, StoreError};
 
 pub(crate) use crate::store::findings::LISTED_MAX;
@@ -59,6 +61,7 @@ pub(crate) use intel::{Addition, Changed, Removal, StatusLine, Superseded};
 pub(crate) use operators::{MadeOperator, OperatorLine, WantedOperator};
 pub(crate) use role::Role;
 pub(crate) use route::{Reach, Route};
+pub(crate) use rules::Enabled;
 pub(crate) use tokens::Tokens;
 
 /// Mode of the socket: the collector's user and group.
@@ -83,8 +86,10 @@ pub(crate) struct Desk {
     pub(crate) indicators: Board,
     /// What they have of it.
     pub(crate) polls: Arc<Queue>,
+    /// The rules in force, and which of them may page.
+    pub(crate) rules: Arc<Book>,
     /// What they are to block.
-    pub(crate) orders: Arc<Book>,
+    pub(crate) orders: Arc<orders::Book>,
     /// The key that what they are told is signed with.
     pub(crate) signing_key: PublicKey,
 }

@@ -14,7 +14,7 @@ use axum::routing::MethodRouter;
 use super::guard::{self, Door, Guard};
 use super::{Desk, Role};
 use super::{
-    agents, audit, blocks, feeds, findings, incidents, intel, join_tokens, operators, routes,
+    agents, audit, blocks, feeds, findings, incidents, intel, join_tokens, operators, routes, rules,
 };
 
 /// Every route, by noun.
@@ -29,6 +29,7 @@ pub(crate) const ALL: &[&[Route]] = &[
     join_tokens::ROUTES,
     operators::ROUTES,
     routes::ROUTES,
+    rules::ROUTES,
 ];
 
 /// One thing that can be asked for.

@@ -6,11 +6,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ArgGroup;
 use picket_detect::logs::{ApiCall, ApiCallError, Place, Seen};
-use picket_detect::{Analyzer, Event, Finding, Incident, Output, SourceKind};
+use picket_detect::sigma::RuleSet;
+use picket_detect::{Analyzer, Event, Finding, Incident, Output, Settings, SourceKind};
+use picket_intel::IndicatorSet;
 use picket_wire::Summary;
 use serde::Serialize;
 
@@ -18,6 +21,7 @@ use super::Outcome;
 use super::findings::Format;
 use super::page::{self, Table};
 use crate::config::{Agent, Config};
+use crate::rules;
 use crate::source::limits::EVENTS_SEEN_MAX;
 use crate::source::sort::{Kind, Sorted};
 use crate::source::{Report, Sorter, chains, cloudtrail, intel, summaries};
@@ -35,6 +39,9 @@ pub(crate) struct Arguments {
     /// Folder of indicator lists named `<category>-<kind>.txt`
     #[arg(long, value_name = "DIR")]
     intel: Option<PathBuf>,
+    /// Folder of Sigma rules, in place of the configuration's
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
     /// Configuration: settings of the analysis, agents and their keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -61,7 +68,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         &mut report,
     )
     .map_err(intel::as_config)?;
-    let analyzer = Analyzer::new(config.detect(), indicators.set);
+    let mut analyzer = Analyzer::new(config.detect(), indicators.set);
+    let folders: Vec<PathBuf> = arguments.rules.iter().cloned().collect();
+    let folders = match &config.rules.folder {
+        Some(folder) if folders.is_empty() => vec![folder.clone()],
+        _ => folders,
+    };
+    let rules = rules::read(&folders, &config.rules.placeholders(), &mut report);
+    analyzer.set_rules(Arc::new(rules.rules));
     let mut files = Vec::new();
     let (sorted, mut input) =
         read(arguments, config.agents, &mut files, &mut report).context("sort events by time")?;
@@ -92,6 +106,26 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     } else {
         Outcome::Done
     })
+}
+
+/// The findings of CloudTrail logs, with rules of the operator's own.
+pub(super) fn with_rules(
+    logs: &[PathBuf],
+    settings: Settings,
+    set: Arc<RuleSet>,
+    report: &mut Report<'_>,
+) -> io::Result<Vec<Finding>> {
+    let mut analyzer = Analyzer::new(settings, IndicatorSet::default());
+    analyzer.set_rules(set);
+    let mut files = Vec::new();
+    let mut sorter = Sorter::default();
+    let mut cloudtrail = cloudtrail::Reader::default();
+    for path in logs {
+        cloudtrail.read(path, &mut files, &mut sorter, report)?;
+    }
+    let mut offline = Offline::new(analyzer);
+    offline.feed(sorter.finish()?, &files, report)?;
+    Ok(offline.finish(&mut Input::default()).findings)
 }
 
 /// Reads everything into the order of time.

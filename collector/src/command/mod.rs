@@ -13,6 +13,7 @@ mod intel;
 mod join_tokens;
 mod operators;
 mod page;
+mod rules;
 mod serve;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Command {
     JoinTokens(join_tokens::Arguments),
     /// Who may ask the collector over the network, and for what.
     Operators(operators::Arguments),
+    /// Rules of your own: what they do, trying them out, letting them page.
+    Rules(rules::Arguments),
     /// The service.
     Serve(serve::Arguments),
 }
@@ -97,6 +100,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Intel(arguments) => intel::run(arguments),
         Command::JoinTokens(arguments) => join_tokens::run(arguments),
         Command::Operators(arguments) => operators::run(arguments),
+        Command::Rules(arguments) => rules::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
     }
 }

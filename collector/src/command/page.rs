@@ -16,7 +16,7 @@ use picket_detect::incident::{Incident, Stage};
 const EVIDENCE_SHOWN: usize = 20;
 
 /// Makes text safe for a terminal.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() || is_direction(character) {

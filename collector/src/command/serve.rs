@@ -47,6 +47,7 @@ use crate::metrics::{self, Metrics};
 use crate::orders::{self, Book};
 use crate::presence;
 use crate::registry::Registry;
+use crate::rules;
 use crate::signing::SigningKey;
 use crate::stop::Stopper;
 use crate::store::{Store, journal, upkeep};
@@ -105,6 +106,7 @@ struct Service {
     tls: tls::Identity,
     signing: Arc<SigningKey>,
     orders: Arc<Book>,
+    rules: Arc<rules::Book>,
     enrol: enrol::Opened,
     tokens: Arc<Tokens>,
     agents_door: TcpListener,
@@ -137,6 +139,11 @@ impl Service {
         let orders = Book::open(store.clone(), config.block.clone(), names, config.listen)
             .await
             .context("read the orders to block in the store")?;
+        if let Some(folder) = &config.rules.folder {
+            std::fs::read_dir(folder)
+                .map_err(|error| BadValue::file("rules.folder", folder, &error))?;
+        }
+        let rules = rules::Book::open(&config.rules, &config.detect(), store.clone())?;
         let inputs = Inputs {
             intel_dir: config.intel_dir.clone(),
             seed: config.seed,
@@ -165,6 +172,7 @@ impl Service {
             tls,
             signing,
             orders: Arc::new(orders),
+            rules: Arc::new(rules),
             enrol,
             tokens: Arc::new(tokens),
             agents_door,
@@ -270,6 +278,7 @@ impl Service {
         }
         let analysis = Analysis {
             store: self.store.clone(),
+            book: self.rules.clone(),
             settings: self.config.detect(),
             gap_grace_ms: self.config.admission.gap_grace_ms,
             intel: self.intel,
@@ -349,6 +358,7 @@ impl Service {
             indicators: self.board.clone(),
             polls: queue,
             orders: self.orders,
+            rules: self.rules,
             signing_key: self.signing.public(),
         };
         let operators = api::at_network(desk.clone(), &guard);

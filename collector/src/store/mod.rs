@@ -18,6 +18,7 @@ pub(crate) mod join_tokens;
 pub(crate) mod journal;
 pub(crate) mod operators;
 pub(crate) mod outbox;
+pub(crate) mod rules;
 mod schema;
 pub(crate) mod sources;
 pub(crate) mod upkeep;

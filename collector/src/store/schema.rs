@@ -277,6 +277,15 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (order_id, agent)
     ) WITHOUT ROWID;
     ",
+    // 12: rules that may page, by what they say.
+    "
+    CREATE TABLE rule_live (
+        id TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        how TEXT NOT NULL,
+        since INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

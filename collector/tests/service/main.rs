@@ -26,4 +26,5 @@ mod overload;
 mod receiver;
 mod rig;
 mod room;
+mod rules;
 mod source;

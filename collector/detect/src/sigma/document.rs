@@ -3,7 +3,7 @@
 use picket_wire::Digest;
 
 use super::condition::condition;
-use super::fault::At;
+use super::fault::{At, Why};
 use super::limits::{FIELD_NAMES_MAX, GROUP_EVENTS_MAX, TIMESPAN_MAX_NS};
 use super::rule::{Level, Rule};
 use super::search::{Expr, Placeholders, search};
@@ -58,6 +58,32 @@ pub(super) struct Bounds {
     pub(super) min: u64,
     pub(super) max: u64,
     pub(super) not: Option<u64>,
+}
+
+impl Correlation {
+    /// What it takes to come true, in words.
+    pub(super) fn in_words(&self) -> String {
+        let Bounds { min, max, not } = self.bounds;
+        let but = not.map_or_else(String::new, |not| format!(" but {not}"));
+        let count = match (min, max) {
+            (min, u64::MAX) => format!("at least {min}{but}"),
+            (min, max) if min == max => min.to_string(),
+            (min, max) => format!("{min} to {max}{but}"),
+        };
+        let what = match &self.kind {
+            Kinds::EventCount => format!("{count} matches"),
+            Kinds::ValueCount(fields) => format!("{count} values of {}", fields.join(" and ")),
+            Kinds::Temporal => format!("{count} of its rules"),
+            Kinds::TemporalOrdered => "its rules in order".to_owned(),
+        };
+        let seconds = self.timespan_ns / 1_000_000_000;
+        let by = if self.group_by.is_empty() {
+            String::new()
+        } else {
+            format!(" by {}", self.group_by.join(" and "))
+        };
+        format!("{what} within {seconds} s{by}")
+    }
 }
 
 impl Bounds {
@@ -187,6 +213,7 @@ fn head(node: &Node, file: &str) -> Result<Rule, At> {
         file: file.to_owned(),
         line: node.line,
         digest,
+        threshold: "each match".to_owned(),
         is_correlation: false,
         is_silent: false,
         title,
@@ -243,10 +270,11 @@ fn log_source(node: &Node) -> Result<(), At> {
         .iter()
         .filter_map(|name| source.member(name)?.text())
         .collect();
-    Err(At::unsupported(
-        source.line,
-        format!("log source {:?} (aws cloudtrail is)", words.join(" ")),
-    ))
+    let why = Why::Foreign(format!("{:?}", words.join(" ")));
+    Err(At {
+        line: source.line,
+        why,
+    })
 }
 
 fn correlation(body: &Node, node: &Node) -> Result<Correlation, At> {

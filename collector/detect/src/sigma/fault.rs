@@ -44,6 +44,9 @@ pub enum Why {
     /// Not as the specification has it.
     #[error("{0}")]
     Wrong(String),
+    /// For logs of another kind.
+    #[error("log source {0} is not supported (aws cloudtrail is)")]
+    Foreign(String),
     /// As the specification has it, but nothing we can do: the rule would not mean what it says.
     #[error("{0} is not supported")]
     Unsupported(String),

@@ -33,6 +33,8 @@ pub struct Rule {
     pub line: usize,
     /// SHA-256 over what it says, 64 hex digits: another rule under the same id has another.
     pub digest: String,
+    /// What it takes for a finding, in words.
+    pub threshold: String,
     /// Whether it counts or orders what other rules match.
     pub is_correlation: bool,
     /// Whether it is there for correlations alone and makes no findings.

@@ -207,6 +207,7 @@ impl Loader {
                     later.push((rule, correlation));
                     continue;
                 };
+                rule.threshold = correlation.in_words();
                 let plan_number = set.plans.len() as u32;
                 let number = set.rules.len() as u32;
                 for &member in &found {
