@@ -11,7 +11,7 @@ use crate::correlations::{self, Correlation};
 use crate::detections::{self, Context, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{Finding, FindingType};
-use crate::history::History;
+use crate::history::{History, Learned};
 use crate::incident::Incident;
 use crate::ledger::{Ledger, Taken};
 use crate::logs::ApiCall;
@@ -149,6 +149,23 @@ impl Analyzer {
     /// The rules of the operator's own that are in force.
     pub fn rules(&self) -> &[Rule] {
         self.sigma.rules()
+    }
+
+    /// What was learned of who usually does what, to be kept, read or changed.
+    pub fn learned(&self) -> Learned {
+        self.history.baselines.export()
+    }
+
+    /// Takes back what was learned before, in place of what is known under the same names. Call it before
+    /// the first event.
+    pub fn set_learned(&mut self, learned: Learned) {
+        self.history.baselines.import(learned);
+    }
+
+    /// Forgets what is usual for one principal, by its ARN: it is only learned from for a while. Returns
+    /// whether anything was known.
+    pub fn forget_principal(&mut self, arn: &str) -> bool {
+        self.history.baselines.reset(arn)
     }
 
     /// Puts a finding away for good; it comes out once more as archived. Its next occurrence opens

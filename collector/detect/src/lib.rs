@@ -12,6 +12,7 @@
 
 pub mod admit;
 pub mod analyzer;
+mod call_tactic;
 mod conversation;
 mod correlations;
 mod detections;
@@ -35,6 +36,7 @@ pub use analyzer::{Analyzer, Output, Totals};
 pub use detections::{SENSOR_CLOCK, SENSOR_SILENT};
 pub use event::{Event, FeedEvent, FeedWord, SensorEvent, SensorWindow, SensorWord, SourceKind};
 pub use finding::Finding;
+pub use history::{Baseline, Dimension, Learned, Met};
 pub use incident::Incident;
 pub use settings::Settings;
 pub use time::Time;

@@ -53,6 +53,21 @@ pub const SENSORS_MAX: usize = 65_536;
 /// thousand accounts in a dozen regions.
 pub const TRAILS_MAX: usize = 65_536;
 
+/// Principals, groups of peers and accounts, each, of which it is known what is usual. With
+/// [`BASELINE_VALUES_MAX`] full everywhere 4,096 principals take about 150 MB; a common one has tens of
+/// values in all.
+pub const BASELINES_MAX: usize = 4_096;
+
+/// Values of one dimension that are known of one principal, group or account. Chosen by hand: a busy
+/// deployment makes two hundred different calls.
+pub const BASELINE_VALUES_MAX: usize = 512;
+
+/// Temporary credentials of hosts, functions and tasks whose home is known: those of a day.
+pub const HOMES_MAX: usize = 65_536;
+
+/// Networks, and programs, known of one such credential.
+pub const HOME_PLACES_MAX: usize = 8;
+
 /// Windows in which different things are counted, one per rule and principal: 20,000 principals that each
 /// do one thing worth counting in a day, 300 bytes and what they touched each.
 pub const BURSTS_MAX: usize = 20_000;

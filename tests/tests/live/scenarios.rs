@@ -90,6 +90,11 @@ fn scenario_intrusion() {
 }
 
 #[test]
+fn scenario_made_user() {
+    scenario("made-user");
+}
+
+#[test]
 fn scenario_mining_pool() {
     scenario("mining-pool");
 }
@@ -116,6 +121,7 @@ fn every_scenario_is_played() {
         "c2-lookup",
         "custom-lists",
         "intrusion",
+        "made-user",
         "mining-pool",
         "port-scan",
         "quiet",

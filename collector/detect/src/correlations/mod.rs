@@ -3,7 +3,6 @@
 //! A correlation watches events and findings in whatever order they come and joins those that tell
 //! one story. It reads no clock; what it remembers is bounded.
 
-mod call_tactic;
 mod instance_story;
 
 use std::collections::BTreeMap;

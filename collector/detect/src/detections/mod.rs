@@ -3,6 +3,7 @@
 //! A detection looks at one event and at bounded history, and reports occurrences. It keeps nothing
 //! itself, reads no clock, and imports no other detection.
 
+mod anomalous_behaviour;
 mod attack_tool;
 mod cloudtrail_bursts;
 mod cloudtrail_calls;
@@ -21,6 +22,7 @@ mod root_usage;
 mod sensor;
 mod sensor_indicators;
 mod sensor_state;
+mod stolen_credential;
 mod verdict;
 
 use picket_intel::IndicatorSet;
@@ -85,6 +87,7 @@ macro_rules! detections {
 }
 
 detections! {
+    anomalous_behaviour: AnomalousBehaviour,
     attack_tool: AttackTool,
     cloudtrail_bursts: CloudtrailBursts,
     cloudtrail_calls: CloudtrailCalls,
@@ -98,4 +101,5 @@ detections! {
     sensor: Sensor,
     sensor_indicators: SensorIndicators,
     sensor_state: SensorState,
+    stolen_credential: StolenCredential,
 }

@@ -1,7 +1,9 @@
 //! What detections remember: bounded tables of facts in event time, keyed by entity.
 
 mod actors;
+mod baselines;
 mod bursts;
+mod homes;
 mod knocks;
 mod probes;
 mod sightings;
@@ -14,7 +16,12 @@ use std::collections::BTreeMap;
 use crate::event::{Event, SourceKind};
 
 pub(crate) use actors::{Actors, Made};
+pub use baselines::{Baseline, Dimension, Learned, Met};
+pub(crate) use baselines::{
+    Baselines, DIMENSIONS, Frequency, Usual, network, program, values as compared_by,
+};
 pub(crate) use bursts::{Bursts, Reach};
+pub(crate) use homes::Homes;
 pub(crate) use knocks::Knocks;
 pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use sightings::Sightings;
@@ -44,6 +51,8 @@ pub(crate) struct History {
     pub(crate) trails: Trails,
     pub(crate) bursts: Bursts,
     pub(crate) actors: Actors,
+    pub(crate) baselines: Baselines,
+    pub(crate) homes: Homes,
     calls_expired_ns: u64,
     expired_ns: u64,
 }
@@ -67,6 +76,9 @@ impl History {
         if let Event::Api(call) = event {
             self.trails.note(call);
             self.actors.note(call);
+            if !call.is_by_service() {
+                self.baselines.learn(call);
+            }
         }
     }
 
@@ -86,6 +98,8 @@ impl History {
             self.bursts
                 .expire(watermark_ns.saturating_sub(CALL_FACTS_NS));
             self.actors.expire(watermark_ns);
+            self.homes
+                .expire(watermark_ns.saturating_sub(CALL_FACTS_NS));
         }
     }
 
@@ -99,6 +113,8 @@ impl History {
         all.extend(self.trails.turned_away());
         all.extend(self.bursts.turned_away());
         all.extend(self.actors.turned_away());
+        all.extend(self.baselines.turned_away());
+        all.extend(self.homes.turned_away());
         all
     }
 }

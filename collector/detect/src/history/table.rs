@@ -50,6 +50,16 @@ impl<K: Clone + Eq + Hash + Ord, V: Default> Table<K, V> {
         self.rows.get_mut(key).map(|row| &mut row.value)
     }
 
+    /// Takes the row of `key` out.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.rows.remove(key).map(|row| row.value)
+    }
+
+    /// The rows, in no order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.rows.iter().map(|(key, row)| (key, &row.value))
+    }
+
     /// Lets go of rows last written before `before_ns`.
     pub(crate) fn expire(&mut self, before_ns: u64) {
         self.rows.retain(|_, row| row.written_ns >= before_ns);

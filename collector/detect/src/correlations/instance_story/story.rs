@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use picket_wire::Net;
 
 use super::Settings;
-use crate::correlations::call_tactic::call_tactic;
+use crate::call_tactic::call_tactic;
 use crate::finding::{Band, Finding, id_of, tactic};
 use crate::incident::{Entities, Incident, IncidentKind, Part, Stage, StageEvent};
 use crate::limits::{INSTANCE_ADDRESSES_MAX, INSTANCE_CALLS_MAX};

@@ -216,11 +216,11 @@ fn occurrence(
 ) -> Occurrence {
     let who = principal(call);
     let (name, what) = (quote(&who.name), quote(&deed.what));
-    let failed = match call.error_code.as_deref() {
-        Some(code) => format!(" (it was denied: {})", quote(code)),
-        None => String::new(),
+    let what = match call.error_code.as_deref() {
+        Some(code) => format!("was denied ({}) what it tried: {what}", quote(code)),
+        None => what,
     };
-    let title = format!("{name} {what}{failed}");
+    let title = format!("{name} {what}");
     let mut additional_info = BTreeMap::new();
     additional_info.insert("behaviour".to_owned(), behaviour.id.to_owned());
     Occurrence {
@@ -243,7 +243,7 @@ fn occurrence(
         mitre: behaviour.mitre,
         description: format!("{title}. Innocent look-alikes: {}.", behaviour.look_alikes),
         why: format!(
-            "{name} called {} from {}: {what}{failed}",
+            "{name} called {} from {}: it {what}",
             call.event_name,
             quote(origin(call))
         ),

@@ -98,7 +98,7 @@ const RULES: &[(&str, &[&str])] = &[
 ];
 
 /// The tactic of a call that a host's role made.
-pub(super) fn call_tactic(event_name: &str) -> &'static str {
+pub(crate) fn call_tactic(event_name: &str) -> &'static str {
     let fits = |names: &&[&str]| names.iter().any(|name| event_name.starts_with(name));
     RULES
         .iter()
