@@ -40,8 +40,18 @@ use crate::logs::cloudtrail::ApiCall;
 pub struct Settings {
     /// Behaviours that are not reported. None by default.
     pub off: Vec<BehaviourId>,
-    /// Severities that replace those of the behaviours. None by default: `docs/cloudtrail.md` lists them.
-    pub severity: BTreeMap<BehaviourId, f64>,
+    /// Severities that replace those of behaviours. None by default: `docs/cloudtrail.md` lists them.
+    pub severities: Vec<Replaced>,
+}
+
+/// A severity that replaces a behaviour's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    /// Of which behaviour.
+    pub behaviour: BehaviourId,
+    /// 1.0 to 10.0.
+    pub severity: f64,
 }
 
 /// The id of a behaviour that there is.
@@ -194,9 +204,10 @@ impl Detection for CloudtrailCalls {
                 if let Some(deed) = (behaviour.judge)(&look) {
                     let planned = behaviour.planned.filter(|_| look.is_planned());
                     let usual = deed.severity.unwrap_or(behaviour.severity);
-                    let replaced = settings.severity.get(&BehaviourId(behaviour.id)).copied();
+                    let mut replaced = settings.severities.iter();
+                    let replaced = replaced.find(|one| one.behaviour.0 == behaviour.id);
                     let severity = planned.map_or(usual, |planned| planned.min(usual));
-                    let severity = outcome.lower(replaced.unwrap_or(severity));
+                    let severity = outcome.lower(replaced.map_or(severity, |one| one.severity));
                     out.push(occurrence(call, behaviour, &deed, severity, outcome));
                 }
             }
@@ -283,12 +294,13 @@ mod tests {
 
     #[test]
     fn settings_name_behaviours_that_there_are() {
-        let settings: Settings =
-            toml::from_str("off = ['key_for_another']\n[severity]\nadmin_policy_attached = 9.5\n")
-                .unwrap();
+        let settings: Settings = toml::from_str(
+            "off = ['key_for_another']\n[[severities]]\nbehaviour = 'admin_policy_attached'\nseverity = 9.5\n",
+        )
+        .unwrap();
         assert_eq!(
-            settings.severity[&BehaviourId("admin_policy_attached")],
-            9.5
+            settings.severities[0].behaviour,
+            BehaviourId("admin_policy_attached")
         );
         let again: Settings = toml::from_str(&toml::to_string(&settings).unwrap()).unwrap();
         assert_eq!(again, settings);
