@@ -11,6 +11,7 @@ pub mod enrol;
 pub mod feeds;
 pub mod filter;
 pub mod health;
+pub mod hostname;
 pub mod identity;
 pub mod imds;
 pub mod intel;

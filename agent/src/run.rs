@@ -33,7 +33,7 @@ use crate::intel;
 use crate::manager::Manager;
 use crate::metrics::Server;
 use crate::outbox::{Outbox, Shared, Tallies};
-use crate::privilege;
+use crate::privilege::{self, Keep};
 use crate::ship::{self, Collector, Shipper};
 use crate::spool::Spool;
 use crate::standalone;
@@ -81,6 +81,7 @@ impl Signals {
 /// # Errors
 /// It cannot start, or capture breaks off.
 pub fn service(mut config: Config) -> anyhow::Result<()> {
+    privilege::become_owner(&config.state_dir, Keep::Watching)?;
     privilege::gain_nothing()?;
     heap::keep_little();
     fs::create_dir_all(&config.state_dir)
@@ -447,17 +448,12 @@ fn load_feeds(config: &Config) -> anyhow::Result<Feeds> {
 }
 
 fn plan(config: &Config, before: Option<(u64, String)>, feeds: &Feeds) -> anyhow::Result<Plan> {
-    let hostname = fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let hostname = hostname
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty());
     let identity = config.identity.clone();
     Ok(Plan {
         host: Host {
             instance: identity.instance,
             account: identity.account,
             region: identity.region,
-            hostname,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..Host::default()
         },

@@ -27,6 +27,7 @@ use crate::capture::ladder::{self, CaptureConfig};
 use crate::capture::live::{Event, Live, Matching};
 use crate::filter::Filter;
 use crate::health::{Health, Packets};
+use crate::hostname::HostName;
 use crate::intel;
 use crate::outbox::Tallies;
 use crate::privacy::Privacy;
@@ -60,7 +61,7 @@ pub const COMMANDS_WAITING_MAX: usize = 8;
 /// What to watch, and in whose name.
 #[derive(Debug)]
 pub struct Plan {
-    /// Who speaks. `capture` and `local` are filled in.
+    /// Who speaks. `capture`, `local` and `hostname` are filled in.
     pub host: Host,
     /// How to capture.
     pub capture: CaptureConfig,
@@ -109,6 +110,7 @@ struct Watch {
     capture: Box<dyn Live>,
     /// Where the kernel does not tell of changes, interfaces are looked for with each window.
     changes: Option<Changes>,
+    hostname: HostName,
     sensor: Sensor,
     window_ns: u64,
     summaries: mpsc::Sender<Summary>,
@@ -201,8 +203,10 @@ impl Watch {
         let to_ns = now_ns();
         let local = addresses::of_host().context("read the host's addresses")?;
         let capture_rung = capture.rung().to_owned();
+        let hostname = HostName::here();
         let host = Host {
             capture: capture_rung,
+            hostname: hostname.now().map(str::to_owned),
             local,
             ..plan.host
         };
@@ -223,6 +227,7 @@ impl Watch {
         let mut watch = Self {
             capture,
             changes,
+            hostname,
             window_ns: config.window_ns,
             sensor: Sensor::new(config, Arc::default()),
             summaries,
@@ -430,6 +435,10 @@ impl Watch {
     fn close_window(&mut self, now_ns: u64, end_ns: u64) -> anyhow::Result<()> {
         self.gather_last()?;
         self.capture.checkpoint(end_ns, self.tallies.finished_ns());
+        if let Some(name) = self.hostname.changed() {
+            tracing::info!(name, "the host has another name");
+            self.sensor.set_hostname(name.to_owned());
+        }
         self.sensor.on_tick(now_ns);
         self.pass_on();
         heap::give_back();

@@ -42,9 +42,7 @@ if ! grep -Fqs "\"$SSM_Collector\"" /var/lib/picket/agent/enrolment.json; then
         set -- "$@" --token-file - --account "${SSM_Account:-}" --region "${SSM_Region:-}" \
             --instance "${SSM_Instance:-$(uname -n)}"
     fi
-    # As the agent's user, which then owns the key. Root opens the token.
-    (cd / && setpriv --reuid picket --regid picket --clear-groups picket-agent enroll "$@") <"$token" ||
-        fail "not enrolled"
+    picket-agent enroll "$@" <"$token" || fail "not enrolled"
 fi
 
 start() {

@@ -3,7 +3,7 @@
 # without those they work by hand too, as an installation without network is made.
 #
 #   SSM_PICKET_LOCK_WAIT_S  seconds to wait for another package manager; 600
-#   SSM_PICKET_KEEP_STATE   "yes": uninstall keeps key, spool and configuration
+#   SSM_PICKET_PURGE        "yes": uninstall takes key, spool, configuration and user as well
 #
 # Both are given as additionalArguments of aws:configurePackage.
 set -eu
@@ -19,8 +19,6 @@ lock_wait_s=${SSM_PICKET_LOCK_WAIT_S:-600}
 # The package that is installed, to go back to when the next one fails.
 shelf=/var/cache/picket
 state=/var/lib/picket/agent
-# What RPM's removal would take with it waits here when it is to be kept.
-kept=/var/lib/picket/agent.kept
 
 say() { echo "$name: $*"; }
 fail() {
@@ -134,20 +132,19 @@ shelve() {
 }
 
 take_away() {
-    if [ "$kind" = rpm ]; then
-        patiently rpm --erase "$name"
-    elif [ "$1" = everything ]; then
-        patiently dpkg --purge "$name"
-    else
-        patiently dpkg --remove "$name"
-    fi
+    case $kind-$1 in
+        rpm-everything) PICKET_PURGE=yes patiently rpm --erase "$name" ;;
+        rpm-*) patiently rpm --erase "$name" ;;
+        deb-everything) patiently dpkg --purge "$name" ;;
+        deb-*) patiently dpkg --remove "$name" ;;
+    esac
 }
 
 # back BEFORE WAS KNEW: to what was there; never a success, as the new version was asked for.
 back() {
     if [ -z "$1" ]; then
         if [ -n "$(installed)" ]; then
-            if [ "$3" = state ]; then keep_state; take_away program; else take_away everything; fi
+            if [ "$3" = state ]; then take_away program; else take_away everything; fi
         fi
         fail "$next does not work here; it was taken off again"
     fi
@@ -174,33 +171,20 @@ bring() {
         return 0
     fi
     knew=nothing
-    if [ -d "$state" ] || [ -d "$kept" ]; then knew=state; fi
+    if [ -d "$state" ]; then knew=state; fi
     say "${before:-nothing} is installed, $next comes"
     put "$file" || back "$before" "$was" "$knew"
-    restore_state
     works "$next" "$was" || back "$before" "$was" "$knew"
     shelve "$file" "$next"
     say "$next is installed"
 }
 
-# RPM's removal leaves nothing, the user included; the key would have to enrol as a second one.
-keep_state() {
-    [ "$kind" = rpm ] && [ -d "$state" ] || return 0
-    if runs; then systemctl stop "$name"; fi
-    rm -rf "$kept"
-    mv "$state" "$kept"
-    chown -R root:root "$kept"
-}
-
-restore_state() {
-    [ -d "$kept" ] || return 0
+# What RPM left at a removal before this one.
+clear_up() {
     rm -rf "$state"
-    mv "$kept" "$state"
-    chown -R picket:picket "$state"
-    # RPM set the changed configuration aside.
-    if [ -f /etc/picket/agent.toml.rpmsave ]; then
-        mv -f /etc/picket/agent.toml.rpmsave /etc/picket/agent.toml
-    fi
+    rm -f /etc/picket/agent.toml.rpmsave
+    rmdir /etc/picket/intel /etc/picket /var/lib/picket 2>/dev/null || true
+    if [ ! -x /usr/bin/picket-collector ] && getent passwd picket >/dev/null; then userdel picket; fi
 }
 
 leave() {
@@ -208,18 +192,15 @@ leave() {
     find_kind
     # dpkg's "purge" also takes what a removal before has kept.
     if [ -n "$(installed)" ] || { [ "$kind" = deb ] && dpkg-query --show "$name" >/dev/null 2>&1; }; then
-        if [ "${SSM_PICKET_KEEP_STATE:-no}" = yes ]; then
-            keep_state
-            take_away program || fail "could not be removed"
-        else
+        if [ "${SSM_PICKET_PURGE:-no}" = yes ]; then
             take_away everything || fail "could not be removed"
-            rm -rf "$kept"
-            rm -f /etc/picket/agent.toml.rpmsave
-            rmdir /etc/picket /var/lib/picket 2>/dev/null || true
+        else
+            take_away program || fail "could not be removed"
         fi
     else
         say "is not installed"
     fi
+    if [ "$kind" = rpm ] && [ "${SSM_PICKET_PURGE:-no}" = yes ]; then clear_up; fi
     rm -rf "$shelf"
     if [ -e /sys/fs/bpf/picket ]; then fail "removed, but /sys/fs/bpf/picket is still there"; fi
     say "is gone"

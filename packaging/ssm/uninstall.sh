@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run by SSM Distributor (or by hand, as root) in the folder of the unpacked zip. Leaves nothing behind:
-# programs in the kernel, key, configuration and users go, unless SSM_PICKET_KEEP_STATE=yes.
+# Run by SSM Distributor (or by hand, as root) in the folder of the unpacked zip. Programs leave the kernel;
+# key, configuration and user stay, so that a new installation is the same host, unless SSM_PICKET_PURGE=yes.
 . "$(dirname -- "$0")/life.sh"
 leave

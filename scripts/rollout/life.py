@@ -130,6 +130,11 @@ class Story:
         self.told(step, said)
         return said
 
+    def kept(self):
+        """Sees that the program is gone and the host's key is not."""
+        self.machine.run("test ! -e /usr/bin/picket-agent && test -s /var/lib/picket/agent/agent.key && test ! -e /sys/fs/bpf/picket")
+        self.machine.run("test \"$(stat -c %U /var/lib/picket/agent/agent.key)\" = picket")
+
     def version(self):
         code, said = self.machine.ask("dpkg-query -W -f '${db:Status-Status} ${Version}' picket-agent")
         return said if code == 0 else "none"
@@ -220,14 +225,16 @@ def live(story):
     story.document("unwell without a collector", "health", {"Seconds": "8"}, fails=True)
     machine.run("systemctl start picket-collector")
 
-    story.script("uninstall, keeping the key", "zip-1", "uninstall", {"SSM_PICKET_KEEP_STATE": "yes"})
+    story.script("uninstall", "zip-1", "uninstall")
+    story.kept()
     story.script("install", "zip-2", "install")
     story.document("configure, health", "rollout", {**given, "TokenFile": ""})
     expect(story.agent() == who, "another key")
 
     machine.run("dpkg --purge picket-collector")
-    story.script("uninstall", "zip-2", "uninstall")
-    story.script("uninstall again", "zip-2", "uninstall")
+    purge = {"SSM_PICKET_PURGE": "yes"}
+    story.script("uninstall, everything", "zip-2", "uninstall", purge)
+    story.script("uninstall again", "zip-2", "uninstall", purge)
     nothing_left(story)
 
 

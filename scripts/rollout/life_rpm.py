@@ -59,7 +59,8 @@ def live(story):
     expect(version() == first and story.agent() == who, version())
     expect(machine.run("cat /etc/picket/agent.toml") == config, "another configuration")
 
-    story.script("uninstall, keeping the key", "zip-1", "uninstall", {"SSM_PICKET_KEEP_STATE": "yes"})
+    story.script("uninstall", "zip-1", "uninstall")
+    story.kept()
     expect("not installed" in version(), version())
     story.script("install", "zip-2", "install")
     expect(machine.run("cat /etc/picket/agent.toml") == config, "another configuration")
@@ -67,8 +68,9 @@ def live(story):
     expect(story.agent() == who, "another key")
 
     machine.run("rpm --erase picket-collector")
-    story.script("uninstall", "zip-2", "uninstall")
-    story.script("uninstall again", "zip-2", "uninstall")
+    purge = {"SSM_PICKET_PURGE": "yes"}
+    story.script("uninstall, everything", "zip-2", "uninstall", purge)
+    story.script("uninstall again", "zip-2", "uninstall", purge)
     nothing_left(story)
 
 

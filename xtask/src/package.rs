@@ -14,6 +14,7 @@ mod deb;
 mod notices;
 mod rpm;
 mod scripts;
+mod seal;
 mod sums;
 mod symbols;
 
@@ -64,8 +65,8 @@ pub(super) struct Program {
     description: &'static str,
     /// Folders of its own below /etc, kept while something is in them.
     folders: &'static [&'static str],
-    /// What else of `packaging/systemd/` goes with its documentation.
-    extras: &'static [&'static str],
+    /// Parts of its unit for older systems, of `packaging/systemd/`.
+    parts: &'static [&'static str],
     carries_kernel_programs: bool,
 }
 
@@ -76,7 +77,7 @@ const PROGRAMS: &[Program] = &[
         summary: "network sensor for Linux hosts",
         description: "Counts and matches every packet in the kernel, and tells a collector who talked to whom.",
         folders: &["etc/picket/intel"],
-        extras: &["old-kernel.conf"],
+        parts: &["old-kernel.conf", "old-systemd.conf"],
         carries_kernel_programs: true,
     },
     Program {
@@ -85,7 +86,7 @@ const PROGRAMS: &[Program] = &[
         summary: "threat detection from what sensors and CloudTrail tell",
         description: "Takes what agents and logs tell, finds what is wrong in it, and alerts.",
         folders: &["etc/picket/collector-intel"],
-        extras: &[],
+        parts: &[],
         carries_kernel_programs: false,
     },
 ];
@@ -158,10 +159,18 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         println!("packed twice: every byte is the same");
     }
     let key = std::env::var_os(KEY).filter(|key| !key.is_empty());
+    if let Some(key) = &key {
+        ensure!(
+            arguments.deb_only || crate::kernels::find("rpmsign").is_some(),
+            "no rpmsign here; remedy: scripts/setup.sh package"
+        );
+        let signed = seal::rpms(&arguments.out, Path::new(key));
+        signed.with_context(|| format!("sign packages with {}", Path::new(key).display()))?;
+    }
     sums::write(&arguments.out, key.as_deref().map(Path::new))?;
     match &key {
         None => println!("not signed: {KEY} names no key"),
-        Some(_) => println!("signed: {}.asc", sums::NAME),
+        Some(_) => println!("signed: every .rpm, and {}.asc", sums::NAME),
     }
     Ok(())
 }

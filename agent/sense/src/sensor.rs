@@ -148,6 +148,11 @@ impl Sensor {
         self.summariser.replace_local(local);
     }
 
+    /// The host's name from now on, that of the open window included.
+    pub fn set_hostname(&mut self, name: String) {
+        self.summariser.rename_host(name);
+    }
+
     /// How the sensor itself is, for the summary of the open window.
     pub fn set_health(&mut self, health: Health) {
         self.health = Some(health);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use picket_wire::Digest;
+use rustls::pki_types::CertificateDer;
 
 use crate::config::{Config, bad};
 use crate::enrol::own::{alone, hostname, make_sure};
@@ -15,8 +16,9 @@ use crate::identity::{Identity, Succession};
 use crate::imds::Imds;
 use crate::log;
 use crate::machine::Machine;
+use crate::privilege::{Keep, become_owner};
 use crate::ship::collector::client;
-use crate::tls::Pins;
+use crate::tls::{Pins, certificates};
 
 /// What is logged unless `PICKET_LOG` says otherwise.
 const LOG: &str = "warn";
@@ -68,6 +70,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut config = configuration(arguments)?;
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("make {}", config.state_dir.display()))?;
+    let given = Given::read(arguments)?;
+    // Root writes nothing that the agent's user could not read.
+    become_owner(&config.state_dir, Keep::Nothing)?;
     let _alone = alone(&config.state_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -77,7 +82,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         config.enrol.imds.clone_from(imds);
     }
     let mut imds = Imds::new(&config.enrol.imds)?;
-    runtime.block_on(make_sure(&config, &mut imds, &Machine::here()))?;
+    runtime.block_on(make_sure(&config, &mut imds, &given.machine))?;
     adopt(&mut config)?;
     if let Some(was) = &config.carried {
         eprintln!(
@@ -85,7 +90,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             was.receipt.instance
         );
     }
-    runtime.block_on(Enrolling::open(arguments, config)?.run())?;
+    runtime.block_on(Enrolling::open(arguments, config, given)?.run())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -106,24 +111,51 @@ fn adopt(config: &mut Config) -> anyhow::Result<()> {
     config.adopt()
 }
 
+/// What the caller can read and the agent's user perhaps not.
+struct Given {
+    /// The authorities of the files that are named; none if none is.
+    authorities: Vec<CertificateDer<'static>>,
+    /// The token, if a file is named. That it cannot be read matters only where one is needed.
+    token: Option<anyhow::Result<String>>,
+    machine: Machine,
+}
+
+impl Given {
+    fn read(arguments: &Arguments) -> anyhow::Result<Self> {
+        let token = arguments
+            .token_file
+            .as_deref()
+            .map(|file| match file == Path::new("-") {
+                true => enrol::token_of(std::io::stdin()).context("read token"),
+                false => enrol::token(file),
+            });
+        Ok(Self {
+            authorities: certificates(&arguments.ca_file)?,
+            token,
+            machine: Machine::here(),
+        })
+    }
+}
+
 /// An enrolment under way.
 struct Enrolling<'a> {
     arguments: &'a Arguments,
     config: Config,
+    given: Given,
     collector: String,
     pins: Arc<Pins>,
 }
 
 impl<'a> Enrolling<'a> {
-    fn open(arguments: &'a Arguments, config: Config) -> anyhow::Result<Self> {
+    fn open(arguments: &'a Arguments, config: Config, given: Given) -> anyhow::Result<Self> {
         let collector = arguments
             .collector
             .clone()
             .or_else(|| config.collector.clone());
         let collector =
             collector.ok_or_else(|| bad("collector", "missing; or give --collector"))?;
-        let pins = if !arguments.ca_file.is_empty() {
-            Arc::new(Pins::of_files(&arguments.ca_file)?)
+        let pins = if !given.authorities.is_empty() {
+            Arc::new(Pins::of_certificates(&given.authorities)?)
         } else if !arguments.ca_sha256.is_empty() {
             Arc::new(Pins::of_digests(&arguments.ca_sha256)?)
         } else if config.ca_files.is_empty()
@@ -138,6 +170,7 @@ impl<'a> Enrolling<'a> {
         Ok(Self {
             arguments,
             config,
+            given,
             collector,
             pins,
         })
@@ -174,13 +207,13 @@ impl<'a> Enrolling<'a> {
         desk: &Desk,
         identity: &Identity,
     ) -> anyhow::Result<(picket_wire::enrol::Receipt, Vec<u8>)> {
-        let Some(file) = &self.arguments.token_file else {
+        let Some(token) = &self.given.token else {
             let mut imds = Imds::new(&self.config.enrol.imds)?;
             return desk.enrol(identity, Showing::Ec2(&mut imds), None).await;
         };
-        let token = match file == Path::new("-") {
-            true => enrol::token(Path::new("/dev/stdin"))?,
-            false => enrol::token(file)?,
+        let token = match token {
+            Ok(token) => token,
+            Err(error) => bail!("{error:#}"),
         };
         let mut named = self.config.identity.clone();
         // An image's neighbours are its own, its name is not.
@@ -211,7 +244,7 @@ impl<'a> Enrolling<'a> {
             &named.instance,
         )?;
         let showing = Showing::Token {
-            token: &token,
+            token,
             account: &account,
             region: &region,
             instance: &instance,
@@ -283,7 +316,9 @@ impl<'a> Enrolling<'a> {
         );
         let enrolment = Enrolment::new(&self.collector, receipt, bytes, authorities);
         enrolment.store(&self.config.state_dir)?;
-        Machine::here().note(&self.config.state_dir, enrolment.agent())?;
+        self.given
+            .machine
+            .note(&self.config.state_dir, enrolment.agent())?;
         println!("{told}");
         Ok(())
     }
@@ -293,12 +328,11 @@ impl<'a> Enrolling<'a> {
         if let Some(shown) = self.pins.shown() {
             return Ok(vec![shown]);
         }
-        let files = match self.arguments.ca_file.as_slice() {
-            [] => &self.config.ca_files,
-            given => given,
+        let all = match self.given.authorities.as_slice() {
+            [] => certificates(&self.config.ca_files)?,
+            given => given.to_vec(),
         };
-        if !files.is_empty() {
-            let all = crate::tls::certificates(files)?;
+        if !all.is_empty() {
             return Ok(all.iter().map(|one| one.to_vec()).collect());
         }
         let before = self.config.enrolment.as_ref();

@@ -12,7 +12,7 @@ mod receipt;
 mod sigv4;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -323,10 +323,17 @@ impl Desk {
 /// # Errors
 /// The file cannot be read.
 pub fn token(file: &Path) -> anyhow::Result<String> {
+    let read = File::open(file).and_then(token_of);
+    read.with_context(|| format!("read token {}", file.display()))
+}
+
+/// Reads a join token from what is open.
+///
+/// # Errors
+/// It cannot be read.
+pub fn token_of(from: impl Read) -> io::Result<String> {
     let mut text = String::new();
-    let read =
-        File::open(file).and_then(|opened| opened.take(TOKEN_BYTES_MAX).read_to_string(&mut text));
-    read.with_context(|| format!("read token {}", file.display()))?;
+    from.take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text.trim().to_owned())
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::cloned::{self, Named, Sameness, sameness};
 use super::{Desk, Enrolment, FRESH_AGAIN, Showing, Unenrolled};
 use crate::config::{Config, IdentityConfig};
+use crate::hostname::HostName;
 use crate::identity::Identity;
 use crate::imds::Imds;
 use crate::machine::Machine;
@@ -233,12 +234,9 @@ async fn name(config: &Config, was: &Enrolment, imds: &mut Imds) -> IdentityConf
 
 /// The host's name, as an instance may be called; `unnamed` if it has none.
 pub fn hostname() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().take(ENROL_TEXT_BYTES_MAX / 4).collect();
-    match name.as_str() {
-        "" | "(none)" => "unnamed".to_owned(),
-        _ => name,
-    }
+    let name = HostName::here();
+    let name = name.now().unwrap_or("unnamed");
+    name.chars().take(ENROL_TEXT_BYTES_MAX / 4).collect()
 }
 
 /// Returns, with the reason, once the service is to begin anew: this host has enrolled, or is known to be

@@ -64,8 +64,9 @@ impl Contents {
         made.manual(run, name)?;
         let example = format!("{short}.example.toml");
         made.copy(&format!("{doc}/{example}"), &packaging.join(&example))?;
-        for extra in program.extras {
-            made.copy(&format!("{doc}/{extra}"), &systemd.join(extra))?;
+        // Not with the documentation, which need not be installed.
+        for part in program.parts {
+            made.copy(&format!("usr/lib/{name}/{part}"), &systemd.join(part))?;
         }
         for page in ["operating.md", "enrolment.md", "feeds.md", "findings.md"] {
             made.copy(&format!("{doc}/{page}"), &run.root.join("docs").join(page))?;

@@ -105,6 +105,55 @@ mod tests {
         super::super::output(&mut shell).unwrap().trim().to_owned()
     }
 
+    /// What of the unit's parts is in force after an installation on this and then on that system, each a
+    /// number of systemd and the kernel's last capability.
+    fn fitted(systems: &[(&str, &str)]) -> Vec<String> {
+        let life = life(&packaging(), "agent").unwrap();
+        let parts = packaging().join("systemd");
+        let parts = parts.display();
+        let mut script =
+            format!("set -e\n{life}\nparts={parts}\nmade=$(mktemp -d)\nfitted=$made/unit.d\n");
+        for (systemd, last) in systems {
+            script.push_str(&format!("fit_unit '{systemd}' '{last}'\n"));
+        }
+        script.push_str("ls \"$made\" | grep -v unit.d || true\nls \"$fitted\" 2>/dev/null || true\nrm -r \"$made\"\n");
+        let told = super::super::output(Command::new("sh").args(["-c", &script])).unwrap();
+        told.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn old_systems_get_the_parts_they_need_and_lose_them_again() {
+        const KERNEL: &str = "10-old-kernel.conf";
+        const SYSTEMD: &str = "10-old-systemd.conf";
+        let check = |systems: &[(&str, &str)], expected: &[&str]| {
+            assert_eq!(fitted(systems), expected, "{systems:?}");
+        };
+        check(&[("252", "40")], &[]);
+        check(&[("219", "36")], &[KERNEL, SYSTEMD]);
+        check(&[("219", "40")], &[SYSTEMD]);
+        check(&[("238", "39")], &[SYSTEMD]);
+        check(&[("239", "39")], &[]);
+        check(&[("245", "37")], &[KERNEL]);
+        check(&[("219", "36"), ("252", "40")], &[]);
+        // Nobody to ask, as where an image is built.
+        check(&[("", "")], &[]);
+        check(&[("219", "")], &[SYSTEMD]);
+        check(&[("219", "36"), ("", "")], &[KERNEL, SYSTEMD]);
+    }
+
+    #[test]
+    fn the_service_manager_here_has_a_number() {
+        if Command::new("systemctl").arg("--version").output().is_err() {
+            println!("skipped: no systemctl here");
+            return;
+        }
+        let life = life(&packaging(), "agent").unwrap();
+        let script = format!("{life}\nsystemd_number; last_capability");
+        let told = super::super::output(Command::new("sh").args(["-c", &script])).unwrap();
+        let numbers: Vec<u32> = told.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(numbers.len() == 2 && numbers[1] >= 36, "{told}");
+    }
+
     #[test]
     fn both_systems_words_lead_to_the_same_life() {
         let check = |scripts: &Scripts, name: &str, words: &[&str], expected: &str| {

@@ -61,10 +61,10 @@ fn sign(file: &Path, key: &Path) -> anyhow::Result<()> {
 }
 
 /// A keyring of its own, gone when dropped.
-struct Keyring(PathBuf);
+pub(super) struct Keyring(PathBuf);
 
 impl Keyring {
-    fn new(name: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(name: &str) -> anyhow::Result<Self> {
         // Not beside what is signed: gpg's socket lies in it, whose path must be short.
         let folder = format!("picket-keys-{}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
@@ -75,7 +75,12 @@ impl Keyring {
         Ok(Self(folder))
     }
 
-    fn gpg(&self, arguments: &[&str], paths: &[&Path]) -> anyhow::Result<String> {
+    /// Its folder.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn gpg(&self, arguments: &[&str], paths: &[&Path]) -> anyhow::Result<String> {
         let mut gpg = Command::new("gpg");
         gpg.args(["--batch", "--yes", "--quiet", "--homedir"])
             .arg(&self.0)

@@ -153,6 +153,10 @@ impl Summariser {
         self.host.local = local;
     }
 
+    pub(crate) fn rename_host(&mut self, name: String) {
+        self.host.hostname = Some(name);
+    }
+
     pub(crate) fn flows_held(&self) -> usize {
         self.flows.len()
     }

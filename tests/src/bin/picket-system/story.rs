@@ -104,6 +104,8 @@ pub(crate) fn tell(
             Ok("heard again".to_owned())
         })?;
     }
+    table.step("another host name", || rename(machine))?;
+    table.step("older systems", || older_systems(machine))?;
     table.step("bad configuration", || bad_configuration(machine))?;
     table.step("watchdog", || watchdog(machine))?;
 
@@ -199,15 +201,17 @@ fn is_running(machine: &Machine, unit: &str) -> Result<()> {
 fn enrol(machine: &Machine) -> Result<String> {
     machine.run(
         "picket-collector join-tokens add --label test > /root/token && \
-         install -m 0400 -o picket /root/token /run/token && \
-         install -m 0444 /var/lib/picket/collector/ca.pem /run/ca.pem",
+         chmod 0400 /root/token && cp /var/lib/picket/collector/ca.pem /root/ca.pem && \
+         chmod 0400 /root/ca.pem",
     )?;
+    // As root, which alone may read either file.
     let told = machine.run(
-        "cd / && setpriv --reuid picket --regid picket --clear-groups picket-agent enroll \
-         --collector https://127.0.0.1:8443 --ca-file /run/ca.pem --token-file /run/token \
-         --account 111122223333 --region on-prem --instance web-1",
+        "picket-agent enroll --collector https://127.0.0.1:8443 --ca-file /root/ca.pem \
+         --token-file /root/token --account 111122223333 --region on-prem --instance web-1",
     )?;
-    machine.run("rm /run/token /run/ca.pem /root/token")?;
+    machine.run("rm /root/ca.pem /root/token")?;
+    let others = machine.run("find /var/lib/picket/agent ! -user picket")?;
+    ensure!(others.is_empty(), "not the agent's user's: {others}");
     Ok(told.trim().to_owned())
 }
 
@@ -387,6 +391,85 @@ fn change_agent(machine: &Machine, package: &std::path::Path) -> Result<String> 
     Ok(format!(
         "{passed} packets passed, all told of, 0 lost, no gap; dpkg took {:.1} s",
         took.as_secs_f64()
+    ))
+}
+
+/// The host gets another name while the agent runs, whose unit has a name of its own to look at: the next
+/// windows say the new one, and the agent stays who it is.
+fn rename(machine: &Machine) -> Result<String> {
+    let agents = || -> Result<Value> {
+        let lines = machine.run("picket-collector agents list --format jsonl")?;
+        ensure!(lines.lines().count() == 1, "not one agent: {lines}");
+        serde_json::from_str(lines.trim()).context("an agent's line")
+    };
+    let before = agents()?;
+    let id = machine.run("systemctl show --property MainPID --value picket-agent")?;
+    machine.run("echo renamed-1 > /etc/hostname && hostname renamed-1")?;
+    wait_until("the new name to be told", TOLD_LIMIT, || {
+        Ok((agents()?["state"]["hostname"] == "renamed-1").then_some(()))
+    })?;
+    let after = agents()?;
+    ensure!(after["agent"] == before["agent"], "another agent: {after}");
+    let now = machine.run("systemctl show --property MainPID --value picket-agent")?;
+    ensure!(id == now, "the agent was restarted");
+    Ok(format!(
+        "{} is told as renamed-1, the same agent and run",
+        before["state"]["hostname"]
+    ))
+}
+
+/// The parts for older systems, which a newer one takes as well: the agent is started as root and becomes
+/// its user with the rights it needs. They go when the installation asks again.
+fn older_systems(machine: &Machine) -> Result<String> {
+    let folder = "/etc/systemd/system/picket-agent.service.d";
+    absent(machine, &[folder])?;
+    machine.run(&format!(
+        "mkdir -p {folder} && for part in kernel systemd; do \
+         cp /usr/lib/picket-agent/old-$part.conf {folder}/10-old-$part.conf; done && \
+         systemctl daemon-reload && systemctl restart picket-agent"
+    ))?;
+    is_running(machine, "picket-agent")?;
+    let held = machine.run(
+        "id=$(systemctl show --property MainPID --value picket-agent); \
+         cat /proc/$id/task/*/status | grep -E '^(Uid|Gid|Groups|CapPrm):' | sort | uniq -c",
+    )?;
+    let uid = machine.run("id -u picket")?;
+    let uids = held.lines().filter(|line| line.contains("Uid:"));
+    ensure!(
+        uids.clone().count() == 1
+            && uids
+                .clone()
+                .all(|line| line.split_whitespace().nth(2) == Some(uid.trim())),
+        "not the agent's user: {held}"
+    );
+    let others = machine.run("find /var/lib/picket/agent ! -user picket")?;
+    ensure!(others.is_empty(), "not the agent's user's: {others}");
+    let threads = rights_of_threads(machine)?;
+    machine.run("dpkg-reconfigure picket-agent 2>&1")?;
+    absent(machine, &[folder])?;
+    machine.run("systemctl restart picket-agent")?;
+    Ok(format!(
+        "started as root, runs as picket, {threads}; gone when asked again"
+    ))
+}
+
+/// How many threads hold capabilities; never all.
+fn rights_of_threads(machine: &Machine) -> Result<String> {
+    let sets = machine.run(
+        "id=$(systemctl show --property MainPID --value picket-agent); \
+         cat /proc/$id/task/*/status | grep -h '^CapEff:'",
+    )?;
+    let is_empty = |line: &&str| {
+        line.trim_start_matches("CapEff:")
+            .trim()
+            .bytes()
+            .all(|digit| digit == b'0')
+    };
+    let with = sets.lines().filter(|line| !is_empty(line)).count();
+    ensure!(with == 1, "{with} threads hold capabilities: {sets}");
+    Ok(format!(
+        "1 of {} threads holds capabilities",
+        sets.lines().count()
     ))
 }
 
