@@ -102,7 +102,7 @@ manual: kernel
 package: manual ## .deb and .rpm of both programs for x86-64 and aarch64, with checksums, into target/packages
 	@$(STAGE) set-up "set-up for packages" scripts/setup.sh package
 	@$(STAGE) build "programs for other machines" scripts/cross $(TARGET)/cross
-	@$(STAGE) build "packages" $(RUN) xtask -- package --twice --built $(TARGET)/cross \
+	@$(STAGE) build "packages" $(RUN) xtask -- package --lint --twice --built $(TARGET)/cross \
 		--manual $(TARGET)/manual --out $(TARGET)/packages $(PACKAGE_FLAGS)
 
 # The programs of this machine in packages, for this machine: its own C library is as new as it likes.

@@ -131,6 +131,7 @@ packages() {
     fi
     if [ "$purpose" = package ]; then
         want dpkg-deb dpkg
+        want lintian lintian
         want rpmbuild rpm
         want readelf binutils
         want gpg gpg

@@ -62,8 +62,7 @@ upgraded() {
 leaving() {
     if systemd_runs; then systemctl disable --now picket-agent.service; fi
     # Nothing is left to count for.
-    /usr/bin/picket-agent detach --config /etc/picket/agent.toml ||
-        /usr/bin/picket-agent detach || true
+    picket-agent detach --config /etc/picket/agent.toml || picket-agent detach || true
     remove_if_empty /sys/fs/bpf/picket
 }
 

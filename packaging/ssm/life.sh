@@ -133,7 +133,7 @@ shelve() {
 
 take_away() {
     case $kind-$1 in
-        rpm-everything) PICKET_PURGE=yes patiently rpm --erase "$name" ;;
+        rpm-everything) patiently env PICKET_PURGE=yes rpm --erase "$name" ;;
         rpm-*) patiently rpm --erase "$name" ;;
         deb-everything) patiently dpkg --purge "$name" ;;
         deb-*) patiently dpkg --remove "$name" ;;

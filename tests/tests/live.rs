@@ -4,6 +4,8 @@
 
 #[path = "live/alerts.rs"]
 mod alerts;
+#[path = "live/clock.rs"]
+mod clock;
 #[path = "live/equal.rs"]
 mod equal;
 #[path = "live/indicators.rs"]

@@ -115,6 +115,9 @@ pub(crate) struct Arguments {
     /// Newest version of the C library that the programs may need
     #[arg(long, value_name = "VERSION", default_value = "2.26")]
     glibc_max: GlibcVersion,
+    /// Have Debian's linter look at each .deb, and fail on what it finds
+    #[arg(long)]
+    lint: bool,
     /// Pack again, and fail unless every byte is the same
     #[arg(long)]
     twice: bool,
@@ -144,6 +147,9 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     if !arguments.deb_only {
         tools.push("rpmbuild");
     }
+    if arguments.lint {
+        tools.push("lintian");
+    }
     for tool in tools {
         ensure!(
             crate::kernels::find(tool).is_some(),
@@ -159,6 +165,9 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         println!("packed twice: every byte is the same");
     }
     let key = std::env::var_os(KEY).filter(|key| !key.is_empty());
+    if arguments.lint {
+        deb::lint(&arguments.out)?;
+    }
     if let Some(key) = &key {
         ensure!(
             arguments.deb_only || crate::kernels::find("rpmsign").is_some(),

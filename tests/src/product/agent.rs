@@ -30,6 +30,8 @@ pub struct Agent {
     folder: PathBuf,
     seed: [u8; 32],
     clock: Option<Clock>,
+    /// Socket of a service manager, and how long that waits for a sign of life.
+    manager: Option<(PathBuf, Duration)>,
     group: Option<Arc<Group>>,
     process: Option<Process>,
     /// Taken off when the process has ended.
@@ -64,6 +66,7 @@ impl Agent {
             folder,
             seed,
             clock: None,
+            manager: None,
             group: None,
             process: None,
             disk: None,
@@ -115,6 +118,12 @@ impl Agent {
     /// Holds it to the limits of `group` from its next start on.
     pub fn hold_in(&mut self, group: &Arc<Group>) {
         self.group = Some(Arc::clone(group));
+    }
+
+    /// Has it tell a service manager how it is from its next start on, which waits `watchdog` for signs of
+    /// life.
+    pub fn tell_manager(&mut self, socket: &Path, watchdog: Duration) {
+        self.manager = Some((socket.to_owned(), watchdog));
     }
 
     /// Its configuration file.
@@ -192,6 +201,10 @@ impl Agent {
         command.arg("run").arg("--config").arg(self.config());
         if let Some(clock) = &self.clock {
             clock.rule(&mut command);
+        }
+        if let Some((socket, watchdog)) = &self.manager {
+            command.env("NOTIFY_SOCKET", socket);
+            command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
         }
         let mut process = Process::start("agent", command, self.lab.folder())?;
         wait_until("the agent to capture", START_LIMIT, || {

@@ -12,6 +12,9 @@ use anyhow::{Context, ensure};
 
 use super::{Architecture, Program, Run, bill, notices};
 
+/// The whole text of the licence.
+pub(super) const LICENSE: &str = "LICENSE";
+
 /// What packages of one program and architecture share.
 pub(super) struct Contents {
     /// Files, folders first, each relative to the root.
@@ -19,12 +22,14 @@ pub(super) struct Contents {
 }
 
 /// A file or a folder.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) path: PathBuf,
     pub(super) what: What,
 }
 
 /// What an entry is.
+#[derive(Clone)]
 pub(super) enum What {
     /// Made empty; what others put in stays theirs.
     Folder,
@@ -71,7 +76,9 @@ impl Contents {
         for page in ["operating.md", "enrolment.md", "feeds.md", "findings.md"] {
             made.copy(&format!("{doc}/{page}"), &run.root.join("docs").join(page))?;
         }
-        made.copy(&format!("{doc}/copyright"), &run.root.join("LICENSE"))?;
+        made.copy(&format!("{doc}/copyright"), &packaging.join("copyright"))?;
+        // Debian has this text once for all.
+        made.copy(&format!("{doc}/{LICENSE}"), &run.root.join("LICENSE"))?;
         if program.carries_kernel_programs {
             let license = run.root.join("ebpf/LICENSE-MIT");
             made.copy(&format!("{doc}/copyright.kernel-programs"), &license)?;
@@ -127,6 +134,19 @@ impl Contents {
         Ok(())
     }
 
+    /// The same without a file.
+    pub(super) fn without(&self, path: &Path) -> Self {
+        let files = self.files.iter().filter(|one| one.path != path);
+        Self {
+            files: files.cloned().collect(),
+        }
+    }
+
+    /// A file that one kind of package has and the other has not.
+    pub(super) fn add(&mut self, at: &str, bytes: Vec<u8>) {
+        self.put(at, What::File(bytes, 0o644));
+    }
+
     fn copy(&mut self, at: &str, from: &Path) -> anyhow::Result<()> {
         let bytes = read(from)?;
         self.put(at, What::File(bytes, 0o644));
@@ -178,7 +198,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Packed without a name or a time.
-fn gzipped(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(super) fn gzipped(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut gzip = Command::new("gzip")
         .args(["-9", "--no-name"])
         .stdin(Stdio::piped())

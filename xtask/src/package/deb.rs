@@ -7,9 +7,12 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::contents::{Contents, What};
+use super::contents::{Contents, LICENSE, What, gzipped};
 use super::symbols::GlibcVersion;
 use super::{Architecture, Program, Run, empty, output, scripts};
+
+/// Who is named as the maintainer; there is no address to write to.
+const MAINTAINER: &str = "picket <picket@invalid>";
 
 /// Packs what is gathered into `<name>_<version>-<release>_<architecture>.deb` in `out`.
 pub(super) fn pack(
@@ -20,6 +23,7 @@ pub(super) fn pack(
     glibc: GlibcVersion,
     out: &Path,
 ) -> anyhow::Result<PathBuf> {
+    let contents = &debian(run, program, contents)?;
     let version = format!("{}-{}", run.version, run.release);
     let root = out.join("deb.part");
     empty(&root)?;
@@ -64,6 +68,52 @@ pub(super) fn pack(
     Ok(made)
 }
 
+/// Has Debian's linter look at each package in a folder. What it knows depends on its version: that of the
+/// Debian it runs on.
+pub(super) fn lint(folder: &Path) -> anyhow::Result<()> {
+    let mut packages = super::sums::files(folder)?;
+    packages.retain(|name| name.ends_with(".deb"));
+    let mut lintian = Command::new("lintian");
+    lintian
+        .args(["--fail-on", "error,warning"])
+        .args(packages.iter().map(|name| folder.join(name)))
+        .env("LC_ALL", "C");
+    // It writes what it finds where others write their results.
+    let ran = lintian.output().context("start lintian")?;
+    let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+    anyhow::ensure!(ran.status.success(), "lintian: {}", told.trim());
+    println!("lintian: {} packages, nothing found", packages.len());
+    Ok(())
+}
+
+/// The contents as Debian wants them: a change log of the packaging, the licence by reference alone, and
+/// what its linter is to pass over, with reasons.
+fn debian(run: &Run<'_>, program: Program, contents: &Contents) -> anyhow::Result<Contents> {
+    let doc = format!("usr/share/doc/{}", program.name);
+    let license = Path::new(&doc).join(LICENSE);
+    let mut debian = contents.without(&license);
+    let mut date = Command::new("date");
+    date.args(["--utc", "--rfc-email", "--date"])
+        .arg(format!("@{}", run.epoch))
+        .env("LC_ALL", "C");
+    let date = output(&mut date)?;
+    let changes = format!(
+        "{} ({}-{}) unstable; urgency=medium\n\n  * Packed; what changed is in changelog.gz.\n\n -- {MAINTAINER}  {}\n",
+        program.name,
+        run.version,
+        run.release,
+        date.trim()
+    );
+    let changes = gzipped(changes.as_bytes())?;
+    debian.add(&format!("{doc}/changelog.Debian.gz"), changes);
+    let overrides = run.root.join("packaging/lintian-overrides");
+    let overrides =
+        fs::read(&overrides).with_context(|| format!("read {}", overrides.display()))?;
+    let at = format!("usr/share/lintian/overrides/{}", program.name);
+    debian.add(&at, overrides);
+    Ok(debian)
+}
+
 /// The control file.
 fn text(
     program: Program,
@@ -76,15 +126,35 @@ fn text(
         "Package: {}\n\
          Version: {version}\n\
          Architecture: {}\n\
-         Maintainer: picket <picket@invalid>\n\
+         Maintainer: {MAINTAINER}\n\
          Installed-Size: {installed_kib}\n\
          Depends: libc6 (>= {glibc}), passwd\n\
          Recommends: systemd\n\
          Section: net\n\
          Priority: optional\n\
-         Description: {}\n {}\n",
-        program.name, architecture.deb, program.summary, program.description
+         Description: {}\n{}",
+        program.name,
+        architecture.deb,
+        program.summary,
+        wrapped(program.description)
     )
+}
+
+/// A text in lines that Debian's tools show without breaking them (policy 5.6.13).
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        if width > 0 && width + 1 + word.len() > 76 {
+            lines.push('\n');
+            width = 0;
+        }
+        lines.push(' ');
+        lines.push_str(word);
+        width += 1 + word.len();
+    }
+    lines.push('\n');
+    lines
 }
 
 fn installed_kib(contents: &Contents) -> u64 {

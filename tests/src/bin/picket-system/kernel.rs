@@ -63,20 +63,24 @@ impl Kernel {
         !self.programs.is_empty() && has("tcx") && has("cgroup") && !self.pins.is_empty()
     }
 
-    /// In a line.
-    pub(crate) fn told(&self) -> String {
-        let links: Vec<String> = self
-            .links
-            .iter()
+    /// How many links of which kind.
+    pub(crate) fn links_told(&self) -> String {
+        let links = self.links.iter();
+        let links: Vec<String> = links
             .map(|(kind, count)| format!("{count} {kind}"))
             .collect();
-        let links = match links.is_empty() {
+        match links.is_empty() {
             true => "0".to_owned(),
             false => links.join(" "),
-        };
+        }
+    }
+
+    /// In a line.
+    pub(crate) fn told(&self) -> String {
         format!(
-            "{} programs, links: {links}, {} pins, {} qdiscs and filters",
+            "{} programs, links: {}, {} pins, {} qdiscs and filters",
             self.programs.len(),
+            self.links_told(),
             self.pins.len(),
             self.qdiscs.len()
         )

@@ -104,6 +104,9 @@ pub(crate) fn tell(
             Ok("heard again".to_owned())
         })?;
     }
+    table.step("upgrade, another layout", || {
+        change_layout(machine, &next.agent, uid)
+    })?;
     table.step("another host name", || rename(machine))?;
     table.step("older systems", || older_systems(machine))?;
     table.step("bad configuration", || bad_configuration(machine))?;
@@ -391,6 +394,49 @@ fn change_agent(machine: &Machine, package: &std::path::Path) -> Result<String> 
     Ok(format!(
         "{passed} packets passed, all told of, 0 lost, no gap; dpkg took {:.1} s",
         took.as_secs_f64()
+    ))
+}
+
+/// An upgrade to an agent that cannot read what the one before left in the kernel, as the records there have
+/// another shape: what was pinned lies under another number. The links are taken over, what passed in
+/// between is told as a gap, and from then on every packet is told.
+fn change_layout(machine: &Machine, package: &std::path::Path, uid: Option<u64>) -> Result<String> {
+    let unseen = settled(machine)?;
+    let before = told(machine)?;
+    let links = Kernel::list(machine, uid)?.links_told();
+    machine.run(
+        "systemctl stop picket-agent && cd /sys/fs/bpf/picket && set -- v* && test $# -eq 1 && mv \"$1\" v0",
+    )?;
+    let traffic = Traffic::start(machine)?;
+    traffic.reach(500)?;
+    install(machine, package)?;
+    machine.run("systemctl start picket-agent")?;
+    is_running(machine, "picket-agent")?;
+    traffic.reach(traffic.sent() + 500)?;
+    traffic.stop()?;
+    absent(machine, &["/sys/fs/bpf/picket/v0"])?;
+    let now = Kernel::list(machine, uid)?;
+    ensure!(
+        now.is_watching() && now.links_told() == links,
+        "before {links}, now {}",
+        now.told()
+    );
+    wait_until("the gap to be told", TOLD_LIMIT, || {
+        Ok((told(machine)?.gaps > before.gaps).then_some(()))
+    })?;
+    let blind = settled(machine)?;
+    ensure!(
+        blind > unseen,
+        "nothing passed unseen: {blind}, {unseen} before"
+    );
+    let traffic = Traffic::start(machine)?;
+    traffic.reach(500)?;
+    traffic.stop()?;
+    let after = settled(machine)?;
+    ensure!(after == blind, "{} packets not told of", after - blind);
+    Ok(format!(
+        "links taken over, {} packets in a gap that is told, then every packet",
+        blind - unseen
     ))
 }
 
