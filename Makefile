@@ -7,6 +7,7 @@
 #   BENCH_FLAGS       for `make bench`: --only kernel, --rounds 15, --out FILE
 #   KERNELS_FLAGS     for `make kernels`: --skip-missing, --only 6.1, --verbose
 #   PICKET_DEBIAN_MIRROR  for `make kernels` and `make system`: where Debian is; that of this machine when unset
+#   VM=1              for `make system`: on a machine of its own, which enforces limits
 #   ALL=1             for `make kernels`: those for aarch64 too
 #   PACKAGE_FLAGS     for `make package`: --only aarch64-unknown-linux-gnu, --release 2
 #   PICKET_SIGNING_KEY  for `make package`: file with the OpenPGP key that signs SHA256SUMS
@@ -110,14 +111,16 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 PACK_HERE = $(RUN) xtask -- package --deb-only --only $(HOST) --glibc-max 9.9 \
 	--built $(TARGET)/here --manual $(TARGET)/manual
 
-system: build manual ## boots a systemd, installs the packages in it, and lives their life; as root
-	@$(STAGE) set-up "set-up for a systemd" scripts/setup.sh system
+# VM=1 emulates a machine with a kernel of its own, whose systemd enforces the limits of its units.
+system: build manual ## boots a systemd, installs the packages in it, and lives their life; VM=1: emulated; as root
+	@$(STAGE) set-up "set-up for a systemd" scripts/setup.sh $(if $(VM),machine,system)
 	@mkdir -p $(TARGET)/here/$(HOST) && ln -sfn $(RELEASE) $(TARGET)/here/$(HOST)/release
 	@$(STAGE) build "packages of this machine" $(PACK_HERE) --out $(TARGET)/packages-1
 	@$(STAGE) build "packages to change to" $(PACK_HERE) --out $(TARGET)/packages-2 --release 2
 	@$(STAGE) build "what boots them" $(CARGO) build $(CARGO_FLAGS) --workspace --bin picket-system
 	@$(STAGE) system "life of the packages" $(TARGET)/debug/picket-system --packages $(TARGET)/packages-1 \
-		--next $(TARGET)/packages-2 --cache $(or $(PICKET_CACHE),$(HOME)/.cache/picket)/system
+		--next $(TARGET)/packages-2 --cache $(or $(PICKET_CACHE),$(HOME)/.cache/picket)/system \
+		$(if $(VM),--emulated)
 
 rollout-check: package ## checks what rolls it out: SSM package and documents, templates, roles; as root boots it too
 	@$(STAGE) set-up "set-up for rollout checks" scripts/setup.sh rollout

@@ -6,6 +6,7 @@
 #   scripts/setup.sh aarch64    for that, and to boot those of aarch64 too
 #   scripts/setup.sh bench      for that, and what ours is measured against
 #   scripts/setup.sh system     for that, and to boot a systemd and install packages in it
+#   scripts/setup.sh machine    for that, and to boot it on a kernel of its own
 #   scripts/setup.sh package    for that, and to pack for x86-64 and aarch64, .deb and .rpm
 #   scripts/setup.sh rollout    for that, and to check what rolls the packages out
 #
@@ -115,7 +116,11 @@ packages() {
         want softflowd softflowd
         want tcpdump tcpdump
     fi
-    if [ "$purpose" = system ]; then
+    if [ "$purpose" = machine ]; then
+        want qemu-system-x86_64 qemu-system-x86
+        want mke2fs e2fsprogs
+    fi
+    if [ "$purpose" = system ] || [ "$purpose" = machine ]; then
         want debootstrap debootstrap
         want systemd-nspawn systemd-container
         want bpftool bpftool

@@ -1,9 +1,8 @@
 //! What of the product is in the kernel, as others see it: `bpftool` and `tc`, not our own word.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::machine::Machine;
@@ -25,13 +24,17 @@ impl Kernel {
     /// Lists what is there of a user, who may not exist yet or any more.
     pub(crate) fn list(machine: &Machine, uid: Option<u64>) -> Result<Self> {
         let is_ours = |one: &Value| uid.is_some() && one["uid"].as_u64() == uid;
-        let programs: Vec<Value> = bpftool("prog")?.into_iter().filter(is_ours).collect();
+        let programs: Vec<Value> = machine
+            .bpftool("prog")?
+            .into_iter()
+            .filter(is_ours)
+            .collect();
         let ids: BTreeSet<u64> = programs
             .iter()
             .filter_map(|one| one["id"].as_u64())
             .collect();
         let mut links = BTreeMap::new();
-        for link in bpftool("link")? {
+        for link in machine.bpftool("link")? {
             if link["prog_id"].as_u64().is_some_and(|id| ids.contains(&id)) {
                 // Kinds that bpftool is too old to name are numbers (tcx is 11, linux/bpf.h).
                 let kind = match &link["type"] {
@@ -85,17 +88,4 @@ impl Kernel {
             self.qdiscs.len()
         )
     }
-}
-
-/// What `bpftool` lists of one kind.
-fn bpftool(kind: &str) -> Result<Vec<Value>> {
-    let listed = Command::new("bpftool")
-        .args(["--json", kind, "show"])
-        .output()
-        .context("start bpftool (Debian package bpftool)")?;
-    ensure!(listed.status.success(), "bpftool: {}", listed.status);
-    if listed.stdout.is_empty() {
-        return Ok(Vec::new());
-    }
-    serde_json::from_slice(&listed.stdout).context("read what bpftool lists")
 }

@@ -1,9 +1,6 @@
 //! The life that is lived: two packages come, are used, change, and go.
 
-use std::net::UdpSocket;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -14,17 +11,19 @@ use picket_tests::product::Watch;
 use serde_json::Value;
 
 use crate::kernel::Kernel;
+use crate::limits;
 use crate::machine::{INTERFACE, Machine};
+use crate::sender::{self, Traffic};
 use crate::{Packages, Table};
 
 /// How long something may take to be told: a few windows.
-const TOLD_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const TOLD_LIMIT: Duration = Duration::from_secs(60);
 
 /// An address on the other end of the wire, put on a list; nobody answers there.
-const LISTED: &str = "203.0.113.66";
+pub(crate) const LISTED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 66);
 
 /// Where counted datagrams go.
-const COUNTED_PORT: u16 = 20_000;
+pub(crate) const COUNTED_PORT: u16 = 20_000;
 
 /// Pause between two of them.
 const PACE: Duration = Duration::from_millis(1);
@@ -43,7 +42,7 @@ pub(crate) fn tell(
     next: &Packages,
 ) -> Result<()> {
     let before = Kernel::list(machine, None)?;
-    let webhook = Webhook::start(&machine.world)?;
+    let webhook = Webhook::start(machine.world())?;
     let mut alerts = Watch::new(&webhook);
 
     table.step("install collector", || {
@@ -70,27 +69,21 @@ pub(crate) fn tell(
     table.step("rights", || rights(machine))?;
     table.step("exposure", || exposure(machine))?;
     table.step("indicator to agent", || {
-        let said = machine.run(&format!(
-            "picket-collector intel add {LISTED} --category c2"
-        ))?;
-        let version = number_after(&said, "version ").context("no version was named")?;
-        wait_until("the agent to have it", TOLD_LIMIT, || {
-            let status = machine.run("picket-agent status")?;
-            let bundle = status.lines().find(|line| line.starts_with("bundle"));
-            let has = bundle.and_then(|line| number_after(line, "version "));
-            Ok(has.filter(|has| *has >= version).map(drop))
-        })?;
+        let version = list(machine, LISTED)?;
         Ok(format!(
             "entered at the collector, in force at the agent as version {version}"
         ))
     })?;
-    table.step("packet to alert", || hit(machine, &mut alerts))?;
+    table.step("packet to alert", || hit(machine, &mut alerts, LISTED))?;
+    if machine.enforces_limits() {
+        limits::tell(table, machine, &mut alerts)?;
+    }
 
     for (step, agent, collector) in [
         ("upgrade", &next.agent, &next.collector),
         ("downgrade", &first.agent, &first.collector),
     ] {
-        table.step(&format!("{step} agent"), || change_agent(machine, agent))?;
+        table.step_apart(&format!("{step} agent"), || change_agent(machine, agent));
         table.step(&format!("{step} collector"), || {
             install(machine, collector)?;
             is_running(machine, "picket-collector")?;
@@ -104,9 +97,9 @@ pub(crate) fn tell(
             Ok("heard again".to_owned())
         })?;
     }
-    table.step("upgrade, another layout", || {
+    table.step_apart("upgrade, another layout", || {
         change_layout(machine, &next.agent, uid)
-    })?;
+    });
     table.step("another host name", || rename(machine))?;
     table.step("older systems", || older_systems(machine))?;
     table.step("bad configuration", || bad_configuration(machine))?;
@@ -193,7 +186,7 @@ fn start(machine: &Machine, unit: &str) -> Result<String> {
     Ok(format!("ready: {}", text.trim()))
 }
 
-fn is_running(machine: &Machine, unit: &str) -> Result<()> {
+pub(crate) fn is_running(machine: &Machine, unit: &str) -> Result<()> {
     let state = machine.run(&format!(
         "systemctl show --property ActiveState --value {unit}"
     ))?;
@@ -275,19 +268,31 @@ fn exposure(machine: &Machine) -> Result<String> {
     Ok(told.join(", "))
 }
 
-/// Sends a datagram to the listed address and waits for the alert.
-fn hit(machine: &Machine, alerts: &mut Watch<'_>) -> Result<String> {
+/// Puts an address on a list at the collector and waits until the agent has it; the version that it
+/// has then.
+pub(crate) fn list(machine: &Machine, address: Ipv4Addr) -> Result<u64> {
+    let add = format!("picket-collector intel add {address} --category c2");
+    let said = machine.run(&add)?;
+    let version = number_after(&said, "version ").context("no version was named")?;
+    wait_until("the agent to have it", TOLD_LIMIT, || {
+        let status = machine.run("picket-agent status")?;
+        let bundle = status.lines().find(|line| line.starts_with("bundle"));
+        let has = bundle.and_then(|line| number_after(line, "version "));
+        Ok(has.filter(|has| *has >= version).map(drop))
+    })?;
+    Ok(version)
+}
+
+/// Sends a datagram to a listed address and waits for the alert.
+pub(crate) fn hit(machine: &Machine, alerts: &mut Watch<'_>, address: Ipv4Addr) -> Result<String> {
     let sent = SystemTime::now();
-    machine.instance.run(|| -> Result<()> {
-        let socket = UdpSocket::bind("0.0.0.0:0").context("bind")?;
-        socket.send_to(b"beacon", (LISTED, 4_444)).context("send")?;
-        Ok(())
-    })??;
+    sender::one(machine, SocketAddrV4::new(address, 4_444))?;
+    let listed = address.to_string();
     wait_until("the alert", TOLD_LIMIT, || {
         let new = alerts.look()?;
         let found = new
             .iter()
-            .find(|alert| alert.finding.to_string().contains(LISTED));
+            .find(|alert| alert.finding.to_string().contains(&listed));
         Ok(found.map(|alert| {
             let took = alert.at.duration_since(sent).unwrap_or_default();
             format!("{} by webhook after {} ms", alert.kind(), took.as_millis())
@@ -297,15 +302,15 @@ fn hit(machine: &Machine, alerts: &mut Watch<'_>) -> Result<String> {
 
 /// What the collector was told by the agent so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Told {
-    seen: u64,
-    lost: u64,
-    gaps: u64,
+pub(crate) struct Told {
+    pub(crate) seen: u64,
+    pub(crate) lost: u64,
+    pub(crate) gaps: u64,
     /// Changes with every message, and with every run.
     sequence: (u64, u64),
 }
 
-fn told(machine: &Machine) -> Result<Told> {
+pub(crate) fn told(machine: &Machine) -> Result<Told> {
     let lines = machine.run("picket-collector agents list --format jsonl")?;
     let line = lines
         .lines()
@@ -333,7 +338,7 @@ fn number_after(text: &str, words: &str) -> Option<u64> {
 
 /// Waits until nothing passes and all that did is told; returns how many packets had passed before the
 /// agent came.
-fn settled(machine: &Machine) -> Result<u64> {
+pub(crate) fn settled(machine: &Machine) -> Result<u64> {
     wait_until("the wire to be quiet", TOLD_LIMIT, || {
         let passed = machine.packets()?;
         let began = told(machine)?;
@@ -348,13 +353,19 @@ fn settled(machine: &Machine) -> Result<u64> {
     })
 }
 
+/// Datagrams that leave the machine at an even pace, all of one flow.
+fn even(machine: &Machine) -> Result<Traffic<'_>> {
+    let to = SocketAddrV4::new(COLLECTOR, COUNTED_PORT);
+    Traffic::start(machine, to, 1, PACE)
+}
+
 /// Puts another package in the place of the agent's while datagrams pass, and counts.
 fn change_agent(machine: &Machine, package: &std::path::Path) -> Result<String> {
     let unseen = settled(machine)?;
     let before = told(machine)?;
     let passed_before = machine.packets()?;
     let id = machine.run("systemctl show --property MainPID --value picket-agent")?;
-    let traffic = Traffic::start(machine)?;
+    let traffic = even(machine)?;
     traffic.reach(500)?;
     let began = Instant::now();
     install(machine, package)?;
@@ -362,7 +373,7 @@ fn change_agent(machine: &Machine, package: &std::path::Path) -> Result<String> 
     is_running(machine, "picket-agent")?;
     let now = machine.run("systemctl show --property MainPID --value picket-agent")?;
     ensure!(id != now, "the old agent still runs");
-    traffic.reach(traffic.sent() + 500)?;
+    traffic.reach(traffic.sent()? + 500)?;
     let sent = traffic.stop()?;
     let passed = machine.packets()? - passed_before;
     ensure!(
@@ -407,12 +418,12 @@ fn change_layout(machine: &Machine, package: &std::path::Path, uid: Option<u64>)
     machine.run(
         "systemctl stop picket-agent && cd /sys/fs/bpf/picket && set -- v* && test $# -eq 1 && mv \"$1\" v0",
     )?;
-    let traffic = Traffic::start(machine)?;
+    let traffic = even(machine)?;
     traffic.reach(500)?;
     install(machine, package)?;
     machine.run("systemctl start picket-agent")?;
     is_running(machine, "picket-agent")?;
-    traffic.reach(traffic.sent() + 500)?;
+    traffic.reach(traffic.sent()? + 500)?;
     traffic.stop()?;
     absent(machine, &["/sys/fs/bpf/picket/v0"])?;
     let now = Kernel::list(machine, uid)?;
@@ -429,7 +440,7 @@ fn change_layout(machine: &Machine, package: &std::path::Path, uid: Option<u64>)
         blind > unseen,
         "nothing passed unseen: {blind}, {unseen} before"
     );
-    let traffic = Traffic::start(machine)?;
+    let traffic = even(machine)?;
     traffic.reach(500)?;
     traffic.stop()?;
     let after = settled(machine)?;
@@ -571,51 +582,4 @@ fn absent(machine: &Machine, paths: &[&str]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Datagrams that leave the machine at an even pace.
-struct Traffic {
-    sent: Arc<AtomicU64>,
-    stop: mpsc::Sender<()>,
-    thread: JoinHandle<Result<()>>,
-}
-
-impl Traffic {
-    fn start(machine: &Machine) -> Result<Self> {
-        let sent = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&sent);
-        let (stop, told) = mpsc::channel();
-        let thread = machine.instance.spawn("traffic", move || {
-            let socket = UdpSocket::bind("0.0.0.0:0").context("bind")?;
-            while told.recv_timeout(PACE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // Refused now and then, as nobody listens: the kernel tells of the one before.
-                if socket
-                    .send_to(b"counted", (COLLECTOR, COUNTED_PORT))
-                    .is_ok()
-                {
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Ok(())
-        })?;
-        Ok(Self { sent, stop, thread })
-    }
-
-    fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    fn reach(&self, count: u64) -> Result<()> {
-        wait_until("datagrams to pass", TOLD_LIMIT, || {
-            Ok((self.sent() >= count).then_some(()))
-        })
-    }
-
-    fn stop(self) -> Result<u64> {
-        drop(self.stop);
-        match self.thread.join() {
-            Ok(outcome) => outcome.map(|()| self.sent.load(Ordering::Relaxed)),
-            Err(_) => anyhow::bail!("the sender broke off"),
-        }
-    }
 }
