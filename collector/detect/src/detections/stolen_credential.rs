@@ -132,6 +132,9 @@ impl Detection for StolenCredential {
             return;
         }
         let new_program = !home.agents.contains(&program);
+        if is_private(address) && !new_program {
+            return;
+        }
         let severity = if new_program {
             settings.severity
         } else {
