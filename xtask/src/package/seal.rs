@@ -32,6 +32,8 @@ pub(super) fn rpms(folder: &Path, key: &Path) -> anyhow::Result<usize> {
         .arg(format!("_gpg_name {print}"))
         .arg("--define")
         .arg(format!("_gpg_path {}", ring.path().display()))
+        // Its own idea of the place is that of the machine it was built on.
+        .args(["--define", "__gpg /usr/bin/gpg"])
         .args(&packages);
     output(&mut rpmsign)?;
     let public = ring.path().join("public.asc");
@@ -99,7 +101,7 @@ mod tests {
         let folder = Keyring::new("seal-test").unwrap();
         let made = package(folder.path());
         let mut publics = Vec::new();
-        for name in ["maker", "other"] {
+        for name in ["seal-maker", "seal-other"] {
             let ring = Keyring::new(name).unwrap();
             let user = format!("{name}@invalid");
             let generate = [
@@ -123,7 +125,7 @@ mod tests {
             "{unsigned:#}"
         );
         assert_eq!(
-            rpms(folder.path(), &folder.path().join("maker.key")).unwrap(),
+            rpms(folder.path(), &folder.path().join("seal-maker.key")).unwrap(),
             1
         );
         check(&made, &publics[0]).unwrap();
