@@ -29,6 +29,17 @@ detection:
 level: high
 "#;
 
+/// A flow log with a header, and lines as they come without one.
+const FLOW_LOG: &str = "\
+account-id interface-id instance-id pkt-srcaddr srcaddr dstaddr srcport dstport protocol packets bytes start end action tcp-flags flow-direction log-status
+111122223333 eni-0a i-0a 198.51.100.7 10.0.0.5 192.0.2.1 49152 443 6 10 840 1700000000 1700000060 ACCEPT 3 egress OK
+111122223333 eni-0a - - 2001:db8::7 2001:db8::5 53 40000 17 1 90 1700000001 1700000060 REJECT - ingress OK
+111122223333 eni-0a - - - - - - - - - 1700000001 1700000060 - - - SKIPDATA
+";
+
+/// A line of a resolver query log.
+const QUERY_LOG: &str = r#"{"account_id":"111122223333","region":"eu-west-1","vpc_id":"vpc-0a","query_timestamp":"2023-11-14T22:13:20Z","query_name":"c2.example.","query_type":"TXT","rcode":"NXDOMAIN","answers":[{"Rdata":"203.0.113.9","Type":"A","Class":"IN"}],"srcaddr":"10.0.0.5","transport":"UDP","srcids":{"instance":"i-0a"}}"#;
+
 /// A rule and a correlation of it.
 const CORRELATION: &str = "title: t
 name: t
@@ -232,6 +243,9 @@ fn streams() -> Vec<Seed> {
                 seeds.push(("stratum_line", one.as_bytes().to_vec()));
             }
         }
+    }
+    for lines in [FLOW_LOG, QUERY_LOG] {
+        seeds.push(("host_logs", lines.as_bytes().to_vec()));
     }
     for rules in [RULE, CORRELATION] {
         seeds.push(("rules", rules.as_bytes().to_vec()));

@@ -22,13 +22,14 @@ use super::findings::Format;
 use super::page::{self, Table};
 use crate::config::{Agent, Config};
 use crate::rules;
+use crate::source::hosts::{self, Log};
 use crate::source::limits::EVENTS_SEEN_MAX;
 use crate::source::sort::{Kind, Sorted};
 use crate::source::{Report, Sorter, chains, cloudtrail, intel, summaries};
 
 /// What `analyze` takes.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("input").args(["summaries", "cloudtrail"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("input").args(["summaries", "cloudtrail", "vpc_flow", "resolver"]).required(true).multiple(true)))]
 pub(crate) struct Arguments {
     /// Summaries as an agent writes them: a file, a folder, or `-` for stdin
     #[arg(long, value_name = "FILE|-")]
@@ -36,6 +37,12 @@ pub(crate) struct Arguments {
     /// CloudTrail logs in any common shape: a file or a folder, packed or not
     #[arg(long, value_name = "PATH")]
     cloudtrail: Vec<PathBuf>,
+    /// VPC flow logs as text, in any order of fields: a file or a folder, packed or not
+    #[arg(long, value_name = "PATH")]
+    vpc_flow: Vec<PathBuf>,
+    /// Route 53 Resolver query logs: a file or a folder, packed or not
+    #[arg(long, value_name = "PATH")]
+    resolver: Vec<PathBuf>,
     /// Folder of indicator lists named `<category>-<kind>.txt`
     #[arg(long, value_name = "DIR")]
     intel: Option<PathBuf>,
@@ -144,7 +151,18 @@ fn read(
     for path in &arguments.cloudtrail {
         cloudtrail.read(path, files, &mut sorter, report)?;
     }
+    let mut hosts = |log, paths: &[PathBuf]| -> io::Result<hosts::Totals> {
+        let mut reader = hosts::Reader::new(log);
+        for path in paths {
+            reader.read(path, files, &mut sorter, report)?;
+        }
+        Ok(reader.totals)
+    };
+    let vpc_flow = hosts(Log::VpcFlow, &arguments.vpc_flow)?;
+    let resolver = hosts(Log::ResolverQuery, &arguments.resolver)?;
     let input = Input {
+        vpc_flow,
+        resolver,
         chains: summaries.chains.totals(),
         summaries: summaries.totals,
         cloudtrail: cloudtrail.totals,
@@ -159,6 +177,8 @@ struct Input {
     summaries: summaries::Totals,
     chains: chains::Totals,
     cloudtrail: cloudtrail::Totals,
+    vpc_flow: hosts::Totals,
+    resolver: hosts::Totals,
     /// CloudTrail events that had been there before.
     repeated: u64,
     /// CloudTrail events forgotten for want of room: repeats of those counted as new.
@@ -342,7 +362,8 @@ impl Results {
             .filter(|(_, count)| **count > 0)
             .map(|(source, count)| format!("{count} of {source}"))
             .collect();
-        let files = input.summaries.files + input.cloudtrail.files;
+        let of_hosts = input.vpc_flow.files + input.resolver.files;
+        let files = input.summaries.files + input.cloudtrail.files + of_hosts;
         writeln!(
             out,
             "{} findings and {} incidents in {} events ({}) of {files} files; {} repeated, {} envelopes missing, {} faults",

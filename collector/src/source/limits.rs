@@ -46,3 +46,7 @@ pub const SIGNERS_MAX: usize = 1_024;
 /// Envelopes whose place in their chain is remembered, about 80 bytes each: four months of one host
 /// or a day of a hundred.
 pub const LINKS_MAX: usize = 1_000_000;
+
+/// Bytes of a line of flow logs or query logs. A flow record with every field of version 8 has 1 KB, a
+/// query with the answers that fit into 64 KB of DNS some 200 KB.
+pub const LINE_BYTES_MAX: usize = 512 << 10;

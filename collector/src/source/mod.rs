@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! files → inflate → cloudtrail ┐
-//!                   summaries  ┴→ sort (spills to disk) → events by time
+//!                   summaries  │
+//!                   hosts      ┴→ sort (spills to disk) → events by time
 //! ```
 //!
 //! A file may be damaged: what stands before the damage, and behind it where that can be found, is
@@ -11,6 +12,7 @@
 pub mod chains;
 pub mod cloudtrail;
 pub mod files;
+pub mod hosts;
 pub mod inflate;
 pub mod intel;
 pub mod limits;

@@ -11,6 +11,7 @@ use crate::finding::{
 };
 use crate::limits::QUOTED_BYTES_MAX;
 use crate::logs::cloudtrail::ApiCall;
+use crate::logs::resolver_query::type_name;
 use crate::time::Time;
 
 /// A conversation as evidence: a TLS ClientHello where it had one.
@@ -48,7 +49,7 @@ pub(crate) fn question(q: &Question) -> Evidence {
         dst_ip: q.resolver.to_string(),
         proto: transport(q.transport).to_owned(),
         name: q.name.clone(),
-        qtype: qtype(q.qtype),
+        qtype: type_name(q.qtype),
         asked: q.asked,
         rcode: q.rcode,
         answers: q.answers.iter().map(|answer| answer.data.clone()).collect(),
@@ -226,30 +227,6 @@ fn transport(transport: Transport) -> &'static str {
     }
 }
 
-/// The mnemonic of a DNS type (IANA registry), `TYPE65` style for the rest (RFC 3597).
-fn qtype(qtype: u16) -> String {
-    let name = match qtype {
-        1 => "A",
-        2 => "NS",
-        5 => "CNAME",
-        6 => "SOA",
-        10 => "NULL",
-        12 => "PTR",
-        15 => "MX",
-        16 => "TXT",
-        28 => "AAAA",
-        33 => "SRV",
-        35 => "NAPTR",
-        43 => "DS",
-        48 => "DNSKEY",
-        64 => "SVCB",
-        65 => "HTTPS",
-        255 => "ANY",
-        other => return format!("TYPE{other}"),
-    };
-    name.to_owned()
-}
-
 /// The beginning of a text that somebody else chose, for a title or a description.
 pub(crate) fn quote(text: &str) -> String {
     if text.len() <= QUOTED_BYTES_MAX {
@@ -291,7 +268,7 @@ mod tests {
 
     #[test]
     fn types_have_their_mnemonics() {
-        assert_eq!(qtype(28), "AAAA");
-        assert_eq!(qtype(4_242), "TYPE4242");
+        assert_eq!(type_name(28), "AAAA");
+        assert_eq!(type_name(4_242), "TYPE4242");
     }
 }

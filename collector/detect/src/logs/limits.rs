@@ -19,3 +19,11 @@ pub const FOLDS_MAX: u8 = 4;
 pub const REREAD_FACTOR: u64 = 16;
 /// See [`REREAD_FACTOR`].
 pub const REREAD_BYTES_FREE: u64 = 64 << 20;
+
+/// Records of flow logs and query logs gathered at once; each takes some 300 bytes, so this is 60 MB. A
+/// file of flow logs has at most 75 MB (VPC user guide, "Flow log files"), which is some 600,000.
+pub const GATHERED_MAX: usize = 200_000;
+
+/// Conversations or questions in one summary made of them: what an agent holds in one at least
+/// (`docs/operating.md`), so that what reads summaries meets nothing larger.
+pub const GATHERED_TOGETHER: usize = 10_000;

@@ -6,14 +6,20 @@
 
 pub mod cloudtrail;
 pub mod event_time;
+pub mod gather;
 pub mod identity;
 mod json;
 pub mod limits;
+pub mod resolver_query;
 pub mod seen;
 pub mod splitter;
+pub mod vpc_flow;
 
 pub use cloudtrail::{ApiCall, ApiCallError, Resource, Tls};
+pub use gather::Gather;
 pub use identity::{Identity, IdentityKind, SessionIssuer};
 pub use json::Lazy;
+pub use resolver_query::{Query, QueryLogError};
 pub use seen::{EventKey, Seen};
 pub use splitter::{Piece, Place, RawEvent, SplitError, Splitter};
+pub use vpc_flow::{Columns, FlowLine, FlowLogError, FlowRecord};

@@ -1,0 +1,415 @@
+//! Logs about hosts into the sorter: VPC flow logs and resolver query logs, as the summaries that the
+//! hosts' agents would have written.
+//!
+//! Lines, packed or not. What a file tells of a minute of a host goes into one summary; windows that
+//! reach into the next file are told in two.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use picket_detect::logs::{Columns, FlowLine, Gather, Place, Query};
+
+use crate::source::files;
+use crate::source::inflate::Input;
+use crate::source::limits::{CHUNK_BYTES, LINE_BYTES_MAX};
+use crate::source::sort::Kind;
+use crate::source::{Origin, Record, Report, Sorter};
+
+/// Endings of these logs in a folder.
+const ENDINGS: &[&str] = &["log", "gz", "txt", "json", "jsonl", "ndjson", "parquet"];
+
+/// First bytes of a Parquet file.
+const PARQUET: &[u8] = b"PAR1";
+
+/// Which log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// VPC flow logs.
+    VpcFlow,
+    /// Route 53 Resolver query logs.
+    ResolverQuery,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Totals {
+    /// Files read.
+    pub files: u64,
+    /// Their bytes, inflated.
+    pub bytes: u64,
+    /// Records or queries found in them.
+    pub records: u64,
+    /// Intervals without traffic (`NODATA`).
+    pub silent: u64,
+    /// Intervals of which AWS left records out (`SKIPDATA`).
+    pub skipped: u64,
+    /// Lines that could not be read.
+    pub refused: u64,
+    /// Summaries made of them.
+    pub summaries: u64,
+}
+
+/// Reads logs of one kind.
+#[derive(Debug)]
+pub struct Reader {
+    /// What was read so far.
+    pub totals: Totals,
+    log: Log,
+    gather: Gather,
+}
+
+impl Reader {
+    /// Reads logs of this kind.
+    pub fn new(log: Log) -> Self {
+        Self {
+            totals: Totals::default(),
+            log,
+            gather: Gather::default(),
+        }
+    }
+
+    /// Reads the file or folder at `path`; `names` gives each file its number.
+    ///
+    /// # Errors
+    /// Those of the sorter. What is wrong with files is reported.
+    pub fn read(
+        &mut self,
+        path: &Path,
+        names: &mut Vec<PathBuf>,
+        sorter: &mut Sorter,
+        report: &mut Report<'_>,
+    ) -> io::Result<()> {
+        files::for_each(path, ENDINGS, report, &mut |file, report| {
+            let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
+            names.push(file.to_owned());
+            self.totals.files += 1;
+            self.read_file(file, number, sorter, report)?;
+            report.end_of_file(file);
+            self.hand_on(number, sorter)
+        })
+    }
+
+    fn read_file(
+        &mut self,
+        file: &Path,
+        number: u32,
+        sorter: &mut Sorter,
+        report: &mut Report<'_>,
+    ) -> io::Result<()> {
+        let mut input = match Input::open(file) {
+            Ok(input) => input,
+            Err(error) => {
+                report.fault(file, None, error);
+                return Ok(());
+            }
+        };
+        let mut lines = Lines::default();
+        let mut columns = Columns::default();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut head: Vec<u8> = Vec::with_capacity(PARQUET.len());
+        loop {
+            let read = match input.read(&mut chunk) {
+                Ok(read) => read,
+                Err(error) => {
+                    report.fault(file, Some(lines.here()), error);
+                    break;
+                }
+            };
+            let part = &chunk[..read];
+            // The first reads may be of a byte or two.
+            head.extend(part.iter().take(PARQUET.len() - head.len()));
+            if head == PARQUET {
+                report.fault(
+                    file,
+                    None,
+                    "Parquet is not read; have flow logs written as text",
+                );
+                return Ok(());
+            }
+            // An empty read is the end: what is left is a line too.
+            lines.push(part, read == 0, &mut |place, line| {
+                match line {
+                    Ok(line) => self.line(&mut columns, line),
+                    Err(error) => Err(error),
+                }
+                .unwrap_or_else(|why| {
+                    self.totals.refused += 1;
+                    report.fault(file, Some(place), why);
+                });
+                if self.gather.is_full() {
+                    self.hand_on(number, sorter)?;
+                }
+                Ok(())
+            })?;
+            if read == 0 {
+                break;
+            }
+        }
+        self.totals.bytes += input.inflated();
+        Ok(())
+    }
+
+    /// Takes a line in, or says what is wrong with it.
+    fn line(&mut self, columns: &mut Columns, line: &[u8]) -> Result<(), String> {
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        match self.log {
+            Log::VpcFlow => {
+                let line = std::str::from_utf8(line).map_err(|error| error.to_string())?;
+                if let Some(named) = Columns::named(line) {
+                    *columns = named.map_err(|error| error.to_string())?;
+                    return Ok(());
+                }
+                match columns.read(line).map_err(|error| error.to_string())? {
+                    FlowLine::Record(record) => {
+                        self.totals.records += 1;
+                        self.gather.flow(*record);
+                    }
+                    FlowLine::Nothing => self.totals.silent += 1,
+                    FlowLine::Skipped => self.totals.skipped += 1,
+                }
+            }
+            Log::ResolverQuery => {
+                let query = Query::parse(line).map_err(|error| error.to_string())?;
+                self.totals.records += 1;
+                self.gather.query(query);
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self, file: u32, sorter: &mut Sorter) -> io::Result<()> {
+        for summary in self.gather.take() {
+            self.totals.summaries += 1;
+            sorter.push(&Record {
+                time_ns: summary.window.end_ns,
+                kind: Kind::Summary,
+                origin: Origin {
+                    file,
+                    ..Origin::default()
+                },
+                bytes: &summary.to_bytes(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts a stream of bytes into lines.
+#[derive(Debug, Default)]
+struct Lines {
+    /// Of the line that is not whole yet.
+    begun: Vec<u8>,
+    /// Whether that one is too long, and passed over.
+    is_long: bool,
+    /// Its bytes so far, where it begins, and the lines before it.
+    len: u64,
+    byte: u64,
+    before: u64,
+}
+
+/// What is called with each line, or why it is none.
+type EachLine<'a> = dyn FnMut(Place, Result<&[u8], String>) -> io::Result<()> + 'a;
+
+impl Lines {
+    fn here(&self) -> Place {
+        Place {
+            byte: self.byte,
+            line: self.before + 1,
+        }
+    }
+
+    /// Takes bytes in; with `is_end` what is left without a line feed is a line as well.
+    fn push(&mut self, bytes: &[u8], is_end: bool, each: &mut EachLine<'_>) -> io::Result<()> {
+        let mut parts = bytes.split_inclusive(|byte| *byte == b'\n');
+        parts.try_for_each(|part| {
+            let is_whole = part.ends_with(b"\n");
+            self.begin(part);
+            if is_whole { self.end(each) } else { Ok(()) }
+        })?;
+        if is_end && (self.is_long || !self.begun.is_empty()) {
+            self.end(each)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, part: &[u8]) {
+        self.len += part.len() as u64;
+        self.is_long |= self.begun.len() + part.len() > LINE_BYTES_MAX;
+        if self.is_long {
+            self.begun.clear();
+        } else {
+            self.begun.extend_from_slice(part);
+        }
+    }
+
+    fn end(&mut self, each: &mut EachLine<'_>) -> io::Result<()> {
+        let place = self.here();
+        self.byte += std::mem::take(&mut self.len);
+        self.before += 1;
+        let told = if std::mem::take(&mut self.is_long) {
+            each(
+                place,
+                Err(format!("line longer than {LINE_BYTES_MAX} bytes")),
+            )
+        } else {
+            each(place, Ok(&self.begun))
+        };
+        self.begun.clear();
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use picket_wire::Summary;
+
+    use super::*;
+
+    const HEADER: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status";
+
+    fn flow(peer: &str, start: u32) -> String {
+        format!(
+            "2 111122223333 eni-0a 10.0.0.5 {peer} 49152 443 6 10 840 {start} {start} ACCEPT OK"
+        )
+    }
+
+    fn query(name: &str) -> String {
+        format!(
+            r#"{{"account_id":"111122223333","query_timestamp":"2023-11-14T22:13:20Z","query_name":"{name}.","query_type":"A","rcode":"NOERROR","srcaddr":"10.0.0.5","srcids":{{"instance":"i-0a"}}}}"#
+        )
+    }
+
+    /// The summaries in order, what was told, and the totals.
+    fn read(log: Log, path: &Path) -> (Vec<Summary>, String, Totals) {
+        let (mut sorter, mut names, mut told) = (Sorter::default(), Vec::new(), Vec::new());
+        let mut reader = Reader::new(log);
+        let mut report = Report::new(&mut told);
+        reader
+            .read(path, &mut names, &mut sorter, &mut report)
+            .unwrap();
+        let mut sorted = sorter.finish().unwrap();
+        let mut out = Vec::new();
+        while let Some(record) = sorted.next_record().unwrap() {
+            assert_eq!(record.kind, Kind::Summary);
+            out.push(Summary::from_bytes(record.bytes).unwrap());
+        }
+        (out, String::from_utf8(told).unwrap(), reader.totals)
+    }
+
+    #[test]
+    fn a_folder_of_flow_logs_comes_in_order_of_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let mut packed = GzEncoder::new(
+            fs::File::create(path.join("a.log.gz")).unwrap(),
+            Compression::fast(),
+        );
+        write!(
+            packed,
+            "{HEADER}\n{}\n{}\n",
+            flow("192.0.2.1", 600),
+            flow("192.0.2.2", 60)
+        )
+        .unwrap();
+        packed.finish().unwrap();
+        // Without a header, and without a last line feed.
+        let silent = "2 1 eni-0a - - - - - - - 60 120 - NODATA";
+        let skipped = "2 1 eni-0a - - - - - - - 60 120 - SKIPDATA";
+        fs::write(
+            path.join("b.txt"),
+            format!("{silent}\r\n{skipped}\n\n{}", flow("192.0.2.3", 300)),
+        )
+        .unwrap();
+        let (summaries, told, totals) = read(Log::VpcFlow, path);
+        let peers: Vec<String> = summaries
+            .iter()
+            .map(|one| one.conversations[0].server.to_string())
+            .collect();
+        assert_eq!(peers, ["192.0.2.2", "192.0.2.3", "192.0.2.1"]);
+        assert_eq!(told, "");
+        assert_eq!(
+            (totals.files, totals.records, totals.silent, totals.skipped),
+            (2, 3, 1, 1)
+        );
+        assert_eq!((totals.refused, totals.summaries), (0, 3));
+    }
+
+    #[test]
+    fn queries_of_a_host_are_told_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("q.log");
+        fs::write(
+            &file,
+            format!("{}\n{}\n", query("one.example"), query("Two.example")),
+        )
+        .unwrap();
+        let (summaries, told, totals) = read(Log::ResolverQuery, &file);
+        let names: Vec<&str> = summaries[0]
+            .questions
+            .iter()
+            .map(|one| &*one.name)
+            .collect();
+        assert_eq!(
+            (names, told.as_str()),
+            (vec!["one.example", "two.example"], "")
+        );
+        assert_eq!((totals.records, summaries.len()), (2, 1));
+    }
+
+    #[test]
+    fn damage_is_told_with_its_place_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.log");
+        let long = "x".repeat(LINE_BYTES_MAX + 1);
+        let lines = [
+            "words".to_owned(),
+            flow("192.0.2.1", 60),
+            long,
+            flow("192.0.2", 60),
+            flow("192.0.2.2", 60),
+        ];
+        fs::write(&file, lines.join("\n")).unwrap();
+        let (summaries, told, totals) = read(Log::VpcFlow, &file);
+        assert_eq!(summaries[0].conversations.len(), 2);
+        assert_eq!((totals.records, totals.refused), (2, 3));
+        let expected = [
+            "line 1, byte 0: 1 fields, 14 expected".to_owned(),
+            format!("line 3, byte {}: line longer than", 7 + lines[1].len()),
+            format!(
+                "line 4, byte {}: dstaddr: \"192.0.2\"",
+                7 + lines[1].len() + LINE_BYTES_MAX + 2
+            ),
+        ];
+        for (line, expected) in told.lines().zip(&expected) {
+            assert!(line.contains(expected), "{line} / {expected}");
+        }
+        assert_eq!(told.lines().count(), expected.len());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::write(path.join("a.parquet"), b"PAR1...").unwrap();
+        fs::write(path.join("b.log"), "srcaddr bytes start\n").unwrap();
+        let (_, told, totals) = read(Log::VpcFlow, path);
+        assert!(told.contains("a.parquet: Parquet is not read"), "{told}");
+        assert!(
+            told.contains("b.log: line 1, byte 0: no column dstaddr"),
+            "{told}"
+        );
+        assert_eq!(totals.refused, 1);
+        let (_, told, _) = read(Log::ResolverQuery, &path.join("b.log"));
+        assert!(
+            told.contains("line 1, byte 0: column 1: expected value"),
+            "{told}"
+        );
+    }
+}
