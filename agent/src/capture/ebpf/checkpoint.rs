@@ -6,7 +6,6 @@
 //! magic, start of the last scan (ns, monotonic), next port of the canary | 1 << 16 if its process
 //! went on without a gap, number of programs on interfaces
 //! 32 counters: packets, bytes
-//! accounted for of what was seen, on the wire and inside tunnels: packets, bytes
 //! for each program on an interface: index << 32 | id
 //! for each occupancy of a slot: place, generation, packets out, bytes out, packets in, bytes in,
 //!                               flags out | flags in << 8 | opener << 16
@@ -28,7 +27,7 @@ use picket_abi::{Count, REASONS};
 use super::ledger::{Ledger, Reported};
 
 /// `PKTOLD` and the version of the format.
-const MAGIC: u64 = u64::from_le_bytes(*b"PKTOLD\0\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"PKTOLD\0\x01");
 
 /// Words before the counters.
 const HEADER: usize = 4;
@@ -52,11 +51,8 @@ pub(super) struct Checkpoint {
     pub(super) scanned_ns: u64,
     /// Port of the canary that would have come next.
     pub(super) port: u16,
-    /// Counters as they stood when they were told.
+    /// Counters as they stood, of what was seen only what was accounted for.
     pub(super) counted: Vec<Count>,
-    /// What was accounted for by then of what was seen, on the wire and inside tunnels: what passed
-    /// between the look at the flows and that at the counters is told, and not yet accounted for.
-    pub(super) accounted: [Count; 2],
     /// Whether its process had gone on from one before without a gap.
     pub(super) resumed: bool,
     /// Programs on interfaces: index and id.
@@ -72,10 +68,8 @@ pub(super) struct Told<'a> {
     pub(super) port: u16,
     /// Whether the process went on from one before without a gap.
     pub(super) resumed: bool,
-    /// Counters.
+    /// Counters, of what was seen only what was accounted for.
     pub(super) counted: &'a [Count],
-    /// What is accounted for of what was seen, on the wire and inside tunnels.
-    pub(super) accounted: [Count; 2],
     /// Programs on interfaces: index and id.
     pub(super) programs: &'a [(u32, u32)],
     /// What was reported of flows.
@@ -170,7 +164,7 @@ impl Checkpoints {
         let port = u64::from(told.port) | u64::from(told.resumed) << 16;
         let scanned_ns = told.ledger.scanned_ns();
         put(&[MAGIC, scanned_ns, port, told.programs.len() as u64])?;
-        for sum in told.counted.iter().chain(&told.accounted) {
+        for sum in told.counted {
             put(&[sum.packets, sum.bytes])?;
         }
         for (index, id) in told.programs {
@@ -291,8 +285,8 @@ fn read(path: &Path) -> io::Result<Checkpoint> {
     if magic != MAGIC {
         return Err(bad("another format"));
     }
-    // The counters, what is accounted for, and the sum at the end.
-    let rest = words_all.checked_sub((HEADER + 2 * (REASONS + 2) + 1) as u64);
+    // The counters, and the sum at the end.
+    let rest = words_all.checked_sub((HEADER + 2 * REASONS + 1) as u64);
     let rest = rest.and_then(|rest| rest.checked_sub(programs_count));
     let rest = rest.filter(|rest| rest.is_multiple_of(WORDS as u64));
     let occupancies = rest.ok_or_else(|| bad("it ends within an entry"))? / WORDS as u64;
@@ -308,10 +302,6 @@ fn read(path: &Path) -> io::Result<Checkpoint> {
     for _ in 0..REASONS {
         let [packets, bytes] = words.take()?;
         checkpoint.counted.push(Count { packets, bytes });
-    }
-    for sum in &mut checkpoint.accounted {
-        let [packets, bytes] = words.take()?;
-        *sum = Count { packets, bytes };
     }
     for _ in 0..programs_count {
         let [program] = words.take()?;
@@ -390,13 +380,10 @@ mod tests {
     fn write(checkpoints: &mut Checkpoints, end_ns: u64, all: &[(usize, Reported)]) {
         let mut counted = vec![Count::default(); REASONS];
         counted[3].add(5, 600);
-        let mut accounted = [Count::default(); 2];
-        accounted[1].add(4, 500);
         let told = Told {
             port: 40_000,
             resumed: true,
             counted: &counted,
-            accounted,
             programs: &[(2, 33), (2, 34)],
             ledger: &ledger(all),
         };
@@ -423,7 +410,6 @@ mod tests {
             (checkpoint.counted[3].packets, checkpoint.resumed),
             (5, true)
         );
-        assert_eq!(checkpoint.accounted.map(|sum| sum.packets), [0, 4]);
         assert_eq!(checkpoint.programs, [(2, 33), (2, 34)]);
         assert_eq!(checkpoint.reported, all);
     }

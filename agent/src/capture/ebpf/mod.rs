@@ -304,8 +304,7 @@ impl EbpfCapture {
         let told = Told {
             port: self.canary.next_port(),
             resumed: self.succession.can_be_resumed(),
-            counted: &self.counted,
-            accounted: predecessor::accounted(&self.counted, &self.ledger),
+            counted: &predecessor::settled(self.counted.clone(), &self.ledger),
             programs: &programs,
             ledger: &self.ledger,
         };

@@ -28,7 +28,6 @@ pub(super) struct Predecessor {
     rings: Rings,
     ledger: Ledger,
     counted: Vec<Count>,
-    accounted: [Count; 2],
     canary: Left,
 }
 
@@ -71,7 +70,6 @@ impl Predecessor {
             rings: Rings::open(ring, tunnels)?,
             ledger,
             counted: told.counted,
-            accounted: told.accounted,
             canary: Left::new(told.port),
         })
     }
@@ -111,23 +109,28 @@ impl Predecessor {
 
     /// What the counters moved by since the checkpoint, and what is missing in flows.
     fn counts(&self, canaries: Count) -> Vec<StageCount> {
-        let sums = sums(&self.counters);
-        let both = sums.iter().zip(&self.counted);
-        let moved: Vec<Count> = both.map(|(sum, before)| sum.less(*before)).collect();
-        let of = |sums: &[Count], why| sums.get(why as usize).copied().unwrap_or_default();
-        let before = self.accounted;
-        let since = accounted(&moved, &self.ledger);
-        let stages = [("kernel", Reason::Seen), ("inner", Reason::InnerSeen)];
-        let lost = stages.into_iter().zip(before).zip(since);
-        let lost = lost.map(|(((stage, why), before), since)| {
-            let rest = of(&sums, why).less(before).less(since);
-            count(stage, "lost_with_process", rest)
-        });
-        let mut counts: Vec<_> = lost.collect();
+        let mut moved = sums(&self.counters);
+        for (sum, before) in moved.iter_mut().zip(&self.counted) {
+            *sum = sum.less(*before);
+        }
+        let [outside, inside] = accounted(&moved, &self.ledger);
+        let seen = |why: Reason| moved.get(why as usize).copied().unwrap_or_default();
+        let mut counts = vec![
+            count(
+                "kernel",
+                "lost_with_process",
+                seen(Reason::Seen).less(outside),
+            ),
+            count(
+                "inner",
+                "lost_with_process",
+                seen(Reason::InnerSeen).less(inside),
+            ),
+        ];
         for &(why, stage, reason) in Reason::ALL {
             let sum = match why {
-                Reason::Seen => of(&moved, why).less(canaries),
-                _ => of(&moved, why),
+                Reason::Seen => seen(why).less(canaries),
+                _ => seen(why),
             };
             counts.push(count(stage, reason, sum));
         }
@@ -136,8 +139,20 @@ impl Predecessor {
     }
 }
 
+/// Counters as a checkpoint has them: of what was seen, only what is accounted for. The rest is of
+/// flows that have not been read, and whoever reads them tells it.
+pub(super) fn settled(mut sums: Vec<Count>, ledger: &Ledger) -> Vec<Count> {
+    let accounted = accounted(&sums, ledger);
+    for (why, sum) in [Reason::Seen, Reason::InnerSeen].into_iter().zip(accounted) {
+        if let Some(seen) = sums.get_mut(why as usize) {
+            *seen = sum;
+        }
+    }
+    sums
+}
+
 /// Packets in flows, no flow or lost: of the wire, and inside tunnels.
-pub(super) fn accounted(sums: &[Count], ledger: &Ledger) -> [Count; 2] {
+fn accounted(sums: &[Count], ledger: &Ledger) -> [Count; 2] {
     let (mut outside, mut inside) = ledger.told();
     for &(why, _, reason) in Reason::ALL {
         let sum = sums.get(why as usize).copied().unwrap_or_default();
