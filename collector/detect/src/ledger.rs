@@ -94,15 +94,13 @@ impl Ledger {
 
     /// Takes in what a rule matched, as [`Ledger::take`] does.
     pub(crate) fn take_ruled(&mut self, ruled: Ruled) -> Option<(Taken, &Finding)> {
-        let (taken, id) = {
-            let (taken, finding) = self.take(ruled.occurrence)?;
-            (taken, finding.id.clone())
-        };
+        let (occurrence, set, number) = ruled.parts();
+        let (taken, finding) = self.take(occurrence)?;
+        let id = finding.id.clone();
         let entry = self.open.get_mut(&id)?;
-        let picket = &mut entry.finding.picket;
-        picket.rule = ruled.rule;
-        picket.mitre = ruled.mitre;
-        picket.first_look = ruled.first_look;
+        if taken == Taken::Opened {
+            Ruled::introduce(&set, number, &mut entry.finding);
+        }
         Some((taken, &entry.finding))
     }
 

@@ -83,7 +83,7 @@ impl Sigma {
             };
             if !rule.is_silent {
                 let fields = report::fields(&set.program, number, call, &mut self.scratch);
-                out.push(report::of_event(rule, call, &fields));
+                out.extend(report::of_event(&set, number, call, &fields));
             }
             self.correlate(&set, number, call, out);
         }
@@ -91,7 +91,7 @@ impl Sigma {
     }
 
     /// Tells the correlations that a rule matched, and those that correlate them.
-    fn correlate(&mut self, set: &RuleSet, number: u32, call: &ApiCall, out: &mut Vec<Ruled>) {
+    fn correlate(&mut self, set: &Arc<RuleSet>, number: u32, call: &ApiCall, out: &mut Vec<Ruled>) {
         let mut matched = vec![number];
         while let Some(number) = matched.pop() {
             for &plan_number in set.members.get(number as usize).into_iter().flatten() {
@@ -109,7 +109,7 @@ impl Sigma {
                 let rule = set.rules.get(plan.rule as usize);
                 if let (Some(fired), Some(rule)) = (fired, rule) {
                     if !rule.is_silent {
-                        out.push(report::of_correlation(rule, plan, call, fired));
+                        out.extend(report::of_correlation(set, plan, call, fired));
                     }
                     // A correlation comes behind its rules: this ends.
                     matched.push(plan.rule);

@@ -206,6 +206,10 @@ impl Program {
                 .map(|field| &field.path)
             {
                 Some(Some(path)) => {
+                    if let Some(text) = path.quick.and_then(|quick| record.quick(quick)) {
+                        take(&path.text, text);
+                        continue;
+                    }
                     let mut text = String::new();
                     path.values(record, &mut |value| {
                         let mut room = String::new();

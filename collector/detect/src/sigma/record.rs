@@ -28,6 +28,10 @@ pub enum Quick {
     ErrorMessage,
     /// `awsRegion`.
     Region,
+    /// `userIdentity.sessionContext.sessionIssuer.type`.
+    IssuerType,
+    /// `userIdentity.sessionContext.sessionIssuer.arn`.
+    IssuerArn,
 }
 
 impl Quick {
@@ -53,6 +57,8 @@ impl Quick {
             "sourceIPAddress" => Self::SourceIp,
             "errorMessage" => Self::ErrorMessage,
             "awsRegion" => Self::Region,
+            "userIdentity.sessionContext.sessionIssuer.type" => Self::IssuerType,
+            "userIdentity.sessionContext.sessionIssuer.arn" => Self::IssuerArn,
             _ => return None,
         })
     }
@@ -76,10 +82,9 @@ impl Record for ApiCall {
             Quick::EventName => Some(&*self.event_name).filter(|text| !text.is_empty()),
             Quick::EventSource => Some(&*self.event_source).filter(|text| !text.is_empty()),
             Quick::ErrorCode => self.error_code.as_deref(),
-            Quick::UserType => match &self.identity.kind {
-                IdentityKind::Unknown => None,
-                kind => Some(kind.as_str()),
-            },
+            Quick::UserType => kind(&self.identity.kind),
+            Quick::IssuerType => kind(&self.identity.session_issuer.as_ref()?.kind),
+            Quick::IssuerArn => self.identity.session_issuer.as_ref()?.arn.as_deref(),
             Quick::EventType => self.event_type.as_deref(),
             Quick::UserArn => self.identity.arn.as_deref(),
             Quick::UserAgent => self.user_agent.as_deref(),
@@ -98,6 +103,14 @@ impl Record for ApiCall {
     }
 }
 
+/// The word for a kind of identity that is known.
+fn kind(kind: &IdentityKind) -> Option<&str> {
+    match kind {
+        IdentityKind::Unknown => None,
+        kind => Some(kind.as_str()),
+    }
+}
+
 /// For trying rules out on events that are no calls.
 impl Record for Value {
     fn quick(&self, field: Quick) -> Option<&str> {
@@ -112,6 +125,8 @@ impl Record for Value {
             Quick::SourceIp => "/sourceIPAddress",
             Quick::ErrorMessage => "/errorMessage",
             Quick::Region => "/awsRegion",
+            Quick::IssuerType => "/userIdentity/sessionContext/sessionIssuer/type",
+            Quick::IssuerArn => "/userIdentity/sessionContext/sessionIssuer/arn",
         };
         let text = self.pointer(path)?.as_str()?;
         (!text.is_empty()).then_some(text)
@@ -351,7 +366,8 @@ mod tests {
     fn what_is_at_hand_is_what_the_event_says() {
         let text = r#"{"eventName":"A","eventSource":"s.amazonaws.com","errorCode":"E",
             "errorMessage":"m","awsRegion":"r","sourceIPAddress":"192.0.2.1","userAgent":"u",
-            "eventType":"AwsApiCall","userIdentity":{"type":"IAMUser","arn":"arn:x"}}"#;
+            "eventType":"AwsApiCall","userIdentity":{"type":"IAMUser","arn":"arn:x",
+            "sessionContext":{"sessionIssuer":{"type":"Role","arn":"arn:y"}}}}"#;
         let call = ApiCall::parse(text.as_bytes(), 0).unwrap();
         let value: Value = serde_json::from_str(text).unwrap();
         for path in [
@@ -365,6 +381,8 @@ mod tests {
             "sourceIPAddress",
             "errorMessage",
             "awsRegion",
+            "userIdentity.sessionContext.sessionIssuer.type",
+            "userIdentity.sessionContext.sessionIssuer.arn",
         ] {
             let quick = Quick::of(path).unwrap();
             assert!(call.quick(quick).is_some(), "{path}");

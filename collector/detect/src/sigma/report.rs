@@ -5,6 +5,7 @@
 //! rules never share a finding.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::correlate::{Fired, Plan};
 use super::document::Kinds;
@@ -12,20 +13,56 @@ use super::limits::{FIELDS_SHOWN_MAX, VALUE_SHOWN_BYTES};
 use super::program::{Program, Scratch};
 use super::record::Record;
 use super::rule::Rule;
+use super::set::RuleSet;
 use crate::detections::Occurrence;
 use crate::detections::evidence_of::{self, quote};
 use crate::detections::principal::{Principal, origin, principal};
-use crate::finding::{Evidence, Role};
+use crate::finding::{Evidence, Finding, Role};
 use crate::logs::cloudtrail::ApiCall;
 
-/// An occurrence with what only its rule knows.
+/// An occurrence and its rule.
 #[derive(Debug)]
 pub(crate) struct Ruled {
     pub(crate) occurrence: Occurrence,
-    /// `picket.rule`.
-    pub(crate) rule: String,
-    pub(crate) mitre: Vec<String>,
-    pub(crate) first_look: Vec<String>,
+    set: Arc<RuleSet>,
+    number: u32,
+}
+
+impl Ruled {
+    /// Writes into a finding that has just been opened what its rule says of itself, which stays the
+    /// same over all its occurrences.
+    pub(crate) fn introduce(set: &RuleSet, number: u32, finding: &mut Finding) {
+        let Some(rule) = set.rules.get(number as usize) else {
+            return;
+        };
+        let info = &mut finding.service.additional_info;
+        let mut note = |key: &str, text: Option<&str>| {
+            if let Some(text) = text {
+                info.insert(key.to_owned(), quote(text));
+            }
+        };
+        note("ruleId", Some(&rule.id));
+        note("ruleTitle", Some(&rule.title));
+        note("ruleLevel", Some(rule.level.name()));
+        note("ruleAuthor", rule.author.as_deref());
+        note("ruleLicense", rule.license.as_deref());
+        note("ruleFile", Some(&rule.file));
+        note("ruleDigest", Some(&rule.digest));
+        let innocent = rule
+            .false_positives
+            .iter()
+            .map(|text| format!("Innocent if: {}", quote(text.trim())));
+        let first_look = FIRST_LOOK.iter().map(|&line| line.to_owned());
+        let picket = &mut finding.picket;
+        picket.rule = format!("sigma/{}", rule.id);
+        picket.mitre = rule.techniques();
+        picket.first_look = first_look.chain(innocent.take(5)).collect();
+    }
+
+    /// The occurrence, and what [`Ruled::introduce`] takes.
+    pub(crate) fn parts(self) -> (Occurrence, Arc<RuleSet>, u32) {
+        (self.occurrence, self.set, self.number)
+    }
 }
 
 /// What is there to look at whatever the rule says.
@@ -52,7 +89,13 @@ pub(super) fn fields(
 }
 
 /// A call that a rule matched.
-pub(super) fn of_event(rule: &Rule, call: &ApiCall, fields: &[(String, String)]) -> Ruled {
+pub(super) fn of_event(
+    set: &Arc<RuleSet>,
+    number: u32,
+    call: &ApiCall,
+    fields: &[(String, String)],
+) -> Option<Ruled> {
+    let rule = set.rules.get(number as usize)?;
     let who = principal(call);
     let came_from = call.source_ip.as_deref().unwrap_or_default();
     let actor = format!("{} {came_from}", rule.id);
@@ -66,11 +109,24 @@ pub(super) fn of_event(rule: &Rule, call: &ApiCall, fields: &[(String, String)])
     );
     let evidence = vec![evidence(call)];
     let times = (call.event_time_ns, call.event_time_ns);
-    ruled(rule, call, who, actor, why, times, evidence)
+    let told = Told {
+        who,
+        actor,
+        why,
+        times,
+        evidence,
+    };
+    Some(ruled(set, number, rule, call, told))
 }
 
 /// A correlation that came true with a call.
-pub(super) fn of_correlation(rule: &Rule, plan: &Plan, call: &ApiCall, fired: Fired) -> Ruled {
+pub(super) fn of_correlation(
+    set: &Arc<RuleSet>,
+    plan: &Plan,
+    call: &ApiCall,
+    fired: Fired,
+) -> Option<Ruled> {
+    let rule = set.rules.get(plan.rule as usize)?;
     let who = principal(call);
     let group: Vec<(String, String)> = fired
         .group
@@ -99,7 +155,14 @@ pub(super) fn of_correlation(rule: &Rule, plan: &Plan, call: &ApiCall, fired: Fi
     let key: Vec<&str> = group.iter().map(|(_, value)| &**value).collect();
     let actor = format!("{} {}", rule.id, key.join(" "));
     let times = (fired.first_ns, fired.last_ns);
-    ruled(rule, call, who, actor, why, times, fired.evidence)
+    let told = Told {
+        who,
+        actor,
+        why,
+        times,
+        evidence: fired.evidence,
+    };
+    Some(ruled(set, plan.rule, rule, call, told))
 }
 
 /// A call as evidence.
@@ -107,28 +170,24 @@ pub(super) fn evidence(call: &ApiCall) -> Evidence {
     evidence_of::call(call)
 }
 
-fn ruled(
-    rule: &Rule,
-    call: &ApiCall,
+/// What an occurrence is made of, besides its rule and its call.
+struct Told {
     who: Principal,
     actor: String,
     why: String,
-    (first_ns, last_ns): (u64, u64),
+    /// First and last, nanoseconds.
+    times: (u64, u64),
     evidence: Vec<Evidence>,
-) -> Ruled {
-    let mut additional_info = BTreeMap::new();
-    let mut note = |key: &str, text: Option<&str>| {
-        if let Some(text) = text {
-            additional_info.insert(key.to_owned(), quote(text));
-        }
-    };
-    note("ruleId", Some(&rule.id));
-    note("ruleTitle", Some(&rule.title));
-    note("ruleLevel", Some(rule.level.name()));
-    note("ruleAuthor", rule.author.as_deref());
-    note("ruleLicense", rule.license.as_deref());
-    note("ruleFile", Some(&rule.file));
-    note("ruleDigest", Some(&rule.digest));
+}
+
+fn ruled(set: &Arc<RuleSet>, number: u32, rule: &Rule, call: &ApiCall, told: Told) -> Ruled {
+    let Told {
+        who,
+        actor,
+        why,
+        times: (first_ns, last_ns),
+        evidence,
+    } = told;
     let occurrence = Occurrence {
         kind: rule.finding_type(),
         rule: "sigma",
@@ -151,7 +210,7 @@ fn ruled(
         first_ns,
         last_ns,
         action: evidence_of::api_call(call),
-        additional_info,
+        additional_info: BTreeMap::new(),
         evidence,
         mitre: &[],
         description: match &rule.description {
@@ -161,16 +220,10 @@ fn ruled(
         why,
         first_look: &[],
     };
-    let innocent = rule
-        .false_positives
-        .iter()
-        .map(|text| format!("Innocent if: {}", quote(text.trim())));
-    let first_look = FIRST_LOOK.iter().map(|&line| line.to_owned());
     Ruled {
         occurrence,
-        rule: format!("sigma/{}", rule.id),
-        mitre: rule.techniques(),
-        first_look: first_look.chain(innocent.take(5)).collect(),
+        set: set.clone(),
+        number,
     }
 }
 
