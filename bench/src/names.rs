@@ -225,7 +225,7 @@ pub(crate) const NAMES: &[Name] = &[
         "collector/cloudtrail_sigma_vs_parse",
         "events/CPU-s",
         "typed parsing alone",
-        RatioAtLeast(0.4),
+        Nothing,
     ),
     row(
         "collector/cloudtrail_plain_vs_parse",
