@@ -217,6 +217,73 @@ fn summaries_come_by_stdin_and_meet_the_lists() {
     assert_eq!(last["input"]["chains"]["missing"], 0);
 }
 
+/// A listed address in a flow log and a listed name in a query log, each of an instance without an agent.
+#[test]
+fn logs_about_hosts_meet_the_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let intel = folder.path().join("intel");
+    fs::create_dir(&intel).unwrap();
+    write(&intel, "c2-ips.txt", "203.0.113.9\n");
+    write(&intel, "c2-domains.txt", "c2.example\n");
+    let flows = write(
+        folder.path(),
+        "flows.log",
+        format!(
+            "account-id region interface-id instance-id srcaddr dstaddr srcport dstport protocol packets bytes start end \
+             action tcp-flags\n\
+             {ACCOUNT} eu-west-1 eni-0a i-0aaa 10.0.0.5 203.0.113.9 40000 443 6 9 900 1700000000 1700000060 ACCEPT 3\n\
+             {ACCOUNT} eu-west-1 eni-0a i-0aaa 203.0.113.9 10.0.0.5 443 40000 6 9 900 1700000000 1700000060 ACCEPT 19\n\
+             words\n"
+        ),
+    );
+    let query = serde_json::json!({
+        "account_id": ACCOUNT, "region": "eu-west-1", "vpc_id": "vpc-0a",
+        "query_timestamp": "2023-11-14T22:13:20Z", "query_name": "a.c2.example.", "query_type": "A",
+        "rcode": "NOERROR", "srcaddr": "10.0.0.6", "srcids": {"instance": "i-0bbb"},
+    });
+    let queries = write(folder.path(), "queries.log", query.to_string());
+    let output = analyze(
+        &[
+            "--vpc-flow",
+            &flows,
+            "--resolver",
+            &queries,
+            "--intel",
+            intel.to_str().unwrap(),
+            "--format",
+            "jsonl",
+        ],
+        b"",
+    );
+    // The line of words.
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(
+        told(&output).contains("flows.log: line 4"),
+        "{}",
+        told(&output)
+    );
+    let lines = lines(&output);
+    let mut found: Vec<(&str, &str)> = lines
+        .iter()
+        .filter_map(|line| {
+            let id = line["resource"]["instanceDetails"]["instanceId"].as_str()?;
+            Some((line["type"].as_str()?, id))
+        })
+        .collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            ("Backdoor:EC2/C&CActivity.B", "i-0aaa"),
+            ("Backdoor:EC2/C&CActivity.B!DNS", "i-0bbb"),
+        ]
+    );
+    let totals = &lines.last().unwrap()["input"];
+    assert_eq!(totals["vpc_flow"]["records"], 2);
+    assert_eq!(totals["vpc_flow"]["refused"], 1);
+    assert_eq!(totals["resolver"]["records"], 1);
+}
+
 #[test]
 fn a_sequence_of_no_envelopes_is_one() {
     let output = analyze(&["--summaries", "-", "--format", "jsonl"], b"");
@@ -351,9 +418,9 @@ fn usage_and_configuration_have_exit_codes_of_their_own() {
         (vec![], 2, "--summaries"),
         (vec!["--cloudtrail", &good, "--format", "xml"], 2, "xml"),
         (
-            vec!["--cloudtrail", &good, "--vpc-flow", "x"],
+            vec!["--cloudtrail", &good, "--rds-log", "x"],
             2,
-            "--vpc-flow",
+            "--rds-log",
         ),
         (vec!["--cloudtrail", &good, "--config", &bad], 78, "agentz"),
         (
