@@ -90,7 +90,7 @@ INSIDE := $(TARGET)/inside
 kernels: build ## boots Debian's other kernels with the product inside, and checks it there; ALL=1: aarch64 too
 	@$(STAGE) set-up "set-up for other kernels" scripts/setup.sh $(if $(ALL),aarch64,kernels)
 	@$(STAGE) kernels "what runs inside" $(CARGO) build $(CARGO_FLAGS) --workspace --bin picket-guest
-	@$(if $(ALL),$(STAGE) build "what runs inside, for aarch64" scripts/cross $(INSIDE) inside)
+	@$(if $(ALL),$(STAGE) build "what runs inside on aarch64" scripts/cross $(INSIDE) inside)
 	@$(STAGE) kernels "other kernels" $(RUN) xtask -- kernels --bin $(RELEASE) \
 		$(if $(ALL),--aarch64 $(INSIDE)/aarch64-unknown-linux-gnu/debug) $(KERNELS_FLAGS)
 
