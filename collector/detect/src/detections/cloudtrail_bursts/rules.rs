@@ -281,13 +281,7 @@ pub(super) const RULES: &[Rule] = &[
         )]),
         by: Callers::NotMachines,
         counts: Counts::Attempts,
-        things: |look| {
-            if look.is_console() {
-                Vec::new()
-            } else {
-                api(look)
-            }
-        },
+        things: by_program,
         noun: "asked what mail the account may send, by different calls",
         mitre: &["T1580", "T1496.004"],
         look_alikes: "people who set up mail by the command line",
@@ -314,13 +308,7 @@ pub(super) const RULES: &[Rule] = &[
         )]),
         by: Callers::NotMachines,
         counts: Counts::Attempts,
-        things: |look| {
-            if look.is_console() {
-                Vec::new()
-            } else {
-                api(look)
-            }
-        },
+        things: by_program,
         noun: "asked which models it may use, by different calls",
         mitre: &["T1580", "T1496.004"],
         look_alikes: "developers who try models",
@@ -457,6 +445,15 @@ pub(super) const RULES: &[Rule] = &[
 
 fn one(thing: Option<&str>) -> Vec<String> {
     thing.into_iter().map(str::to_owned).collect()
+}
+
+/// The call itself, unless the console made it: a page of it makes many.
+fn by_program(look: &Look<'_>) -> Vec<String> {
+    if look.is_console() {
+        Vec::new()
+    } else {
+        api(look)
+    }
 }
 
 fn api(look: &Look<'_>) -> Vec<String> {
