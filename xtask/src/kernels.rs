@@ -51,8 +51,16 @@ impl Kernel {
     }
 }
 
-/// Every kernel: without and with tcx (6.6), and the one to come.
+/// Every kernel: the oldest that programs are loaded into, without and with tcx (6.6), and the one to
+/// come.
 const KERNELS: &[Kernel] = &[
+    Kernel {
+        series: "5.10",
+        machine: Machine::X86_64,
+        suite: "bullseye",
+        package: "linux-image-cloud-amd64",
+        rungs: &["clsact"],
+    },
     Kernel {
         series: "6.1",
         machine: Machine::X86_64,

@@ -70,6 +70,9 @@ pub enum CaptureError {
         /// The one without a place.
         vni: u32,
     },
+    /// A mirror whose tunnels are not listed, where the kernel cannot take places for them.
+    #[error("this kernel looks into tunnels that are listed alone; name them in mirror_vnis")]
+    OpenMirror,
     /// A set of addresses cannot be loaded. The one in force stays.
     #[error("load a set of addresses")]
     Set(#[from] SetError),

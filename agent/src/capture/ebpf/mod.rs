@@ -28,6 +28,7 @@ mod loopback;
 mod mapped;
 mod mirror;
 mod object;
+mod older;
 mod owners;
 mod pins;
 mod predecessor;

@@ -11,6 +11,7 @@ use super::blocks::{
 };
 use super::loopback::ASKED_RING_BYTES;
 use super::mirror::{self, Mirror};
+use super::older::{self, Lacks};
 use super::size::Sizes;
 use super::stages::Stages;
 use super::{CaptureError, layout, owners, tables};
@@ -29,6 +30,11 @@ pub(super) fn load(
     owner_state: &mut OwnerState,
 ) -> Result<Ebpf, CaptureError> {
     allow_locked_memory();
+    let lacks = Lacks::of_kernel();
+    if lacks.exchange && mirror::is_open(mirror) {
+        return Err(CaptureError::OpenMirror);
+    }
+    let object = older::worded(object, lacks)?;
     let sets = sizes.sets_per_cpu();
     let bucket_mask = tables::buckets_for(sizes.addresses_max) - 1;
     let name_bucket_mask = tables::buckets_for(sizes.names_max) - 1;
@@ -76,7 +82,7 @@ pub(super) fn load(
         .override_global("EVICTED_WAKE_BYTES", &evicted_wake, true)
         .override_global("COPIES_WAKE_BYTES", &copies_wake, true)
         .override_global("ASKED_WAKE_BYTES", &asked_wake, true)
-        .load(object)
+        .load(&object)
         .map_err(|source| CaptureError::Load(Box::new(source)))
 }
 

@@ -17,6 +17,13 @@ use crate::capture::permission::{self, PROGRAMS};
 /// What loading a program takes that is about the network and reads no memory of the kernel's.
 const LOADING: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::NET_ADMIN);
 
+/// The oldest kernel that takes the programs, by `uname`: on x86-64 they are put in older words.
+const OLDEST: (u32, u32) = if cfg!(target_arch = "x86_64") {
+    (5, 10)
+} else {
+    (5, 12)
+};
+
 /// The answer to one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -62,8 +69,8 @@ pub fn probe() -> Vec<Check> {
     ]
 }
 
-/// The programs need atomic exchange (5.12) and the coarse clock (5.11). Distributions carry
-/// features to older kernels, so a low number is a hint and `bpf` below the judge.
+/// The programs need the ring buffers' 5.8 and what else 5.10 has, see [`older`](super::older).
+/// Distributions carry features to older kernels, so a low number is a hint and `bpf` below the judge.
 fn kernel_release() -> Check {
     const NAME: &str = "kernel";
     // SAFETY: utsname is byte arrays, which may be zero; uname fills them.
@@ -77,10 +84,13 @@ fn kernel_release() -> Check {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
     match (next(), next()) {
-        (Some(major), Some(minor)) if (major, minor) >= (5, 12) => Check::yes(NAME, release),
+        (Some(major), Some(minor)) if (major, minor) >= OLDEST => Check::yes(NAME, release),
         (Some(_), Some(_)) => Check::no(
             NAME,
-            format!("{release}, the programs are made for 5.12 and later"),
+            format!(
+                "{release}, the programs are made for {}.{} and later",
+                OLDEST.0, OLDEST.1
+            ),
         ),
         _ => Check::no(NAME, format!("{release} is no version number")),
     }
@@ -189,7 +199,7 @@ fn processes() -> Check {
 
 /// A kind of program, as `enum bpf_prog_type` numbers them.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     /// `BPF_PROG_TYPE_SCHED_CLS`.
     Classifier = 3,
     /// `BPF_PROG_TYPE_CGROUP_SOCK`.
@@ -198,8 +208,6 @@ enum Kind {
 
 /// `r0 = -1; exit` as a classifier, `r0 = 1; exit` at a control group: all goes on.
 fn load_trivial_program(kind: Kind) -> io::Result<OwnedFd> {
-    /// `BPF_PROG_LOAD` of `enum bpf_cmd`.
-    const PROG_LOAD: libc::c_long = 5;
     /// `BPF_ALU64 | BPF_MOV | BPF_K` with r0, whose number stands above, then
     /// `BPF_JMP | BPF_EXIT`.
     const SET: u64 = 0xb7;
@@ -208,7 +216,13 @@ fn load_trivial_program(kind: Kind) -> io::Result<OwnedFd> {
         Kind::Classifier => u32::MAX,
         Kind::CgroupSocket => 1,
     };
-    let instructions = [SET | u64::from(answer) << 32, EXIT];
+    load_program(kind, &[SET | u64::from(answer) << 32, EXIT])
+}
+
+/// Loads a program of a few instructions, each as the little-endian word that it is in memory.
+pub(super) fn load_program(kind: Kind, instructions: &[u64]) -> io::Result<OwnedFd> {
+    /// `BPF_PROG_LOAD` of `enum bpf_cmd`.
+    const PROG_LOAD: libc::c_long = 5;
     /// The part of `union bpf_attr` that loading reads first; what follows counts as zero.
     #[repr(C)]
     struct ProgLoad {
@@ -219,11 +233,11 @@ fn load_trivial_program(kind: Kind) -> io::Result<OwnedFd> {
     }
     let attributes = ProgLoad {
         kind: kind as u32,
-        count: 2,
+        count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
         instructions: instructions.as_ptr(),
         license: c"GPL".as_ptr(),
     };
-    // SAFETY: the call reads `attributes`, the two instructions and the text it points to, all
+    // SAFETY: the call reads `attributes`, the instructions and the text it points to, all
     // of which outlive it.
     let answer = unsafe {
         libc::syscall(

@@ -91,12 +91,14 @@ pub(crate) fn add_tunnel(rig: &Rig) -> Result<()> {
         "block".into(),
         orders(&rig.lab.folder().join("agent"))?.into(),
     );
-    config
+    let capture = config
         .entry("capture")
         .or_insert(toml::Value::Table(Table::new()))
         .as_table_mut()
-        .context("agent.toml has no table [capture]")?
-        .insert("mirror".into(), true.into());
+        .context("agent.toml has no table [capture]")?;
+    capture.insert("mirror".into(), true.into());
+    // Listed, as the oldest kernel has no other mirrors.
+    capture.insert("mirror_vnis".into(), vec![toml::Value::Integer(7)].into());
     fs::write(&file, config.to_string()).context("write agent.toml")
 }
 
