@@ -22,6 +22,7 @@ rustc_min=1.95.0
 bpf_linker_version=0.13.0
 zigbuild_version=0.24.0
 ziglang_version=0.17.1
+moto_version=5.2.5
 cache=${PICKET_CACHE:-$HOME/.cache/picket}
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 PATH=$PATH:$cargo_home/bin:/usr/sbin:/sbin
@@ -101,6 +102,8 @@ packages() {
     want dnsmasq dnsmasq-base
     # Moves the clock of one process in tests.
     want faketime faketime
+    # Runs the server that stands in for AWS in tests.
+    want python3 python3-venv
     if [ "$purpose" = aarch64 ]; then
         want qemu-system-aarch64 qemu-system-arm
         want python3 python3-venv
@@ -241,6 +244,25 @@ bpf_linker() {
     return 1
 }
 
+# --- a server for tests ----------------------------------------------------------------------
+
+# A server that speaks S3, SQS, SNS, EventBridge and STS, for the tests that read logs from AWS.
+aws_server() {
+    local folder=$cache/aws stamp=$cache/aws/moto-$moto_version
+    [ -e "$stamp" ] && return 0
+    rm -rf "$folder"
+    say "installing moto $moto_version, which stands in for AWS in tests (about a minute)"
+    if python3 -m venv "$folder" && retried "$folder/bin/pip" install --quiet \
+        "moto[server,s3,sqs,sns,events,sts]==$moto_version"; then
+        touch "$stamp"
+        done_now "installed moto $moto_version in $folder"
+        return 0
+    fi
+    say "moto could not be had, so tests that read logs from AWS are skipped. Remedy: python3 with venv," \
+        "and a way to PyPI"
+    return 1
+}
+
 # --- packages for other machines ------------------------------------------------------------
 
 # Zig's compiler brings every old C library, so that what is built here starts on older systems.
@@ -285,6 +307,7 @@ workspace_rustc || exit 1
 have cc || exit 1
 kernel_toolchain || exit 1
 bpf_linker || exit 1
+aws_server || true # the tests that need it say that they skip
 if [ "$purpose" = package ] || [ "$purpose" = aarch64 ]; then
     zig || exit 1
     aarch64_std || exit 1

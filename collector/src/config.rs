@@ -14,7 +14,9 @@ use serde::{Deserialize, Deserializer, de};
 use picket_detect::settings::Accounts;
 use picket_wire::{AgentId, Digest, PublicKey};
 
-use crate::{alert, api, enrol, fetch, follow, indicators, ingest, orders, rules, store, tls};
+use crate::{
+    alert, api, aws, enrol, fetch, follow, indicators, ingest, orders, pull, rules, store, tls,
+};
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
 pub const EX_CONFIG: u8 = 78;
@@ -118,6 +120,12 @@ pub struct Config {
     pub agents: Vec<Agent>,
     /// Folders of CloudTrail files.
     pub cloudtrail: Vec<follow::Settings>,
+    /// What holds for every call of AWS.
+    pub aws: aws::Settings,
+    /// Queues that announce logs in buckets, or carry events.
+    pub sqs: Vec<pull::QueueSettings>,
+    /// Buckets whose past is read.
+    pub s3: Vec<pull::BucketSettings>,
     /// How quick operators may be.
     pub api: api::Settings,
     /// Whom to tell.
@@ -150,6 +158,9 @@ impl Default for Config {
             rules: rules::Settings::default(),
             agents: Vec::new(),
             cloudtrail: Vec::new(),
+            aws: aws::Settings::default(),
+            sqs: Vec::new(),
+            s3: Vec::new(),
             api: api::Settings::default(),
             alert: alert::Settings::default(),
             fetch: fetch::Settings::default(),
@@ -233,6 +244,13 @@ impl Config {
         }
         for (at, folder) in self.cloudtrail.iter().enumerate() {
             folder.check(&format!("cloudtrail[{at}]"))?;
+        }
+        self.aws.check()?;
+        for (at, queue) in self.sqs.iter().enumerate() {
+            queue.check(&format!("sqs[{at}]"))?;
+        }
+        for (at, bucket) in self.s3.iter().enumerate() {
+            bucket.check(&format!("s3[{at}]"), &self.s3[..at])?;
         }
         Ok(())
     }

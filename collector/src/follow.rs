@@ -12,11 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use picket_detect::Analyzer;
-use picket_detect::logs::{ApiCall, Piece, SplitError, Splitter};
+use picket_detect::logs::{Piece, SplitError, Splitter};
 use serde::Deserialize;
 
-use crate::analysis::{Call, Calls, Inbox};
+use crate::analysis::{Batch, Call, Inbox};
 use crate::clock;
 use crate::config::BadValue;
 use crate::metrics::Metrics;
@@ -30,7 +29,7 @@ use crate::store::Store;
 use crate::store::sources::{self, FileState, MARK_BYTES};
 
 /// Calls handed to the analysis at once: enough to share a flush, few enough to stay small.
-const BATCH_CALLS: usize = 1_000;
+pub(crate) const BATCH_CALLS: usize = 1_000;
 
 /// Files looked at in one folder and those below it (chosen by hand: a year of one account and
 /// region, at one file every five minutes).
@@ -175,11 +174,12 @@ impl Follower {
             read_to: reading.read_to,
             mark: reading.mark.clone(),
         };
-        let last = Calls {
+        let last = Batch {
             calls: std::mem::take(&mut reading.calls),
             file: Some((name, state)),
+            backfill: None,
         };
-        self.analysis.calls(last);
+        self.analysis.batch(last);
         self.metrics.log_files_read.add(1);
         outcome.map(|_| ())
     }
@@ -230,16 +230,8 @@ impl Follower {
                         reading.is_lines = is_resumed || (start == 0 && !reading.is_gz);
                     }
                     let end = start + event.json.len() as u64;
-                    match ApiCall::parse(event.json, reading.time_ns) {
-                        Ok(call) => {
-                            reading.time_ns = call.event_time_ns;
-                            let is_memorable = Analyzer::is_memorable(&call);
-                            let event = || String::from_utf8_lossy(event.json).into_owned();
-                            reading.calls.push(Call {
-                                memorable: is_memorable.then(event),
-                                call,
-                            });
-                        }
+                    match Call::read(event.json, &mut reading.time_ns) {
+                        Ok(call) => reading.calls.push(call),
                         Err(_) => self.metrics.log_events_refused.add("unreadable", 1),
                     }
                     if reading.is_lines {
@@ -254,7 +246,10 @@ impl Follower {
             }
             if reading.calls.len() >= BATCH_CALLS {
                 let calls = std::mem::take(&mut reading.calls);
-                self.analysis.calls(Calls { calls, file: None });
+                self.analysis.batch(Batch {
+                    calls,
+                    ..Batch::default()
+                });
             }
         }
     }

@@ -5,6 +5,7 @@
 mod alert;
 mod analysis;
 mod api;
+mod aws;
 mod claims;
 mod clock;
 pub mod command;
@@ -21,6 +22,7 @@ mod metrics;
 mod neighbourhood;
 mod orders;
 mod presence;
+mod pull;
 mod quiet;
 mod registry;
 mod rules;

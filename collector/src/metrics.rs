@@ -16,6 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 use crate::clock;
+use crate::store::backfill::{self, Progress};
 use crate::store::feeds::{self, FeedRow};
 use crate::store::{Store, StoreError, findings, journal, outbox};
 
@@ -29,7 +30,8 @@ impl Counter {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    fn value(&self) -> u64 {
+    /// What it has come to.
+    pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -113,6 +115,14 @@ pub(crate) struct Metrics {
     pub(crate) log_files_damaged: Counter,
     /// Pieces of log files that were no event that could be read.
     pub(crate) log_events_refused: Family,
+    /// Objects with logs, by what they hold or why they were not read.
+    pub(crate) log_objects: Family,
+    /// Their bytes.
+    pub(crate) log_bytes_read: Counter,
+    /// Messages of queues, by what became of them.
+    pub(crate) queue_messages: Family,
+    /// Questions to queues that came to nothing.
+    pub(crate) queue_failures: Counter,
     /// Feeds of indicators asked for, by what came of it.
     pub(crate) feed_fetches: Family,
     /// Requests of agents for indicators, by what became of them.
@@ -136,7 +146,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 9] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 11] {
         [
             (
                 "envelopes_accepted",
@@ -179,6 +189,16 @@ impl Metrics {
                 &self.log_files_damaged,
             ),
             (
+                "log_bytes_read",
+                "bytes of objects with logs, as they are stored",
+                &self.log_bytes_read,
+            ),
+            (
+                "queue_failures",
+                "questions to queues that came to nothing and will be asked again",
+                &self.queue_failures,
+            ),
+            (
                 "indicator_bytes_sent",
                 "bytes of indicators that agents were given",
                 &self.indicator_bytes_sent,
@@ -186,7 +206,7 @@ impl Metrics {
         ]
     }
 
-    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 15] {
+    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 17] {
         [
             (
                 "envelopes_refused",
@@ -229,6 +249,18 @@ impl Metrics {
                 "pieces of log files that were no event that could be read",
                 "reason",
                 &self.log_events_refused,
+            ),
+            (
+                "log_objects",
+                "objects with logs, by what they hold or why they were not read",
+                "kind",
+                &self.log_objects,
+            ),
+            (
+                "queue_messages",
+                "messages of queues, by what became of them",
+                "outcome",
+                &self.queue_messages,
             ),
             (
                 "feed_fetches",
@@ -346,12 +378,13 @@ impl LeftOut {
 }
 
 fn gauges(store: &Store) -> Result<Vec<Gauge>, StoreError> {
-    let (journal, outbox, open, feeds) = store.read(|connection| {
+    let (journal, outbox, open, feeds, backfills) = store.read(|connection| {
         Ok((
             journal::depth(connection)?,
             outbox::depth(connection)?,
             findings::open_by_band(connection)?,
             feeds::list(connection)?,
+            backfill::list(connection)?,
         ))
     })?;
     let (waiting, oldest_ms) = journal;
@@ -392,6 +425,36 @@ fn gauges(store: &Store) -> Result<Vec<Gauge>, StoreError> {
             .zip(open.map(|count| count as f64))
             .collect(),
         },
+        of_backfills(
+            "backfill_objects",
+            "objects that a back-fill is done with",
+            &backfills,
+            |one| one.objects,
+        ),
+        of_backfills(
+            "backfill_events",
+            "events that it found in them",
+            &backfills,
+            |one| one.events,
+        ),
+        of_backfills(
+            "backfill_damaged",
+            "objects not read whole",
+            &backfills,
+            |one| one.damaged,
+        ),
+        of_backfills(
+            "backfill_done",
+            "1 if a back-fill has come to its end, otherwise 0",
+            &backfills,
+            |one| u64::from(one.is_done),
+        ),
+        of_backfills(
+            "backfill_day",
+            "the day that a back-fill has come to, as 20260131; 0 before the first",
+            &backfills,
+            |one| one.mark.day.parse().unwrap_or(0),
+        ),
         of_feeds("feed_entries", "entries of a feed in use", &feeds, |feed| {
             feed.current.as_ref().map_or(0, |current| current.entries)
         }),
@@ -414,6 +477,25 @@ fn gauges(store: &Store) -> Result<Vec<Gauge>, StoreError> {
             |feed| feed.success_ms / 1_000,
         ),
     ])
+}
+
+/// One number of each back-fill. Their names come from the configuration.
+fn of_backfills(
+    name: &'static str,
+    help: &'static str,
+    backfills: &[(String, Progress)],
+    number: fn(&Progress) -> u64,
+) -> Gauge {
+    let values = backfills.iter().map(|(which, progress)| {
+        let which = which.replace(['\\', '"', '\n'], "_");
+        let labels = format!("{{backfill=\"{which}\"}}");
+        (labels.into(), number(progress) as f64)
+    });
+    Gauge {
+        name,
+        help,
+        values: values.collect(),
+    }
 }
 
 /// One number of each feed. Their names are letters, digits, `-` and `_`.

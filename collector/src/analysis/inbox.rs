@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use picket_detect::logs::ApiCall;
-use picket_detect::{FeedEvent, SensorEvent};
+use picket_detect::logs::{ApiCall, ApiCallError};
+use picket_detect::{Analyzer, FeedEvent, SensorEvent};
 use picket_intel::IndicatorSet;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::store::backfill::Progress;
 use crate::store::sources::FileState;
 
 /// Things that may wait for the analysis; senders of logs wait, remarks about sensors are counted as
@@ -23,13 +24,31 @@ pub(crate) struct Call {
     pub(crate) memorable: Option<String>,
 }
 
-/// Calls of the AWS API from one file, and how far it is read with them.
+impl Call {
+    /// Reads an event; one without a readable time takes that of the one before, which `time_ns` is.
+    ///
+    /// # Errors
+    /// It is no event.
+    pub(crate) fn read(json: &[u8], time_ns: &mut u64) -> Result<Self, ApiCallError> {
+        let call = ApiCall::parse(json, *time_ns)?;
+        *time_ns = call.event_time_ns;
+        let is_memorable = Analyzer::is_memorable(&call);
+        Ok(Self {
+            memorable: is_memorable.then(|| String::from_utf8_lossy(json).into_owned()),
+            call,
+        })
+    }
+}
+
+/// What was read of a log, and how far that is with it: stored together with what comes of it.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
-    /// The calls, in the order of the file.
+pub(crate) struct Batch {
+    /// Calls of the AWS API, in the order of the log.
     pub(crate) calls: Vec<Call>,
-    /// The file's state once they are stored, if they are its last for now.
+    /// The state of the file or object that they are the last of for now.
     pub(crate) file: Option<(String, FileState)>,
+    /// How far a back-fill is with them.
+    pub(crate) backfill: Option<(String, Progress)>,
 }
 
 /// Something to do.
@@ -40,8 +59,8 @@ pub(super) enum Work {
     Sensor(SensorEvent),
     /// A remark about a feed of indicators.
     Feed(FeedEvent),
-    /// Calls, and who waits until their outcome is stored.
-    Calls(Calls, oneshot::Sender<()>),
+    /// What was read of a log, and who waits until their outcome is stored.
+    Batch(Batch, oneshot::Sender<()>),
     /// A finding to put away, and who waits to hear whether there is one.
     Archive(String, oneshot::Sender<bool>),
     /// Indicators in place of those in use.
@@ -96,13 +115,11 @@ impl Inbox {
         self.work.try_send(Work::Feed(event)).is_ok()
     }
 
-    /// Hands in calls and waits until their outcome is stored. If the analysis ends meanwhile they
-    /// are not; they will be read again.
-    pub(crate) fn calls(&self, calls: Calls) {
+    /// Hands in what was read and waits until its outcome is stored; says whether it is. It is not if
+    /// the analysis ends meanwhile: then it will be read again.
+    pub(crate) fn batch(&self, batch: Batch) -> bool {
         let (reply, done) = oneshot::channel();
-        if self.work.blocking_send(Work::Calls(calls, reply)).is_ok() {
-            let _ = done.blocking_recv();
-        }
+        self.work.blocking_send(Work::Batch(batch, reply)).is_ok() && done.blocking_recv().is_ok()
     }
 
     /// Archives a finding; says whether there is one of that id.

@@ -39,7 +39,7 @@ use crate::store::sources::{self, Memorable};
 use crate::store::{Store, StoreError};
 
 use inbox::Work;
-pub(crate) use inbox::{Call, Calls, Inbox, Outlet, inbox};
+pub(crate) use inbox::{Batch, Call, Inbox, Outlet, inbox};
 use outcome::{Changed, Outcome, Written, finding_row, incident_row};
 
 /// Envelopes whose outcome is stored at once: enough to share a flush, few enough that a hit in the
@@ -194,8 +194,8 @@ impl Analysis {
                 self.feed(analyst, Event::Feed(event));
                 self.settle(analyst.outcome());
             }
-            Work::Calls(calls, done) => {
-                let outcome = self.calls(analyst, calls);
+            Work::Batch(batch, done) => {
+                let outcome = self.batch(analyst, batch);
                 if self.settle(outcome) {
                     let _ = done.send(());
                 }
@@ -305,12 +305,12 @@ impl Analysis {
     }
 
     /// Feeds those calls that were not seen before.
-    fn calls(&self, analyst: &mut Analyst, calls: Calls) -> Outcome {
+    fn batch(&self, analyst: &mut Analyst, batch: Batch) -> Outcome {
         let (mut fresh, mut memorable) = (HashSet::new(), Vec::new());
         for Call {
             call,
             memorable: event,
-        } in calls.calls
+        } in batch.calls
         {
             let key = call.key.to_bytes();
             let is_seen = !fresh.insert(key)
@@ -336,7 +336,8 @@ impl Analysis {
         Outcome {
             memorable,
             seen: fresh.into_iter().collect(),
-            file: calls.file,
+            file: batch.file,
+            backfill: batch.backfill,
             ..analyst.outcome()
         }
     }

@@ -4,6 +4,7 @@ use picket_detect::{Finding, Gap, Incident};
 use rusqlite::Transaction;
 
 use crate::alert::{self, Rule};
+use crate::store::backfill::{self, Progress};
 use crate::store::findings::{self, FindingRow, IncidentRow, Told};
 use crate::store::gaps;
 use crate::store::journal;
@@ -29,6 +30,8 @@ pub(super) struct Outcome {
     pub(super) memorable: Vec<Memorable>,
     /// How far a log file is read with it.
     pub(super) file: Option<(String, FileState)>,
+    /// How far a back-fill is with it.
+    pub(super) backfill: Option<(String, Progress)>,
 }
 
 /// A finding that changed.
@@ -61,6 +64,7 @@ impl Outcome {
             && self.gaps.is_none()
             && self.seen.is_empty()
             && self.file.is_none()
+            && self.backfill.is_none()
     }
 
     /// Writes all of it.
@@ -109,6 +113,9 @@ impl Outcome {
         }
         if let Some((path, state)) = &self.file {
             sources::put_file(transaction, path, state, now_ms)?;
+        }
+        if let Some((name, progress)) = &self.backfill {
+            backfill::put(transaction, name, progress, now_ms)?;
         }
         if let Some(held) = &self.gaps {
             gaps::replace(transaction, held)?;

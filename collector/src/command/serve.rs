@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! agents → listen → gate → journal ┐
-//! CloudTrail files → follow ───────┴→ analysis → findings, outbox → alert channels
+//! CloudTrail files → follow ───────┤
+//! queues, buckets → pull ──────────┴→ analysis → findings, outbox → alert channels
 //! ```
 //!
 //! Everything is opened before the first agent is heard, so that a bad configuration shows at once.
@@ -46,6 +47,7 @@ use crate::manager::Manager;
 use crate::metrics::{self, Metrics};
 use crate::orders::{self, Book};
 use crate::presence;
+use crate::pull::{Backfill, Means as Pulling, Queue as LogQueue};
 use crate::registry::Registry;
 use crate::rules;
 use crate::signing::SigningKey;
@@ -206,7 +208,23 @@ impl Service {
             &self.store,
         )
         .context("ask the store what was told of indicators")?;
-        self.start(&shared, (inbox, outlet), crier, &mut parts, &mut way_out);
+        let pulling = Pulling {
+            store: self.store.clone(),
+            analysis: inbox.clone(),
+            metrics: shared.metrics.clone(),
+            is_stopping: shared.is_stopping.clone(),
+        };
+        let pulled = pulled(&self.config, &pulling)?;
+        // What is left of the way in would keep the analysis from its end.
+        drop(pulling);
+        self.start(
+            &shared,
+            (inbox, outlet),
+            crier,
+            pulled,
+            &mut parts,
+            &mut way_out,
+        );
         write_whole(&state_dir.join("metrics"), &format!("{metrics_bound}\n"))?;
         write_whole(&state_dir.join("listen"), &format!("{bound}\n"))?;
         tracing::info!(
@@ -252,6 +270,7 @@ impl Service {
         shared: &Shared,
         (inbox, outlet): (Inbox, Outlet),
         crier: Crier,
+        pulled: Pulled,
         parts: &mut Parts,
         way_out: &mut JoinSet<()>,
     ) {
@@ -403,6 +422,14 @@ impl Service {
             let stop = shared.stop_in.ear();
             parts.spawn(async { ("reading of CloudTrail", follower.run(stop).await) });
         }
+        for queue in pulled.0 {
+            let stop = shared.stop_in.ear();
+            parts.spawn(async { ("reading of a queue", queue.run(stop).await) });
+        }
+        for backfill in pulled.1 {
+            let stop = shared.stop_in.ear();
+            parts.spawn(async { ("reading of a bucket", backfill.run(stop).await) });
+        }
         beside(
             parts,
             shared,
@@ -450,6 +477,33 @@ fn beside(
         watch.run(stop).await;
         ("watch over agents", Ok(()))
     });
+}
+
+/// What reads queues, and what reads buckets.
+type Pulled = (Vec<LogQueue>, Vec<Backfill>);
+
+/// Prepares what is read from AWS.
+fn pulled(config: &Config, means: &Pulling) -> Result<Pulled, BadValue> {
+    let queues = config.sqs.iter().enumerate().map(|(at, settings)| {
+        LogQueue::open(
+            &config.aws,
+            settings.clone(),
+            &format!("sqs[{at}]"),
+            means.clone(),
+        )
+    });
+    let backfills = config.s3.iter().enumerate().map(|(at, settings)| {
+        Backfill::open(
+            &config.aws,
+            settings.clone(),
+            &format!("s3[{at}]"),
+            means.clone(),
+        )
+    });
+    Ok((
+        queues.collect::<Result<_, _>>()?,
+        backfills.collect::<Result<_, _>>()?,
+    ))
 }
 
 type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;

@@ -4,10 +4,11 @@
 //! (write-ahead log, `synchronous=FULL`): the disk is flushed once for many, and whoever awaits a
 //! job's answer knows that it survives a power cut. Readers have connections of their own and see
 //! the last commit. The SQL of each noun stands in its own file: `journal`, `gaps`, `agents`,
-//! `blocks`, `enrolled`, `feeds`, `findings`, `intel`, `join_tokens`, `outbox`, `sources`.
+//! `backfill`, `blocks`, `enrolled`, `feeds`, `findings`, `intel`, `join_tokens`, `outbox`, `sources`.
 
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod backfill;
 pub(crate) mod blocks;
 pub(crate) mod enrolled;
 pub(crate) mod feeds;

@@ -286,6 +286,22 @@ const STEPS: &[&str] = &[
         since INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
+    // 13: how far each back-fill is.
+    "
+    CREATE TABLE backfill (
+        name TEXT PRIMARY KEY,
+        day TEXT NOT NULL,
+        stamp TEXT NOT NULL,
+        key TEXT NOT NULL,
+        objects INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        events INTEGER NOT NULL,
+        damaged INTEGER NOT NULL,
+        started_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        is_done INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

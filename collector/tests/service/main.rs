@@ -12,6 +12,8 @@ mod alerts;
 mod api;
 mod attacks;
 mod authority;
+mod buckets;
+mod cloud;
 mod configuration;
 mod durability;
 mod enrolment;

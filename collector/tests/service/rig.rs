@@ -263,8 +263,20 @@ impl Rig {
             .arg(self.path("collector.toml"))
             // What a test takes for the system's authorities; none unless it writes the file.
             .env("SSL_CERT_FILE", self.path("system.pem"))
-            .env("SSL_CERT_DIR", self.path("none"));
+            .env("SSL_CERT_DIR", self.path("none"))
+            // No credentials but those that a test gives.
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_PROFILE")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_CONFIG_FILE", self.path("none"))
+            .env("AWS_SHARED_CREDENTIALS_FILE", self.path("credentials"));
         command
+    }
+
+    /// Gives the collector credentials that an AWS on this machine takes.
+    pub(crate) fn credentials(&self) {
+        let text = "[default]\naws_access_key_id = test\naws_secret_access_key = test\n";
+        std::fs::write(self.path("credentials"), text).unwrap();
     }
 
     /// Runs a command to its end.

@@ -1,0 +1,136 @@
+//! What the key of an object says: which log it holds, of which day, written when.
+//!
+//! ```text
+//! …AWSLogs/[o-…/]<account>/CloudTrail/<region>/2026/01/31/…_20260131T1205Z_….json.gz
+//! …AWSLogs/[o-…/]<account>/CloudTrail-Digest/<region>/2026/01/31/…_20260131T120500Z.json.gz
+//! …AWSLogs/[o-…/]<account>/CloudTrail-Insight/…   …/CloudTrail-NetworkActivity/…
+//! ```
+
+use super::settings::Kind;
+
+/// What an object holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Log {
+    /// Events of CloudTrail.
+    Cloudtrail,
+    /// Insight events of CloudTrail: what it finds unusual by itself.
+    Insight,
+    /// What CloudTrail signs: which files it delivered in an hour, and their hashes.
+    Digest,
+}
+
+impl Log {
+    /// What an object is, by what is configured and what its key says; `None` for what is no log that is
+    /// read, folders among them.
+    pub(super) fn of(key: &str, holds: Kind) -> Option<Self> {
+        if key.ends_with('/') || key.is_empty() {
+            return None;
+        }
+        let named = key.rsplit('/').skip(1).find_map(|folder| match folder {
+            "CloudTrail" | "CloudTrail-NetworkActivity" => Some(Self::Cloudtrail),
+            "CloudTrail-Insight" => Some(Self::Insight),
+            "CloudTrail-Digest" => Some(Self::Digest),
+            _ => None,
+        });
+        match (holds, named) {
+            (Kind::Cloudtrail, None) => Some(Self::Cloudtrail),
+            (_, named) => named,
+        }
+    }
+
+    /// The name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Cloudtrail => "cloudtrail",
+            Self::Insight => "insight",
+            Self::Digest => "digest",
+        }
+    }
+}
+
+/// The time in the name of a file, as it stands there: `20260131T1205Z`; empty if there is none.
+pub(super) fn stamp(key: &str) -> &str {
+    let name = key.rsplit('/').next().unwrap_or_default();
+    let is_stamp = |part: &&str| {
+        let bytes = part.as_bytes();
+        let digits = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
+        matches!(bytes.len(), 14 | 16)
+            && bytes[8] == b'T'
+            && bytes.ends_with(b"Z")
+            && digits(&bytes[..8])
+            && digits(&bytes[9..bytes.len() - 1])
+    };
+    name.split(['_', '.']).find(is_stamp).unwrap_or_default()
+}
+
+/// The number that the last folder of a prefix stands for: `2026` in `…/2026/`, as in `…/year=2026/`.
+pub(super) fn number(folder: &str, part: &str, digits: usize) -> Option<u32> {
+    let last = folder.strip_suffix('/')?.rsplit('/').next()?;
+    let text = last
+        .strip_prefix(part)
+        .and_then(|rest| rest.strip_prefix('='))
+        .unwrap_or(last);
+    let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: &str = "AWSLogs/111122223333/CloudTrail/eu-central-1/2026/01/31/";
+
+    #[test]
+    fn a_key_says_what_it_is() {
+        let of = |key: &str| Log::of(key, Kind::ByKey);
+        let file = "111122223333_CloudTrail_eu-central-1_20260131T1205Z_a1.json.gz";
+        assert_eq!(of(&format!("{DAY}{file}")), Some(Log::Cloudtrail));
+        let other = |name: &str| of(&format!("x/{}{file}", DAY.replace("CloudTrail", name)));
+        assert_eq!(other("CloudTrail-Digest"), Some(Log::Digest));
+        assert_eq!(other("CloudTrail-Insight"), Some(Log::Insight));
+        assert_eq!(other("CloudTrail-NetworkActivity"), Some(Log::Cloudtrail));
+        assert_eq!(other("Config"), None);
+        assert_eq!(of(DAY), None);
+        assert_eq!(of("logs/CloudTrail"), None);
+        assert_eq!(
+            Log::of("logs/a.json", Kind::Cloudtrail),
+            Some(Log::Cloudtrail)
+        );
+        assert_eq!(Log::of("logs/", Kind::Cloudtrail), None);
+        let digest = format!(
+            "{}a.json.gz",
+            DAY.replace("CloudTrail", "CloudTrail-Digest")
+        );
+        assert_eq!(Log::of(&digest, Kind::Cloudtrail), Some(Log::Digest));
+    }
+
+    #[test]
+    fn a_name_says_when_it_was_written() {
+        for (key, expected) in [
+            (
+                "a/1_CloudTrail_r_20260131T1205Z_x.json.gz",
+                "20260131T1205Z",
+            ),
+            (
+                "a/1_CloudTrail-Digest_r_t_r_20260131T120500Z.json.gz",
+                "20260131T120500Z",
+            ),
+            ("a/20260131T1205Z/b.json", ""),
+            ("a/20260131T1205.json", ""),
+            ("", ""),
+            ("a/_ü2026013T1205Z_", ""),
+        ] {
+            assert_eq!(stamp(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn folders_of_days_are_known() {
+        assert_eq!(number("a/2026/", "year", 4), Some(2026));
+        assert_eq!(number("a/year=2026/", "year", 4), Some(2026));
+        assert_eq!(number("01/", "month", 2), Some(1));
+        for folder in ["a/2026", "a/20x6/", "a/month=2026/", "/"] {
+            assert_eq!(number(folder, "year", 4), None, "{folder}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! One object: asked for, inflated and cut into events as it comes, analysed, and remembered.
+//!
+//! What an object is known by is its bucket, key and version (ETag), stored with what came of it: one
+//! that is announced twice is read once. Damage is reported once and the rest of the object is
+//! given up, as the rest of a file would be; only what the network broke is tried again.
+
+use std::sync::Mutex;
+
+use anyhow::Context as _;
+use picket_detect::logs::{Piece, SplitError, Splitter};
+use reqwest::Response;
+use reqwest::header::ETAG;
+
+use super::Means;
+use super::body::Body;
+use super::key::Log;
+use crate::analysis::{Batch, Call};
+use crate::aws::s3::Place;
+use crate::aws::{Aws, AwsError};
+use crate::clock;
+use crate::follow::BATCH_CALLS;
+use crate::quiet::Quiet;
+use crate::source::inflate::{Input, InputError};
+use crate::source::limits::CHUNK_BYTES;
+use crate::store::backfill::Progress;
+use crate::store::sources::{self, FileState, MARK_BYTES};
+
+/// An object to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Object {
+    pub(super) place: Place,
+    pub(super) key: String,
+    pub(super) log: Log,
+}
+
+impl Object {
+    /// The name it is remembered by.
+    fn name(&self) -> String {
+        format!("s3://{}/{}", self.place.bucket, self.key)
+    }
+}
+
+/// An object whose bytes are on their way.
+pub(super) struct Opened {
+    object: Object,
+    /// `None` if it is gone, or known.
+    response: Option<Response>,
+    state: FileState,
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Done with: read, or known, or gone, or damaged.
+    Done,
+    /// The process is to end; it was not read to its end.
+    Stopped,
+}
+
+/// A back-fill that moves with an object.
+pub(super) type Backfilled = Option<(String, Progress)>;
+
+/// Reads objects with one set of credentials.
+pub(super) struct Objects {
+    pub(super) aws: Aws,
+    pub(super) means: Means,
+    pub(super) quiet: Mutex<Quiet>,
+}
+
+impl Objects {
+    /// Writes a line about `word` unless one was written just now.
+    fn may_say(&self, word: &'static str) -> Option<u64> {
+        let mut quiet = self
+            .quiet
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        quiet.may_say(word, clock::now_ms())
+    }
+
+    /// Asks for an object.
+    ///
+    /// # Errors
+    /// It cannot be had for now. That it is gone is none.
+    pub(super) async fn open(&self, object: Object) -> Result<Opened, AwsError> {
+        let response = match self.aws.object(&object.place, &object.key).await {
+            Ok(response) => Some(response),
+            Err(error) if error.is_gone() => {
+                self.means.metrics.log_objects.add("gone", 1);
+                if let Some(unsaid) = self.may_say("gone") {
+                    tracing::warn!(object = object.name(), unsaid, "log object is gone");
+                }
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let etag = response
+            .as_ref()
+            .and_then(|response| response.headers().get(ETAG));
+        let mut mark = etag.map_or_else(Vec::new, |etag| etag.as_bytes().to_vec());
+        mark.truncate(MARK_BYTES);
+        Ok(Opened {
+            state: FileState {
+                bytes: response
+                    .as_ref()
+                    .and_then(Response::content_length)
+                    .unwrap_or(0),
+                modified_ms: 0,
+                read_to: 0,
+                mark,
+            },
+            object,
+            response,
+        })
+    }
+
+    /// Reads an object to its end and waits until what came of it is stored, with the mark of the
+    /// back-fill that it belongs to.
+    ///
+    /// # Errors
+    /// The network or the store failed: it has to be read again.
+    pub(super) async fn read(&self, opened: Opened, backfill: Backfilled) -> anyhow::Result<End> {
+        let Opened {
+            object,
+            response,
+            state,
+        } = opened;
+        let name = object.name();
+        let asked = name.clone();
+        let known = self
+            .means
+            .store
+            .read_async(move |connection| sources::file(connection, &asked))
+            .await?;
+        let is_known = known.is_some_and(|known| known == state && !state.mark.is_empty());
+        let response = response.filter(|_| !is_known);
+        if is_known {
+            self.means.metrics.log_objects.add("known", 1);
+        }
+        let body = response.map(Body::of);
+        let means = self.means.clone();
+        let (log, file) = (object.log, (name.clone(), state));
+        let read = tokio::task::spawn_blocking(move || {
+            let mut reading = Reading::new(&means, backfill);
+            match body {
+                Some(body) => reading.whole(body, log, file),
+                None => Ok(reading.skip()),
+            }
+        });
+        let outcome = read.await.context("reading broke off")??;
+        if let Some(why) = outcome.damage {
+            self.means.metrics.log_files_damaged.add(1);
+            if let Some(unsaid) = self.may_say("damage") {
+                tracing::warn!(
+                    object = name,
+                    error = why,
+                    unsaid,
+                    "log object not read whole"
+                );
+            }
+        }
+        Ok(outcome.end)
+    }
+
+    /// Analyses events that came as the text of messages; says of each whether it had any, or that they
+    /// could not be stored.
+    pub(super) async fn texts(&self, texts: Vec<String>) -> anyhow::Result<Vec<bool>> {
+        let means = self.means.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut reading = Reading::new(&means, None);
+            let had = texts.iter().map(|text| reading.text(text)).collect();
+            anyhow::ensure!(reading.flush(None), "the analysis has ended");
+            Ok(had)
+        });
+        read.await.context("reading broke off")?
+    }
+}
+
+/// How reading went.
+struct Outcome {
+    end: End,
+    /// What is wrong with the object.
+    damage: Option<String>,
+}
+
+/// Events on their way to the analysis.
+struct Reading<'a> {
+    means: &'a Means,
+    calls: Vec<Call>,
+    time_ns: u64,
+    events: u64,
+    fault: Option<(u64, SplitError)>,
+    backfill: Backfilled,
+}
+
+impl<'a> Reading<'a> {
+    fn new(means: &'a Means, backfill: Backfilled) -> Self {
+        Self {
+            means,
+            calls: Vec::new(),
+            time_ns: 0,
+            events: 0,
+            fault: None,
+            backfill,
+        }
+    }
+
+    /// Hands in what there is; says whether it is stored.
+    fn flush(&mut self, file: Option<(String, FileState)>) -> bool {
+        let is_last = file.is_some();
+        let backfill = if is_last { self.backfill.take() } else { None };
+        let calls = std::mem::take(&mut self.calls);
+        if calls.is_empty() && file.is_none() && backfill.is_none() {
+            return true;
+        }
+        self.means.analysis.batch(Batch {
+            calls,
+            file,
+            backfill,
+        })
+    }
+
+    /// Only the mark moves.
+    fn skip(&mut self) -> Outcome {
+        let backfill = self.backfill.take();
+        let is_stored = backfill.is_none()
+            || self.means.analysis.batch(Batch {
+                backfill,
+                ..Batch::default()
+            });
+        Outcome {
+            end: if is_stored { End::Done } else { End::Stopped },
+            damage: None,
+        }
+    }
+
+    /// Reads an object.
+    fn whole(
+        &mut self,
+        body: Body,
+        log: Log,
+        file: (String, FileState),
+    ) -> anyhow::Result<Outcome> {
+        let metrics = &self.means.metrics;
+        let bytes = file.1.bytes;
+        let mut damage = None;
+        let mut splitter = Splitter::default();
+        match Input::new(body) {
+            Err(InputError::Read(error)) => return Err(error).context("read the object"),
+            Err(error) => damage = Some(error.to_string()),
+            Ok(mut input) => {
+                let mut chunk = vec![0; CHUNK_BYTES];
+                loop {
+                    if self.is_stopping() {
+                        return Ok(Outcome {
+                            end: End::Stopped,
+                            damage: None,
+                        });
+                    }
+                    let count = match input.read(&mut chunk) {
+                        Ok(count) => count,
+                        Err(InputError::Read(error)) => {
+                            return Err(error).context("read the object");
+                        }
+                        Err(error) => {
+                            damage = Some(error.to_string());
+                            break;
+                        }
+                    };
+                    if count == 0 {
+                        splitter.end();
+                    } else {
+                        splitter.push(&chunk[..count]);
+                    }
+                    if !self.pieces(&mut splitter) {
+                        return Ok(Outcome {
+                            end: End::Stopped,
+                            damage: None,
+                        });
+                    }
+                    if count == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        let damage = damage.or_else(|| {
+            let (line, why) = self.fault?;
+            Some(format!("line {line}: {why}"))
+        });
+        if let Some((_, progress)) = &mut self.backfill {
+            progress.bytes += bytes;
+            progress.events += self.events;
+            progress.damaged += u64::from(damage.is_some());
+        }
+        let is_stored = self.flush(Some(file));
+        if is_stored {
+            metrics.log_objects.add(log.name(), 1);
+            metrics.log_bytes_read.add(bytes);
+        }
+        Ok(Outcome {
+            end: if is_stored { End::Done } else { End::Stopped },
+            damage: damage.filter(|_| is_stored),
+        })
+    }
+
+    /// Takes the events out of the text of a message; says whether there were any.
+    fn text(&mut self, text: &str) -> bool {
+        let before = self.events;
+        let mut splitter = Splitter::default();
+        splitter.push(text.as_bytes());
+        splitter.end();
+        self.pieces(&mut splitter);
+        self.events > before
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.means
+            .is_stopping
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Takes the pieces that the splitter has; says whether those that were handed in are stored.
+    fn pieces(&mut self, splitter: &mut Splitter) -> bool {
+        let refused = &self.means.metrics.log_events_refused;
+        while let Some(piece) = splitter.next_piece() {
+            match piece {
+                Piece::Event(event) => match Call::read(event.json, &mut self.time_ns) {
+                    Ok(call) => {
+                        self.events += 1;
+                        self.calls.push(call);
+                    }
+                    Err(_) => refused.add("unreadable", 1),
+                },
+                Piece::Foreign(_) => refused.add("foreign", 1),
+                Piece::Fault(place, why) => {
+                    refused.add("fault", 1);
+                    self.fault.get_or_insert((place.line, why));
+                }
+            }
+            if self.calls.len() >= BATCH_CALLS && !self.flush(None) {
+                return false;
+            }
+        }
+        true
+    }
+}
