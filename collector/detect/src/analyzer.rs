@@ -156,6 +156,16 @@ impl Analyzer {
         self.history.baselines.export()
     }
 
+    /// The same of one name: a principal's ARN, an account, an account with a kind of principal.
+    pub fn learned_of(&self, name: &str) -> Learned {
+        self.history.baselines.named(name)
+    }
+
+    /// What was learned since it was last polled.
+    pub fn poll_learned(&mut self) -> Learned {
+        self.history.baselines.poll()
+    }
+
     /// Takes back what was learned before, in place of what is known under the same names. Call it before
     /// the first event.
     pub fn set_learned(&mut self, learned: Learned) {
@@ -196,7 +206,11 @@ impl Analyzer {
         }
         self.occurrences = occurrences;
         for ruled in self.ruled.drain(..) {
+            let kind = ruled.kind();
             let taken = self.ledger.take_ruled(ruled);
+            if let (Some(kind), Some((_, finding))) = (kind, &taken) {
+                self.sigma.note_told(kind, &finding.id);
+            }
             tell(taken, &mut self.totals, &mut self.correlations);
         }
         self.link();
@@ -245,7 +259,8 @@ impl Analyzer {
             }
         }
         if let Event::Api(call) = event {
-            self.sigma.evaluate(call, &mut self.ruled);
+            let is_open = |finding: &str| self.ledger.is_open(finding);
+            self.sigma.evaluate(call, is_open, &mut self.ruled);
         }
         self.history.learn(event);
         for correlation in &mut self.correlations {

@@ -5,10 +5,10 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::detections::{Issue, Occurrence};
 use crate::finding::{
-    Finding, Picket, RuntimeDetails, Service, ThreatEvidence, finding_id, partition,
+    Evidence, Finding, Picket, RuntimeDetails, Service, ThreatEvidence, finding_id, partition,
 };
 use crate::limits::{ARCHIVED_MAX, EVIDENCE_ALWAYS, EVIDENCE_MAX, FINDING_DAYS_MAX, FINDINGS_MAX};
-use crate::sigma::Ruled;
+use crate::sigma::{Ruled, Told};
 use crate::time::Time;
 
 /// The open findings.
@@ -94,14 +94,40 @@ impl Ledger {
 
     /// Takes in what a rule matched, as [`Ledger::take`] does.
     pub(crate) fn take_ruled(&mut self, ruled: Ruled) -> Option<(Taken, &Finding)> {
-        let (occurrence, set, number) = ruled.parts();
-        let (taken, finding) = self.take(occurrence)?;
+        let told = match ruled {
+            Ruled::New(told) => *told,
+            Ruled::Again {
+                finding,
+                time_ns,
+                evidence,
+            } => return self.again(&finding, time_ns, *evidence),
+        };
+        let (taken, finding) = self.take(told.occurrence)?;
         let id = finding.id.clone();
         let entry = self.open.get_mut(&id)?;
         if taken == Taken::Opened {
-            Ruled::introduce(&set, number, &mut entry.finding);
+            Told::introduce(&told.set, told.number, &mut entry.finding);
         }
         Some((taken, &entry.finding))
+    }
+
+    /// Says whether a finding is open.
+    pub(crate) fn is_open(&self, id: &str) -> bool {
+        self.open.contains_key(id)
+    }
+
+    /// Counts another occurrence of which the finding says everything already.
+    fn again(&mut self, id: &str, time_ns: u64, evidence: Evidence) -> Option<(Taken, &Finding)> {
+        let entry = self.open.get_mut(id)?;
+        if !entry.changed {
+            entry.changed = true;
+            self.changed.push_back(id.to_owned());
+        }
+        let finding = &mut entry.finding;
+        let times = (Time(time_ns), Time(time_ns));
+        count(finding, times, 1, &mut self.counters);
+        keep(finding, evidence, &mut self.evidence, &mut self.counters);
+        Some((Taken::Added, &entry.finding))
     }
 
     /// Says which incident a finding is part of.
@@ -285,11 +311,6 @@ fn add(
     let (first, last) = (Time(occurrence.first_ns), Time(occurrence.last_ns));
     let service = &mut finding.service;
     let is_latest = last >= service.event_last_seen;
-    service.count += occurrence.count;
-    service.event_first_seen = service.event_first_seen.min(first);
-    service.event_last_seen = service.event_last_seen.max(last);
-    finding.created_at = service.event_first_seen;
-    finding.updated_at = service.event_last_seen;
     if service.runtime_details.is_none() {
         service.runtime_details = RuntimeDetails::of(&occurrence.evidence);
     }
@@ -308,29 +329,53 @@ fn add(
         picket.why = occurrence.why;
         picket.confidence = picket.confidence.max(occurrence.confidence);
     }
-    let picket = &mut finding.picket;
-    if occurrence.count > 0 {
-        let day = first.day();
-        if picket.days.len() < FINDING_DAYS_MAX || picket.days.contains_key(&day) {
-            *picket.days.entry(day).or_insert(0) += occurrence.count;
-        } else {
-            counters.days_left_out += occurrence.count;
-        }
-    }
+    count(finding, (first, last), occurrence.count, counters);
     for evidence in occurrence.evidence {
-        let before = picket.evidence.len();
-        let grows = before >= EVIDENCE_ALWAYS && !picket.evidence.is_full();
-        if grows && *evidence_kept >= EVIDENCE_MAX {
-            picket.evidence_left_out += 1;
-            counters.evidence_left_out += 1;
-            continue;
-        }
-        picket.evidence.push(evidence);
-        let after = picket.evidence.len();
-        *evidence_kept += after - before;
-        if after == before {
-            picket.evidence_left_out += 1;
-        }
+        keep(finding, evidence, evidence_kept, counters);
+    }
+}
+
+/// Counts occurrences between two times.
+fn count(finding: &mut Finding, times: (Time, Time), count: u64, counters: &mut Counters) {
+    let (first, last) = times;
+    let service = &mut finding.service;
+    service.count += count;
+    service.event_first_seen = service.event_first_seen.min(first);
+    service.event_last_seen = service.event_last_seen.max(last);
+    finding.created_at = service.event_first_seen;
+    finding.updated_at = service.event_last_seen;
+    if count == 0 {
+        return;
+    }
+    let days = &mut finding.picket.days;
+    let day = first.day();
+    if days.len() < FINDING_DAYS_MAX || days.contains_key(&day) {
+        *days.entry(day).or_insert(0) += count;
+    } else {
+        counters.days_left_out += count;
+    }
+}
+
+/// Keeps a piece of evidence, if there is room for it.
+fn keep(
+    finding: &mut Finding,
+    evidence: Evidence,
+    evidence_kept: &mut usize,
+    counters: &mut Counters,
+) {
+    let picket = &mut finding.picket;
+    let before = picket.evidence.len();
+    let grows = before >= EVIDENCE_ALWAYS && !picket.evidence.is_full();
+    if grows && *evidence_kept >= EVIDENCE_MAX {
+        picket.evidence_left_out += 1;
+        counters.evidence_left_out += 1;
+        return;
+    }
+    picket.evidence.push(evidence);
+    let after = picket.evidence.len();
+    *evidence_kept += after - before;
+    if after == before {
+        picket.evidence_left_out += 1;
     }
 }
 

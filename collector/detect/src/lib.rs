@@ -36,7 +36,7 @@ pub use analyzer::{Analyzer, Output, Totals};
 pub use detections::{SENSOR_CLOCK, SENSOR_SILENT};
 pub use event::{Event, FeedEvent, FeedWord, SensorEvent, SensorWindow, SensorWord, SourceKind};
 pub use finding::Finding;
-pub use history::{Baseline, Dimension, Learned, Met};
+pub use history::{Baseline, Dimension, Learned, LearnedError, Met, Values, Whose};
 pub use incident::Incident;
 pub use settings::Settings;
 pub use time::Time;

@@ -15,6 +15,7 @@ use super::principal::{origin, principal};
 use super::{Context, Detection, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
+use crate::logs::agent_words::TOOLS as WORDS;
 
 /// Settings of `attack_tool`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,9 +31,8 @@ impl Default for Settings {
     }
 }
 
-/// A tool by its word in user agents, with its types for S3 and for everything else.
+/// A tool with its types for S3 and for everything else.
 struct Tool {
-    word: &'static str,
     name: &'static str,
     of_s3: &'static FindingType,
     of_all: &'static FindingType,
@@ -46,34 +46,29 @@ const PENTOO: FindingType = FindingType::guardduty("PenTest:IAMUser/PentooLinux"
 const PENTOO_S3: FindingType = FindingType::guardduty("PenTest:S3/PentooLinux", 5.0);
 const TOOL: FindingType = FindingType::picket("PenTest:IAMUser/AttackTool", 5.0);
 
-/// Words as the kernels' names and the programs themselves have them.
-const TOOLS: [Tool; 5] = [
+/// In the order of the words that user agents hold.
+const TOOLS: [Tool; WORDS.len()] = [
     Tool {
-        word: "kali",
         name: "Kali Linux",
         of_s3: &KALI_S3,
         of_all: &KALI,
     },
     Tool {
-        word: "parrot",
         name: "Parrot Security Linux",
         of_s3: &PARROT_S3,
         of_all: &PARROT,
     },
     Tool {
-        word: "pentoo",
         name: "Pentoo Linux",
         of_s3: &PENTOO_S3,
         of_all: &PENTOO,
     },
     Tool {
-        word: "pacu",
         name: "Pacu",
         of_s3: &TOOL,
         of_all: &TOOL,
     },
     Tool {
-        word: "trufflehog",
         name: "TruffleHog",
         of_s3: &TOOL,
         of_all: &TOOL,
@@ -105,7 +100,11 @@ impl Detection for AttackTool {
         let Some(agent) = call.user_agent.as_deref() else {
             return;
         };
-        let Some(tool) = TOOLS.iter().find(|tool| says(agent, tool.word)) else {
+        let Some(tool) = call
+            .agent_words()
+            .tool()
+            .and_then(|number| TOOLS.get(number))
+        else {
             return;
         };
         let who = principal(call);
@@ -147,19 +146,6 @@ impl Detection for AttackTool {
             ],
         });
     }
-}
-
-/// Says whether a word stands in an agent by itself: names of hosts and of companies hold such words too.
-fn says(agent: &str, word: &str) -> bool {
-    let bytes = agent.as_bytes();
-    let first = word.as_bytes()[0];
-    let is_part = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphabetic);
-    (0..bytes.len().saturating_sub(word.len() - 1)).any(|at| {
-        bytes[at].eq_ignore_ascii_case(&first)
-            && bytes[at..at + word.len()].eq_ignore_ascii_case(word.as_bytes())
-            && !is_part(at + word.len())
-            && (at == 0 || !is_part(at - 1))
-    })
 }
 
 #[cfg(test)]

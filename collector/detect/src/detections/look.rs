@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::history::History;
 use crate::logs::IdentityKind;
+use crate::logs::agent_words::Says;
 use crate::logs::cloudtrail::ApiCall;
 use crate::policy::{Policy, account_of, glob, texts};
 use crate::settings::Accounts;
@@ -143,18 +144,11 @@ impl<'a> Look<'a> {
 
     /// Says whether a person clicked: the console makes many calls for one look at a page.
     pub(crate) fn is_console(&self) -> bool {
-        let agent = self.call.user_agent.as_deref().unwrap_or_default();
-        let words = [
-            "Mozilla",
-            "Console",
-            "console.amazonaws.com",
-            "AWS Internal",
-            "signin.amazonaws.com",
-        ];
+        let words = self.call.agent_words();
         self.call.from_console == Some(true)
             || self.call.identity.invoked_by.as_deref() == Some("signin.amazonaws.com")
-            || words.iter().any(|word| agent.contains(word))
-            || agent.contains("aws-internal")
+            || words.has(Says::Console)
+            || words.has(Says::ConsoleProgram)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
 use crate::history::{network, program};
 use crate::logs::IdentityKind;
+use crate::logs::agent_words::Says;
 use crate::logs::cloudtrail::ApiCall;
 
 /// Settings of `stolen_credential`.
@@ -89,10 +90,8 @@ impl Detection for StolenCredential {
             accounts: &context.settings.accounts,
         };
         let is_host = look.is_instance();
-        let agent = call.user_agent.as_deref().unwrap_or_default();
         // What the runtime of a function or task says of itself, in every AWS SDK.
-        let in_runtime =
-            agent.contains("exec-env/AWS_Lambda") || agent.contains("exec-env/AWS_ECS");
+        let in_runtime = call.agent_words().has(Says::Runtime);
         let settings = &context.settings.detections.stolen_credential;
         let identity = &call.identity;
         // A host has several credentials of one session; a function's session has many hosts.
@@ -113,11 +112,11 @@ impl Detection for StolenCredential {
         if call.vpc_endpoint_id.is_some() {
             return;
         }
-        let (network, program) = (network(address), program(agent));
+        let (network, program) = (network(address), program(call));
         let homes = &mut context.history.homes;
         let Some(home) = homes.of(key) else {
             if (is_host || in_runtime) && !is_private(address) {
-                homes.note(key, &network, &program, call.event_time_ns);
+                homes.note(key, &network, program, call.event_time_ns);
             }
             return;
         };
@@ -128,10 +127,10 @@ impl Detection for StolenCredential {
             .any(|one| is_v4(one) == is_v4(&network));
         let at_home = home.networks.contains(&network) || !same_family;
         if at_home || in_runtime {
-            homes.note(key, &network, &program, call.event_time_ns);
+            homes.note(key, &network, program, call.event_time_ns);
             return;
         }
-        let new_program = !home.agents.contains(&program);
+        let new_program = !home.agents.iter().any(|one| one == program);
         if is_private(address) && !new_program {
             return;
         }
@@ -143,7 +142,7 @@ impl Detection for StolenCredential {
         let kind = if is_host { &HOST_OUT } else { &OTHER_OUT };
         let how = format!(
             "from {network} by {}; it was used from {} by {} before",
-            quote(&program),
+            quote(program),
             home.networks.join(", "),
             quote(&home.agents.join(", "))
         );

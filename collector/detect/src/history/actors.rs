@@ -4,18 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::table::Table;
 use crate::limits::{ACCOUNTS_MAX, MADE_MAX, PLANNERS_MAX};
+use crate::logs::agent_words::Says;
 use crate::logs::cloudtrail::ApiCall;
-
-/// Programs that make and unmake what a plan says, as they call themselves in user agents.
-const PLANNERS: [&str; 7] = [
-    "CloudFormation",
-    "OpenTofu",
-    "Pulumi",
-    "Terraform",
-    "aws-cdk",
-    "crossplane",
-    "terraform-provider-aws",
-];
 
 /// Different calls by which a plan shows that it is one: it reads before it writes, which a program that
 /// only calls itself so does not. Chosen by hand: the smallest plan makes about ten.
@@ -146,8 +136,7 @@ fn by_cloudformation(call: &ApiCall) -> bool {
 
 /// Says whether the program calls itself a planner. Anybody may say so of himself.
 fn says_planned(call: &ApiCall) -> bool {
-    let agent = call.user_agent.as_deref().unwrap_or_default();
-    PLANNERS.iter().any(|planner| agent.contains(planner))
+    call.agent_words().has(Says::Planner)
 }
 
 fn plan(call: &ApiCall) -> (String, String) {

@@ -75,11 +75,17 @@ impl Bursts {
     }
 
     /// Keeps a call until there is something to report.
-    pub(crate) fn wait(&mut self, rule: &'static str, who: &str, seen_ns: u64, call: Evidence) {
+    pub(crate) fn wait(
+        &mut self,
+        rule: &'static str,
+        who: &str,
+        seen_ns: u64,
+        call: impl FnOnce() -> Evidence,
+    ) {
         if let Some(burst) = self.rows.get_mut(&(rule, who.to_owned()))
             && burst.waiting.len() < BURST_EVIDENCE_MAX
         {
-            burst.waiting.push((seen_ns, call));
+            burst.waiting.push((seen_ns, call()));
         }
     }
 

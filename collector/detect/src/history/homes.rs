@@ -25,12 +25,12 @@ impl Default for Homes {
 impl Homes {
     /// The home of a credential, if it was used before.
     pub(crate) fn of(&self, key: &str) -> Option<&Home> {
-        self.0.get(&key.to_owned())
+        self.0.get(key)
     }
 
     /// Notes that a credential was used at home.
     pub(crate) fn note(&mut self, key: &str, network: &str, agent: &str, now_ns: u64) {
-        let home = self.0.write(key.to_owned(), now_ns);
+        let home = self.0.write_by(key, now_ns);
         for (known, new) in [(&mut home.networks, network), (&mut home.agents, agent)] {
             if known.len() < HOME_PLACES_MAX && !known.iter().any(|one| one == new) {
                 known.push(new.to_owned());

@@ -1,10 +1,13 @@
 //! What detections remember: bounded tables of facts in event time, keyed by entity.
 
 mod actors;
+mod baseline;
 mod baselines;
 mod bursts;
+mod compared;
 mod homes;
 mod knocks;
+mod learned;
 mod probes;
 mod sightings;
 mod spells;
@@ -16,13 +19,15 @@ use std::collections::BTreeMap;
 use crate::event::{Event, SourceKind};
 
 pub(crate) use actors::{Actors, Made};
-pub use baselines::{Baseline, Dimension, Learned, Met};
-pub(crate) use baselines::{
-    Baselines, DIMENSIONS, Frequency, Usual, network, program, values as compared_by,
-};
+pub(crate) use baseline::Frequency;
+pub use baseline::{Baseline, Met, Values};
+pub(crate) use baselines::{Baselines, Usual};
 pub(crate) use bursts::{Bursts, Reach};
+pub use compared::Dimension;
+pub(crate) use compared::{DIMENSIONS, compared_by, network, program};
 pub(crate) use homes::Homes;
 pub(crate) use knocks::Knocks;
+pub use learned::{Learned, LearnedError, Whose};
 pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use sightings::Sightings;
 pub(crate) use spells::{Spells, SpellsOf};

@@ -1,5 +1,6 @@
 //! A bounded table whose oldest rows make room for new ones.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -40,18 +41,41 @@ impl<K: Clone + Eq + Hash + Ord, V: Default> Table<K, V> {
         &mut row.value
     }
 
+    /// As [`Table::write`], by what a key can be made of: it is made for a row that is absent only.
+    pub(crate) fn write_by<Q>(&mut self, key: &Q, now_ns: u64) -> &mut V
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if !self.rows.contains_key(key) {
+            return self.write(key.to_owned(), now_ns);
+        }
+        let row = self.rows.get_mut(key).expect("the key is there");
+        row.written_ns = row.written_ns.max(now_ns);
+        &mut row.value
+    }
+
     /// The row of `key`.
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         self.rows.get(key).map(|row| &row.value)
     }
 
     /// The row of `key`, which does not become younger by this.
-    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
         self.rows.get_mut(key).map(|row| &mut row.value)
     }
 
     /// Takes the row of `key` out.
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         self.rows.remove(key).map(|row| row.value)
     }
 
@@ -77,6 +101,11 @@ impl<K: Clone + Eq + Hash + Ord, V: Default> Table<K, V> {
     /// The values, in no order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.rows.values().map(|row| &row.value)
+    }
+
+    /// The values, in no order, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.rows.values_mut().map(|row| &mut row.value)
     }
 
     /// Rows that made room.

@@ -2,6 +2,7 @@
 
 use super::table::Table;
 use crate::limits::TRAILS_MAX;
+use crate::logs::agent_words::Says;
 use crate::logs::cloudtrail::ApiCall;
 
 /// Buckets of trails.
@@ -20,9 +21,6 @@ struct Trail {
     /// The principal whose infrastructure code made it.
     maker: Option<String>,
 }
-
-/// Programs that make and unmake what a plan says, as they call themselves in user agents.
-const PLANNERS: [&str; 4] = ["CloudFormation", "OpenTofu", "Pulumi", "Terraform"];
 
 /// Trails remembered for one bucket: one that collects for an organisation has many, and one is
 /// enough to know what it is.
@@ -110,8 +108,7 @@ impl Trails {
 
 /// Says whether a program that carries out a plan made the call. Anybody may say so of himself.
 fn is_planned(call: &ApiCall) -> bool {
-    let agent = call.user_agent.as_deref().unwrap_or_default();
-    PLANNERS.iter().any(|planner| agent.contains(planner))
+    call.agent_words().has(Says::Planner)
         || call.source_ip.as_deref() == Some("cloudformation.amazonaws.com")
 }
 

@@ -4,12 +4,15 @@
 //! an odd type is absent here; only a record that names neither an event nor its source is refused.
 //! Parameters and results stay text until a detection asks for them ([`Lazy`]).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::Value;
 
+use super::agent_words::AgentWords;
 use super::event_time;
 use super::identity::{Draft, Identity, IdentityKind};
 use super::json::{Lazy, List, Members, Object, Text};
@@ -94,6 +97,21 @@ pub struct ApiCall {
     pub from_console: Option<bool>,
     /// The whole record, with what has no field here.
     pub record: Lazy,
+    /// What is asked of a call again and again, once somebody has asked.
+    known: Known,
+}
+
+/// What is asked of a call again and again. Two calls are the same whether it was asked or not.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    is_by_service: OnceLock<bool>,
+    agent_words: OnceLock<AgentWords>,
+}
+
+impl PartialEq for Known {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Something a call touched.
@@ -128,7 +146,11 @@ impl ApiCall {
     /// # Errors
     /// Every [`ApiCallError`].
     pub fn parse(json: &[u8], previous_time_ns: u64) -> Result<Self, ApiCallError> {
-        let json = String::from_utf8_lossy(json);
+        // Almost always proper, which the standard library is quickest to say.
+        let json = match std::str::from_utf8(json) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(json),
+        };
         let Object(draft): Object<Call> =
             serde_json::from_str(&json).map_err(|error| ApiCallError::NotJson {
                 line: error.line(),
@@ -174,6 +196,7 @@ impl ApiCall {
             shared_event_id: draft.shared_event_id,
             from_console: draft.from_console,
             record: Lazy::new(&json),
+            known: Known::default(),
         })
     }
 
@@ -214,6 +237,18 @@ impl ApiCall {
     /// Says whether an AWS service made the call for itself: nobody's credentials did. The console and
     /// CloudFormation do what somebody told them to.
     pub fn is_by_service(&self) -> bool {
+        *(self.known.is_by_service).get_or_init(|| self.seems_by_service())
+    }
+
+    /// What the user agent says, by words.
+    pub(crate) fn agent_words(&self) -> AgentWords {
+        *self.known.agent_words.get_or_init(|| {
+            let agent = self.user_agent.as_deref();
+            agent.map(AgentWords::of).unwrap_or_default()
+        })
+    }
+
+    fn seems_by_service(&self) -> bool {
         let identity = &self.identity;
         let linked = || {
             let arn = identity.actor().unwrap_or_default();

@@ -4,6 +4,7 @@
 //! single records ([`Splitter`]), and the typed parse of one record ([`ApiCall`]). So a caller can
 //! sort and spill records while they are still text and pay for parsing once.
 
+pub(crate) mod agent_words;
 pub mod cloudtrail;
 pub mod event_time;
 pub mod gather;

@@ -53,3 +53,7 @@ pub const FIELDS_SHOWN_MAX: usize = 6;
 
 /// Bytes of a value that are shown.
 pub const VALUE_SHOWN_BYTES: usize = 96;
+
+/// Things that were told of which it is remembered by which finding: some hundred bytes each. Beyond
+/// this many they are told again. Chosen by hand: ten thousand principals with a few kinds of calls each.
+pub(crate) const TOLD_MAX: usize = 65_536;

@@ -32,11 +32,14 @@ mod testing;
 mod tests;
 mod yaml;
 
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 pub use fault::{Fault, Why};
 pub use record::{Quick, Record};
-pub(crate) use report::Ruled;
+pub(crate) use report::{Ruled, Told};
 pub(crate) use rule::types;
 pub use rule::{Level, Rule};
 pub use search::Placeholders;
@@ -44,6 +47,7 @@ pub use set::{Loaded, RuleSet};
 
 use crate::logs::cloudtrail::ApiCall;
 use correlate::Correlator;
+use limits::TOLD_MAX;
 use program::Scratch;
 
 /// The rules in force and what they remember.
@@ -53,6 +57,11 @@ pub(crate) struct Sigma {
     scratch: Scratch,
     correlator: Correlator,
     matched: Vec<u32>,
+    /// The findings of what was told already, by what is told of it.
+    told: HashMap<u64, Arc<str>>,
+    /// Keyed anew in every process: what meets in this hash counts as the same, so nobody outside may
+    /// know how to make things meet.
+    hasher: RandomState,
 }
 
 impl Sigma {
@@ -69,8 +78,13 @@ impl Sigma {
         self.set.rules()
     }
 
-    /// Shows a call to the rules.
-    pub(crate) fn evaluate(&mut self, call: &ApiCall, out: &mut Vec<Ruled>) {
+    /// Shows a call to the rules. `is_open` says which findings are.
+    pub(crate) fn evaluate(
+        &mut self,
+        call: &ApiCall,
+        is_open: impl Fn(&str) -> bool,
+        out: &mut Vec<Ruled>,
+    ) {
         if self.set.is_empty() {
             return;
         }
@@ -82,12 +96,48 @@ impl Sigma {
                 continue;
             };
             if !rule.is_silent {
-                let fields = report::fields(&set.program, number, call, &mut self.scratch);
-                out.extend(report::of_event(&set, number, call, &fields));
+                let kind = self.kind(number, call);
+                let known = self.told.get(&kind).filter(|finding| is_open(finding));
+                if let Some(finding) = known {
+                    out.push(Ruled::Again {
+                        finding: finding.clone(),
+                        time_ns: call.event_time_ns,
+                        evidence: Box::new(report::evidence(call)),
+                    });
+                } else {
+                    let fields = report::fields(&set.program, number, call, &mut self.scratch);
+                    out.extend(report::of_event(&set, number, call, kind, &fields));
+                }
             }
             self.correlate(&set, number, call, out);
         }
         self.matched = matched;
+    }
+
+    /// Everything that a finding says of a call that a rule matched, but for its time and for fields that
+    /// the rule alone asks about.
+    fn kind(&self, number: u32, call: &ApiCall) -> u64 {
+        let who = &call.identity;
+        self.hasher.hash_one((
+            number,
+            (
+                call.account(),
+                &call.region,
+                &call.source_ip,
+                &call.user_agent,
+            ),
+            (&call.event_source, &call.event_name, &call.error_code),
+            (who.actor(), &who.arn, &who.principal_id, &who.access_key_id),
+        ))
+    }
+
+    /// Notes by which finding something was told.
+    pub(crate) fn note_told(&mut self, kind: u64, finding: &str) {
+        if self.told.len() >= TOLD_MAX {
+            // What comes again is told again, which costs time and loses nothing.
+            self.told.clear();
+        }
+        self.told.insert(kind, finding.into());
     }
 
     /// Tells the correlations that a rule matched, and those that correlate them.

@@ -20,15 +20,41 @@ use crate::detections::principal::{Principal, origin, principal};
 use crate::finding::{Evidence, Finding, Role};
 use crate::logs::cloudtrail::ApiCall;
 
+/// What a rule matched.
+#[derive(Debug)]
+pub(crate) enum Ruled {
+    /// Something that was not told before.
+    New(Box<Told>),
+    /// What was told before in all but its time: it counts, and goes to the evidence.
+    Again {
+        /// The finding it was told by.
+        finding: Arc<str>,
+        time_ns: u64,
+        evidence: Box<Evidence>,
+    },
+}
+
 /// An occurrence and its rule.
 #[derive(Debug)]
-pub(crate) struct Ruled {
+pub(crate) struct Told {
     pub(crate) occurrence: Occurrence,
-    set: Arc<RuleSet>,
-    number: u32,
+    pub(crate) set: Arc<RuleSet>,
+    pub(crate) number: u32,
+    /// By what the same is known when it comes again.
+    pub(crate) kind: Option<u64>,
 }
 
 impl Ruled {
+    /// By what the same is known when it comes again, if it was not told before.
+    pub(crate) fn kind(&self) -> Option<u64> {
+        match self {
+            Self::New(told) => told.kind,
+            Self::Again { .. } => None,
+        }
+    }
+}
+
+impl Told {
     /// Writes into a finding that has just been opened what its rule says of itself, which stays the
     /// same over all its occurrences.
     pub(crate) fn introduce(set: &RuleSet, number: u32, finding: &mut Finding) {
@@ -57,11 +83,6 @@ impl Ruled {
         picket.rule = format!("sigma/{}", rule.id);
         picket.mitre = rule.techniques();
         picket.first_look = first_look.chain(innocent.take(5)).collect();
-    }
-
-    /// The occurrence, and what [`Ruled::introduce`] takes.
-    pub(crate) fn parts(self) -> (Occurrence, Arc<RuleSet>, u32) {
-        (self.occurrence, self.set, self.number)
     }
 }
 
@@ -93,6 +114,7 @@ pub(super) fn of_event(
     set: &Arc<RuleSet>,
     number: u32,
     call: &ApiCall,
+    kind: u64,
     fields: &[(String, String)],
 ) -> Option<Ruled> {
     let rule = set.rules.get(number as usize)?;
@@ -109,14 +131,15 @@ pub(super) fn of_event(
     );
     let evidence = vec![evidence(call)];
     let times = (call.event_time_ns, call.event_time_ns);
-    let told = Told {
+    let tale = Tale {
         who,
         actor,
         why,
         times,
         evidence,
+        kind: Some(kind),
     };
-    Some(ruled(set, number, rule, call, told))
+    Some(ruled(set, number, rule, call, tale))
 }
 
 /// A correlation that came true with a call.
@@ -155,14 +178,15 @@ pub(super) fn of_correlation(
     let key: Vec<&str> = group.iter().map(|(_, value)| &**value).collect();
     let actor = format!("{} {}", rule.id, key.join(" "));
     let times = (fired.first_ns, fired.last_ns);
-    let told = Told {
+    let tale = Tale {
         who,
         actor,
         why,
         times,
         evidence: fired.evidence,
+        kind: None,
     };
-    Some(ruled(set, plan.rule, rule, call, told))
+    Some(ruled(set, plan.rule, rule, call, tale))
 }
 
 /// A call as evidence.
@@ -171,23 +195,25 @@ pub(super) fn evidence(call: &ApiCall) -> Evidence {
 }
 
 /// What an occurrence is made of, besides its rule and its call.
-struct Told {
+struct Tale {
     who: Principal,
     actor: String,
     why: String,
     /// First and last, nanoseconds.
     times: (u64, u64),
     evidence: Vec<Evidence>,
+    kind: Option<u64>,
 }
 
-fn ruled(set: &Arc<RuleSet>, number: u32, rule: &Rule, call: &ApiCall, told: Told) -> Ruled {
-    let Told {
+fn ruled(set: &Arc<RuleSet>, number: u32, rule: &Rule, call: &ApiCall, tale: Tale) -> Ruled {
+    let Tale {
         who,
         actor,
         why,
         times: (first_ns, last_ns),
         evidence,
-    } = told;
+        kind,
+    } = tale;
     let occurrence = Occurrence {
         kind: rule.finding_type(),
         rule: "sigma",
@@ -220,11 +246,12 @@ fn ruled(set: &Arc<RuleSet>, number: u32, rule: &Rule, call: &ApiCall, told: Tol
         why,
         first_look: &[],
     };
-    Ruled {
+    Ruled::New(Box::new(Told {
         occurrence,
         set: set.clone(),
         number,
-    }
+        kind,
+    }))
 }
 
 fn in_words(fields: &[(String, String)]) -> String {

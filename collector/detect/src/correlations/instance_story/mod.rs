@@ -113,15 +113,15 @@ impl Correlation for InstanceStory {
     }
 
     fn finding(&mut self, finding: &Finding) {
-        let fact = FindingFact::of(finding);
         let account = finding.account_id.clone();
-        let id = finding.id.clone();
         if let Some(session) = finding.resource.session_name() {
             if is_instance(session) {
-                self.add_finding((account, session.to_owned()), id, fact);
+                self.add_or_refresh((account, session.to_owned()), finding);
             }
             return;
         }
+        let fact = FindingFact::of(finding);
+        let id = finding.id.clone();
         let Some(subject) = finding.resource.instance_id() else {
             return;
         };
@@ -287,6 +287,21 @@ impl InstanceStory {
         } else {
             self.findings_left_out += 1;
         }
+    }
+
+    fn add_or_refresh(&mut self, key: Key, finding: &Finding) {
+        let known = self.stories.get_mut(&key);
+        let known = known.and_then(|story| story.findings.get_mut(&finding.id));
+        let Some(fact) = known else {
+            self.add_finding(key, finding.id.clone(), FindingFact::of(finding));
+            return;
+        };
+        if !fact.refresh(finding) {
+            return;
+        }
+        let last_ns = fact.last_ns;
+        self.stories.write(key.clone(), last_ns);
+        self.settle(key);
     }
 
     fn add_finding(&mut self, key: Key, id: String, fact: FindingFact) {

@@ -94,6 +94,15 @@ impl CallFact {
         )
     }
 
+    /// Adds a later call, as [`CallFact::add`] does.
+    fn again(&mut self, call: &ApiCall) {
+        self.last_ns = self.last_ns.max(call.event_time_ns);
+        self.count += 1;
+        if call.succeeded() {
+            self.error_code = None;
+        }
+    }
+
     /// Adds another call of the same API from the same source. One that worked speaks for those that
     /// did not.
     fn add(&mut self, other: &Self) {
@@ -146,6 +155,23 @@ impl CallFact {
 }
 
 impl FindingFact {
+    /// Takes in what has changed of the finding it was made of; says whether anything has.
+    pub(super) fn refresh(&mut self, finding: &Finding) -> bool {
+        let is_same = self.severity == finding.severity
+            && self.first_ns == finding.service.event_first_seen.0
+            && self.last_ns == finding.service.event_last_seen.0
+            && self.count == finding.service.count
+            && self.title == finding.title;
+        self.severity = finding.severity;
+        self.first_ns = finding.service.event_first_seen.0;
+        self.last_ns = finding.service.event_last_seen.0;
+        self.count = finding.service.count;
+        if self.title != finding.title {
+            self.title.clone_from(&finding.title);
+        }
+        !is_same
+    }
+
     pub(super) fn of(finding: &Finding) -> Self {
         Self {
             type_name: finding.type_name.clone(),
@@ -203,9 +229,9 @@ impl Story {
     }
 
     pub(super) fn add_role_call(&mut self, call: &ApiCall) {
-        let fact = CallFact::of(call, Part::RoleCall);
-        if let Some(role) = call.identity.role_name() {
-            self.role = Some(role.to_owned());
+        let role = call.identity.role_name();
+        if role.is_some() && role != self.role.as_deref() {
+            self.role = role.map(str::to_owned);
         }
         if self.region.is_empty() {
             call.region
@@ -213,7 +239,15 @@ impl Story {
                 .unwrap_or_default()
                 .clone_into(&mut self.region);
         }
-        self.put_call(fact);
+        let key = (
+            call.event_source.to_string(),
+            call.event_name.to_string(),
+            call.source_ip.as_deref().unwrap_or_default().to_owned(),
+        );
+        match self.calls.get_mut(&key) {
+            Some(known) if call.event_time_ns >= known.first_ns => known.again(call),
+            _ => self.put_call(CallFact::of(call, Part::RoleCall)),
+        }
     }
 
     fn put_call(&mut self, fact: CallFact) {

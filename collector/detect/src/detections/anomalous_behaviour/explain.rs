@@ -55,7 +55,7 @@ pub(super) fn explain(call: &ApiCall, verdict: &Verdict, usual: &Usual<'_>) -> S
     let value: Value = json!({
         "userAgent": {
             "fullUserAgent": quote(call.user_agent.as_deref().unwrap_or_default()),
-            "userAgentCategory": crate::history::program(call.user_agent.as_deref().unwrap_or_default()),
+            "userAgentCategory": crate::history::program(call),
         },
         "anomalies": {
             "anomalousAPIs": format!("{}:[{}:{}]", call.event_source, call.event_name, outcome),

@@ -24,7 +24,7 @@ use super::principal::{origin, principal};
 use super::{Context, Detection, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
-use crate::history::{Dimension, Usual, network};
+use crate::history::{Baseline, Dimension, Usual, network};
 use crate::logs::cloudtrail::ApiCall;
 use score::Verdict;
 
@@ -77,12 +77,14 @@ impl Detection for AnomalousBehaviour {
             return;
         }
         let settings = &context.settings.detections.anomalous_behaviour;
-        let Some(usual) = context.history.baselines.of(call) else {
-            return;
-        };
-        if !is_learned(call, &usual, settings) {
+        let baselines = &context.history.baselines;
+        let learned = baselines.of_principal(call);
+        if !learned.is_some_and(|principal| is_learned(call, principal, settings)) {
             return;
         }
+        let Some(usual) = baselines.of(call) else {
+            return;
+        };
         let verdict = score::judge(call, &usual);
         if !verdict.has(Dimension::Api) || verdict.points() < settings.points_min {
             return;
@@ -100,9 +102,9 @@ impl Detection for AnomalousBehaviour {
 }
 
 /// Says whether enough is known of a principal to say that something is unusual.
-fn is_learned(call: &ApiCall, usual: &Usual<'_>, settings: &Settings) -> bool {
-    usual.principal.calls >= settings.calls_min
-        && usual.principal.age_days(call.event_time_ns) >= settings.learning_days
+fn is_learned(call: &ApiCall, principal: &Baseline, settings: &Settings) -> bool {
+    principal.calls >= settings.calls_min
+        && principal.age_days(call.event_time_ns) >= settings.learning_days
 }
 
 fn occurrence(

@@ -73,10 +73,10 @@ const POINTS: [(Dimension, u32, u32); 5] = [
 pub(super) fn judge(call: &ApiCall, usual: &Usual<'_>) -> Verdict {
     let now_ns = call.event_time_ns;
     let mut unusual = Vec::new();
-    for (dimension, value) in compared_by(call) {
-        let new_to = |one: &crate::history::Baseline| {
-            one.frequency(dimension, &value, now_ns) == Frequency::Unknown
-        };
+    for value in compared_by(call).into_iter().flatten() {
+        let dimension = value.dimension;
+        let new_to =
+            |one: &crate::history::Baseline| one.frequency(&value, now_ns) == Frequency::Unknown;
         if !new_to(usual.principal) {
             continue;
         }
@@ -94,7 +94,7 @@ pub(super) fn judge(call: &ApiCall, usual: &Usual<'_>) -> Verdict {
         }
         unusual.push(Unusual {
             what: What::Value(dimension),
-            value,
+            value: value.text.into_owned(),
             in_account,
             points: own + if in_account { *more } else { 0 },
         });

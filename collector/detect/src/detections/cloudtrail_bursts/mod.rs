@@ -219,8 +219,8 @@ fn count(
         .steps
         .iter()
         .rfind(|(things, _)| reach.things as f64 >= needed(*things));
-    let evidence = evidence_of::call(call);
     let Some((_, severity)) = reached else {
+        let evidence = || evidence_of::call(call);
         bursts.wait(rule.id, &who, call.event_time_ns, evidence);
         return;
     };
@@ -229,7 +229,7 @@ fn count(
         Counts::Failures => *severity,
     };
     let mut all = bursts.waiting(rule.id, &who);
-    all.push(evidence);
+    all.push(evidence_of::call(call));
     out.push(occurrence(rule, call, &who, &reach, all, severity));
 }
 
