@@ -409,6 +409,7 @@ mod tests {
                 .unwrap(),
             ),
             rules: Arc::new([]),
+            habits_every_ms: 300_000,
             repeat_ms: 0,
             bell: Arc::default(),
             backlog: Arc::default(),

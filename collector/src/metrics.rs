@@ -99,6 +99,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_dropped: Family,
     /// Events given to the analysis, by source.
     pub(crate) events_analysed: Family,
+    /// Baselines in the store that were not taken back, by reason.
+    pub(crate) baselines_refused: Family,
     /// Journal entries that could not be read back.
     pub(crate) envelopes_unreadable: Counter,
     /// Gaps in chains, also those that closed in time.
@@ -206,7 +208,7 @@ impl Metrics {
         ]
     }
 
-    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 17] {
+    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 18] {
         [
             (
                 "envelopes_refused",
@@ -237,6 +239,12 @@ impl Metrics {
                 "connections that came to nothing",
                 "reason",
                 &self.connections_dropped,
+            ),
+            (
+                "baselines_refused",
+                "baselines in the store that were not taken back",
+                "reason",
+                &self.baselines_refused,
             ),
             (
                 "events_analysed",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use picket_detect::logs::{ApiCall, ApiCallError};
-use picket_detect::{Analyzer, FeedEvent, SensorEvent};
+use picket_detect::{Analyzer, FeedEvent, Learned, SensorEvent};
 use picket_intel::IndicatorSet;
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,6 +63,12 @@ pub(super) enum Work {
     Batch(Batch, oneshot::Sender<()>),
     /// A finding to put away, and who waits to hear whether there is one.
     Archive(String, oneshot::Sender<bool>),
+    /// Who asks what is usual, for one name or for all.
+    Learned(Option<String>, oneshot::Sender<Learned>),
+    /// What is usual elsewhere, and who waits until it is taken in.
+    Teach(Box<Learned>, oneshot::Sender<()>),
+    /// A principal to forget, and who waits to hear whether it was known.
+    Forget(String, oneshot::Sender<bool>),
     /// Indicators in place of those in use.
     Intel(Box<IndicatorSet>),
 }
@@ -126,6 +132,27 @@ impl Inbox {
     pub(crate) async fn archive(&self, id: String) -> bool {
         let (reply, answer) = oneshot::channel();
         let is_sent = self.work.send(Work::Archive(id, reply)).await.is_ok();
+        is_sent && answer.await.unwrap_or(false)
+    }
+
+    /// What is usual, for one name or for all; `None` when the analysis has ended.
+    pub(crate) async fn learned(&self, name: Option<String>) -> Option<Learned> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Learned(name, reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Takes in what is usual elsewhere; says whether it was taken in.
+    pub(crate) async fn teach(&self, learned: Learned) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Teach(Box::new(learned), reply);
+        self.work.send(work).await.is_ok() && answer.await.is_ok()
+    }
+
+    /// Forgets what is usual for a principal; says whether anything was known.
+    pub(crate) async fn forget(&self, principal: String) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let is_sent = self.work.send(Work::Forget(principal, reply)).await.is_ok();
         is_sent && answer.await.unwrap_or(false)
     }
 

@@ -8,6 +8,7 @@
 //! Gaps in chains are held back for a while, and told when everything was analysed that came before
 //! their time was up; the thread wakes for that by itself.
 
+mod habits;
 mod inbox;
 mod outcome;
 
@@ -73,6 +74,8 @@ pub(crate) struct Analysis {
     pub(crate) rules: Arc<[Rule]>,
     /// Milliseconds between two alerts that say no more than that a finding occurred again.
     pub(crate) repeat_ms: u64,
+    /// Milliseconds between two writings of what is usual.
+    pub(crate) habits_every_ms: u64,
     /// Rung when something was put out.
     pub(crate) bell: Arc<Notify>,
     /// Envelopes accepted and not yet analysed.
@@ -85,8 +88,14 @@ pub(crate) struct Analysis {
 
 impl Analysis {
     /// Analyses until every [`Inbox`] is dropped or the process is to end.
-    pub(crate) fn run(mut self, mut outlet: Outlet) -> anyhow::Result<()> {
+    pub(crate) fn run(mut self, outlet: Outlet) -> anyhow::Result<()> {
         let mut analyst = self.analyst()?;
+        let ended = self.work(&mut analyst, outlet);
+        self.keep_habits(&mut analyst);
+        ended
+    }
+
+    fn work(&self, analyst: &mut Analyst, mut outlet: Outlet) -> anyhow::Result<()> {
         let timer = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -104,21 +113,22 @@ impl Analysis {
                     Err(mpsc::error::TryRecvError::Disconnected) => return Ok(()),
                 }
             } else {
-                let deadline_ms = analyst.gaps.next_deadline_ms();
+                let deadline_ms = analyst.next_deadline_ms();
                 match timer.block_on(next(&mut outlet, deadline_ms)) {
                     Some(work) => work,
                     None => return Ok(()),
                 }
             };
-            self.take(&mut analyst, work);
+            self.take(analyst, work);
             // Cleared before the journal is read: what comes later rings again.
             outlet.is_woken.store(false, Ordering::Release);
             let now_ms = clock::now_ms();
-            has_more = self.journal(&mut analyst);
+            has_more = self.journal(analyst);
             if !has_more {
-                self.tell_gaps(&mut analyst, now_ms);
+                self.tell_gaps(analyst, now_ms);
                 self.settle(analyst.outcome());
             }
+            self.keep_habits_in_time(analyst);
         }
     }
 
@@ -128,11 +138,13 @@ impl Analysis {
             analyzer: Analyzer::new(self.settings.clone(), intel),
             gaps: Gaps::new(self.gap_grace_ms),
             newest_ns: BTreeMap::new(),
+            habits_due_ms: 0,
             log: Quiet::default(),
             book: self.book.clone(),
         };
         analyst.analyzer.set_rules(self.book.set());
         self.remember(&mut analyst)?;
+        self.recall_habits(&mut analyst)?;
         let held = self
             .store
             .read(|connection| gaps::held(connection, &self.agents))
@@ -202,6 +214,21 @@ impl Analysis {
             }
             Work::Archive(id, answer) => {
                 let _ = answer.send(self.archive(analyst, id));
+            }
+            Work::Learned(name, answer) => {
+                let analyzer = &analyst.analyzer;
+                let _ = answer.send(match name {
+                    Some(name) => analyzer.learned_of(&name),
+                    None => analyzer.learned(),
+                });
+            }
+            Work::Teach(learned, answer) => {
+                analyst.analyzer.set_learned(*learned);
+                self.keep_habits(analyst);
+                let _ = answer.send(());
+            }
+            Work::Forget(principal, answer) => {
+                let _ = answer.send(self.forget_habit(analyst, &principal));
             }
             Work::Intel(set) => analyst.analyzer.set_intel(*set),
         }
@@ -410,12 +437,9 @@ impl Analysis {
     }
 }
 
-/// Waits for the next piece of work, or until a gap in a chain may be due; none when every
-/// [`Inbox`] is dropped.
-async fn next(outlet: &mut Outlet, deadline_ms: Option<u64>) -> Option<Work> {
-    let Some(deadline_ms) = deadline_ms else {
-        return outlet.work.recv().await;
-    };
+/// Waits for the next piece of work, or until there is something to do though nothing comes; none when
+/// every [`Inbox`] is dropped.
+async fn next(outlet: &mut Outlet, deadline_ms: u64) -> Option<Work> {
     let left = Duration::from_millis(deadline_ms.saturating_sub(clock::now_ms()));
     let work = tokio::time::timeout(left, outlet.work.recv()).await;
     work.unwrap_or(Some(Work::Journal))
@@ -448,11 +472,19 @@ struct Analyst {
     analyzer: Analyzer,
     gaps: Gaps,
     newest_ns: BTreeMap<SourceKind, u64>,
+    /// When what is usual is to be written next.
+    habits_due_ms: u64,
     log: Quiet,
     book: Arc<Book>,
 }
 
 impl Analyst {
+    /// When there is something to do though nothing comes.
+    fn next_deadline_ms(&self) -> u64 {
+        let gaps = self.gaps.next_deadline_ms().unwrap_or(u64::MAX);
+        gaps.min(self.habits_due_ms)
+    }
+
     /// Shows an event that was analysed before a restart.
     fn remember(&mut self, event: &Event) {
         self.analyzer.remember(event);

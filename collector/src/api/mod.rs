@@ -8,6 +8,7 @@
 
 mod agents;
 mod audit;
+mod baselines;
 mod blocks;
 mod caller;
 pub(crate) mod client;
@@ -49,6 +50,7 @@ use crate::store::{Store, StoreError};
 
 pub(crate) use crate::store::findings::LISTED_MAX;
 pub(crate) use agents::AgentLine;
+pub(crate) use baselines::{BaselineLine, Imported, Named};
 pub(crate) use blocks::{
     BlockLine, EndedBlock, GivenBlock, LiftedBlock, WantedBlock, WantedBlocks,
 };

@@ -14,13 +14,15 @@ use axum::routing::MethodRouter;
 use super::guard::{self, Door, Guard};
 use super::{Desk, Role};
 use super::{
-    agents, audit, blocks, feeds, findings, incidents, intel, join_tokens, operators, routes, rules,
+    agents, audit, baselines, blocks, feeds, findings, incidents, intel, join_tokens, operators,
+    routes, rules,
 };
 
 /// Every route, by noun.
 pub(crate) const ALL: &[&[Route]] = &[
     agents::ROUTES,
     audit::ROUTES,
+    baselines::ROUTES,
     blocks::ROUTES,
     feeds::ROUTES,
     findings::ROUTES,

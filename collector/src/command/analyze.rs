@@ -17,9 +17,9 @@ use picket_intel::IndicatorSet;
 use picket_wire::Summary;
 use serde::Serialize;
 
-use super::Outcome;
 use super::findings::Format;
 use super::page::{self, Table};
+use super::{Outcome, baselines, serve};
 use crate::config::{Agent, Config};
 use crate::rules;
 use crate::source::hosts::{self, Log};
@@ -52,6 +52,12 @@ pub(crate) struct Arguments {
     /// Configuration: settings of the analysis, agents and their keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What is usual for whom, as `baselines export` or --baseline-out wrote it
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Where to write what is usual once all is read
+    #[arg(long, value_name = "FILE")]
+    baseline_out: Option<PathBuf>,
     /// How to print; for people if absent and a terminal listens
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -83,6 +89,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     };
     let rules = rules::read(&folders, &config.rules.placeholders(), &mut report);
     analyzer.set_rules(Arc::new(rules.rules));
+    if let Some(file) = &arguments.baseline {
+        analyzer.set_learned(baselines::read(file)?);
+    }
     let mut files = Vec::new();
     let (sorted, mut input) =
         read(arguments, config.agents, &mut files, &mut report).context("sort events by time")?;
@@ -90,6 +99,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     offline
         .feed(sorted, &files, &mut report)
         .context("sort events by time")?;
+    if let Some(file) = &arguments.baseline_out {
+        serve::write_whole(file, &(offline.analyzer.learned().to_json() + "\n"))?;
+    }
     let results = offline.finish(&mut input);
     input.faults = report.faults();
     let is_bad = input.faults > 0;

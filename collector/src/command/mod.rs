@@ -5,6 +5,7 @@
 mod agents;
 mod analyze;
 mod audit;
+mod baselines;
 mod block;
 mod feeds;
 mod findings;
@@ -38,6 +39,8 @@ enum Command {
     Analyze(analyze::Arguments),
     /// Who changed what, and who was refused.
     Audit(audit::Arguments),
+    /// What is usual for whom, as it was learned: look, carry it elsewhere, forget
+    Baselines(baselines::Arguments),
     /// What hosts drop in their kernels, for how long and why: order it, take it back, see what each did
     Block(block::Arguments),
     /// What the running collector has found.
@@ -94,6 +97,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Agents(arguments) => agents::run(arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Audit(arguments) => audit::run(arguments),
+        Command::Baselines(arguments) => baselines::run(arguments),
         Command::Block(arguments) => block::run(arguments),
         Command::Findings(arguments) => findings::run(arguments),
         Command::Incidents(arguments) => incidents::run(arguments),

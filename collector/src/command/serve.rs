@@ -304,6 +304,7 @@ impl Service {
             agents: self.agents.clone(),
             rules,
             repeat_ms: alert.repeat_s.saturating_mul(1_000),
+            habits_every_ms: self.config.store.baselines_every_s.saturating_mul(1_000),
             bell: shared.bell.clone(),
             backlog: shared.backlog.clone(),
             metrics: shared.metrics.clone(),
@@ -573,7 +574,7 @@ fn lock(state_dir: &Path) -> anyhow::Result<File> {
 }
 
 /// Writes a file so that whoever finds it finds all of it.
-fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     let part = path.with_extension("part");
     std::fs::write(&part, text)
         .and_then(|()| std::fs::rename(&part, path))

@@ -4,11 +4,12 @@
 //! (write-ahead log, `synchronous=FULL`): the disk is flushed once for many, and whoever awaits a
 //! job's answer knows that it survives a power cut. Readers have connections of their own and see
 //! the last commit. The SQL of each noun stands in its own file: `journal`, `gaps`, `agents`,
-//! `backfill`, `blocks`, `enrolled`, `feeds`, `findings`, `intel`, `join_tokens`, `outbox`, `sources`.
+//! `backfill`, `baselines`, `blocks`, `enrolled`, `feeds`, `findings`, `intel`, `join_tokens`, `outbox`, `sources`.
 
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod backfill;
+pub(crate) mod baselines;
 pub(crate) mod blocks;
 pub(crate) mod enrolled;
 pub(crate) mod feeds;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub findings_keep_s: u64,
     /// Seconds that the record of who changed what goes back, and that ended tokens are listed.
     pub audit_keep_s: u64,
+    /// Seconds between two writings of what was learned of who usually does what.
+    pub baselines_every_s: u64,
 }
 
 impl Default for Settings {
@@ -73,6 +76,8 @@ impl Default for Settings {
             findings_keep_s: 90 * 86_400,
             // A year: what auditors ask for.
             audit_keep_s: 365 * 86_400,
+            // What a crash loses of weeks of learning; each writes only what has changed.
+            baselines_every_s: 300,
         }
     }
 }

@@ -302,6 +302,18 @@ const STEPS: &[&str] = &[
         is_done INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
+    // 14: what is usual for whom.
+    "
+    CREATE TABLE baseline (
+        whose TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (whose, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX baseline_last ON baseline (whose, last_at);
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

@@ -12,6 +12,7 @@ mod alerts;
 mod api;
 mod attacks;
 mod authority;
+mod baselines;
 mod buckets;
 mod cloud;
 mod configuration;
