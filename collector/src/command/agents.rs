@@ -5,10 +5,11 @@ use clap::Subcommand;
 use picket_wire::AgentId;
 
 use super::Outcome;
-use super::findings::{Format, joined, print};
+use super::findings::print;
+use super::listing::Listing;
 use super::page::Table;
+use crate::api::AgentLine;
 use crate::api::client::{self, Address};
-use crate::api::{AgentLine, Asked};
 
 /// What `agents` takes.
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Lists agents: last heard, sequence, what they watch and how, loss, refusals
-    List(List),
+    List(Listing),
     /// Lets an agent in that could show a document of AWS and nothing more
     Approve(One),
     /// Never believes an agent's key again, from this moment on
@@ -44,19 +45,10 @@ struct Revoke {
     release: bool,
 }
 
-#[derive(Debug, clap::Args)]
-struct List {
-    #[command(flatten)]
-    address: Address,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.verb {
-        Verb::List(list) => print_list(&list),
+        Verb::List(list) => list.all("/v1/agents", table),
         Verb::Approve(one) => {
             let path = format!("/v1/agents/{}/approve", one.id);
             if !one.address.post(&path)? {
@@ -71,15 +63,6 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
             }
             print(&format!("{} is revoked\n", one.id))
         }
-    }
-}
-
-fn print_list(list: &List) -> anyhow::Result<Outcome> {
-    let lines = list.address.lines("/v1/agents", &Asked::default())?;
-    let lines = lines.unwrap_or_default();
-    match list.format {
-        Format::Jsonl => print(&joined(&lines)),
-        Format::Text => print(&table(&lines)?),
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Subcommand;
 
-use super::findings::{Format, joined, print};
+use super::findings::{Format, print};
+use super::listing::Listing;
 use super::page::Table;
 use super::{Outcome, intel};
 use crate::api::client::{self, Address};
@@ -79,7 +80,7 @@ struct Remove {
 #[derive(Debug, clap::Args)]
 struct List {
     #[command(flatten)]
-    address: Address,
+    listing: Listing,
     /// Only orders of this address, net or address:port
     value: Option<String>,
     /// The latest orders, so many at most
@@ -88,9 +89,6 @@ struct List {
     /// Also what is over or was taken back
     #[arg(long)]
     over: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
 }
 
 /// Runs the command.
@@ -159,12 +157,7 @@ impl List {
             value: self.value,
             limit: self.limit,
         };
-        let lines = self.address.lines("/v1/blocks", &wanted)?;
-        let lines = lines.unwrap_or_default();
-        match self.format {
-            Format::Jsonl => print(&joined(&lines)),
-            Format::Text => print(&shown(&lines)?),
-        }
+        self.listing.some("/v1/blocks", &wanted, shown)
     }
 }
 

@@ -6,9 +6,9 @@ use anyhow::bail;
 use clap::Subcommand;
 
 use super::Outcome;
-use super::findings::{Format, joined, print};
+use super::findings::print;
+use super::listing::Listing;
 use super::page::Table;
-use crate::api::Asked;
 use crate::api::client::{self, Address};
 use crate::fetch::FeedLine;
 
@@ -19,24 +19,15 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    list: List,
+    list: Listing,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Lists feeds: entries, last answer, last change, next look, what is wrong
-    List(List),
+    List(Listing),
     /// Takes what is held back of a feed, be it empty or shrunken
     Accept(Accept),
-}
-
-#[derive(Debug, clap::Args)]
-struct List {
-    #[command(flatten)]
-    address: Address,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -50,20 +41,9 @@ struct Accept {
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.verb {
-        None => arguments.list.run(),
-        Some(Verb::List(list)) => list.run(),
+        None => arguments.list.all("/v1/feeds", table),
+        Some(Verb::List(list)) => list.all("/v1/feeds", table),
         Some(Verb::Accept(accept)) => accept.run(),
-    }
-}
-
-impl List {
-    fn run(self) -> anyhow::Result<Outcome> {
-        let lines = self.address.lines("/v1/feeds", &Asked::default())?;
-        let lines = lines.unwrap_or_default();
-        match self.format {
-            Format::Jsonl => print(&joined(&lines)),
-            Format::Text => print(&table(&lines)?),
-        }
     }
 }
 

@@ -5,10 +5,11 @@ use clap::Subcommand;
 use picket_detect::Incident;
 
 use super::Outcome;
-use super::findings::{Format, joined, print};
+use super::findings::{Format, print};
+use super::listing::Listing;
 use super::page::{Page, Table, severity};
 use crate::api::client::{self, Address};
-use crate::api::{Asked, is_id};
+use crate::api::is_id;
 
 /// What `incidents` takes.
 #[derive(Debug, clap::Args)]
@@ -20,18 +21,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Lists incidents, the latest first
-    List(List),
+    List(Listing),
     /// Shows one incident with its stages
     Show(Show),
-}
-
-#[derive(Debug, clap::Args)]
-struct List {
-    #[command(flatten)]
-    address: Address,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,19 +40,8 @@ struct Show {
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.verb {
-        Verb::List(list) => list.run(),
+        Verb::List(list) => list.all("/v1/incidents", table),
         Verb::Show(show) => show.run(),
-    }
-}
-
-impl List {
-    fn run(self) -> anyhow::Result<Outcome> {
-        let lines = self.address.lines("/v1/incidents", &Asked::default())?;
-        let lines = lines.unwrap_or_default();
-        match self.format {
-            Format::Jsonl => print(&joined(&lines)),
-            Format::Text => print(&table(&lines)?),
-        }
     }
 }
 

@@ -6,7 +6,8 @@ use anyhow::bail;
 use clap::Subcommand;
 use picket_intel::Category;
 
-use super::findings::{Format, joined, print};
+use super::findings::{Format, print};
+use super::listing::Listing;
 use super::page::Table;
 use super::{Outcome, feeds};
 use crate::api::client::{self, Address};
@@ -28,13 +29,13 @@ enum Verb {
     /// Feeds that the collector fetches: how each does, and what is held back
     Feeds(feeds::Arguments),
     /// Lists what operators have entered
-    List(Shown),
+    List(Listing),
     /// Looks for something no more that an operator entered
     Remove(Remove),
     /// The published bundle, its lists, what is left out, and how many agents do not have it yet
-    Status(Shown),
+    Status(Listing),
     /// Publishes above what every agent has, after the collector's state or clock was set back
-    Supersede(Shown),
+    Supersede(Listing),
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,15 +72,6 @@ struct Remove {
     format: Format,
 }
 
-#[derive(Debug, clap::Args)]
-struct Shown {
-    #[command(flatten)]
-    address: Address,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.verb {
@@ -104,13 +96,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
                 None => bail!("no operator entered {}", removal.value),
             }
         }
-        Verb::List(list) => {
-            let lines = list.address.lines("/v1/intel", &())?.unwrap_or_default();
-            match list.format {
-                Format::Jsonl => print(&joined(&lines)),
-                Format::Text => print(&entries(&lines)?),
-            }
-        }
+        Verb::List(list) => list.all("/v1/intel", entries),
         Verb::Supersede(shown) => {
             let answer = shown.address.send("/v1/intel/supersede", &())?;
             let answer = answer.unwrap_or_default();
@@ -124,14 +110,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
                 }
             }
         }
-        Verb::Status(status) => {
-            let lines = status.address.lines("/v1/intel/status", &())?;
-            let lines = lines.unwrap_or_default();
-            match status.format {
-                Format::Jsonl => print(&joined(&lines)),
-                Format::Text => print(&standing(&lines)?),
-            }
-        }
+        Verb::Status(status) => status.all("/v1/intel/status", standing),
     }
 }
 

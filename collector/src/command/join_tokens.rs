@@ -4,9 +4,9 @@ use anyhow::bail;
 use clap::Subcommand;
 
 use super::Outcome;
-use super::findings::{Format, joined, print};
+use super::findings::{Format, print};
+use super::listing::Listing;
 use super::page::Table;
-use crate::api::Asked;
 use crate::api::client::{self, Address};
 use crate::api::join_tokens::{Made, TokenLine, Wanted};
 use crate::store::join_tokens::Scope;
@@ -23,7 +23,7 @@ enum Verb {
     /// Makes a token and prints it, this once
     Add(Add),
     /// Lists tokens; what they are is not kept
-    List(List),
+    List(Listing),
     /// Ends a token; hosts that joined with it stay
     Revoke(Revoke),
 }
@@ -50,15 +50,6 @@ struct Add {
     /// The only instance, or its beginning and `*`
     #[arg(long, value_name = "PATTERN")]
     instance: Option<String>,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Debug, clap::Args)]
-struct List {
-    #[command(flatten)]
-    address: Address,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -100,14 +91,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
                 }
             }
         }
-        Verb::List(list) => {
-            let lines = list.address.lines("/v1/join-tokens", &Asked::default())?;
-            let lines = lines.unwrap_or_default();
-            match list.format {
-                Format::Jsonl => print(&joined(&lines)),
-                Format::Text => print(&table(&lines)?),
-            }
-        }
+        Verb::List(list) => list.all("/v1/join-tokens", table),
         Verb::Revoke(revoke) => {
             let is_id = !revoke.id.is_empty() && revoke.id.bytes().all(|b| b.is_ascii_hexdigit());
             let path = format!("/v1/join-tokens/{}/revoke", revoke.id);

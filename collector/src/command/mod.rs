@@ -12,6 +12,7 @@ mod findings;
 mod incidents;
 mod intel;
 mod join_tokens;
+mod listing;
 mod operators;
 mod page;
 mod rules;

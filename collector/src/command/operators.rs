@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Subcommand;
 
-use super::findings::{Format, joined, print};
+use super::findings::{Format, print};
+use super::listing::Listing;
 use super::page::Table;
 use super::{Outcome, intel};
 use crate::api::client::{self, Address};
@@ -23,7 +24,7 @@ enum Verb {
     /// Makes a token and prints it, this once
     Add(Add),
     /// Lists tokens: roles, accounts, ends, last use; what they are is not kept
-    List(List),
+    List(Listing),
     /// Ends an operator's token at once
     Revoke(Revoke),
 }
@@ -49,15 +50,6 @@ struct Add {
 }
 
 #[derive(Debug, clap::Args)]
-struct List {
-    #[command(flatten)]
-    address: Address,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Debug, clap::Args)]
 struct Revoke {
     #[command(flatten)]
     address: Address,
@@ -69,7 +61,7 @@ struct Revoke {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.verb {
         Verb::Add(add) => add.run(),
-        Verb::List(list) => list.run(),
+        Verb::List(list) => list.all("/v1/operators", table),
         Verb::Revoke(revoke) => revoke.run(),
     }
 }
@@ -94,17 +86,6 @@ impl Add {
                 // Alone on stdout, so that it can go into a file.
                 print(&format!("{}\n", made.token))
             }
-        }
-    }
-}
-
-impl List {
-    fn run(self) -> anyhow::Result<Outcome> {
-        let lines = self.address.lines("/v1/operators", &())?;
-        let lines = lines.unwrap_or_default();
-        match self.format {
-            Format::Jsonl => print(&joined(&lines)),
-            Format::Text => print(&table(&lines)?),
         }
     }
 }

@@ -13,11 +13,12 @@ use picket_detect::time::Time;
 use picket_detect::{Finding, Settings};
 use serde::Serialize;
 
-use super::findings::{Format, joined, print};
+use super::findings::{Format, print};
+use super::listing::Listing;
 use super::page::Table;
 use super::{Outcome, analyze};
+use crate::api::Enabled;
 use crate::api::client::{self, Address};
-use crate::api::{Asked, Enabled};
 use crate::config::Config;
 use crate::rules::{self, RuleLine};
 use crate::source::Report;
@@ -32,7 +33,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Lists rules and detections: state, threshold, when each last fired
-    List(List),
+    List(Listing),
     /// Checks rules without a collector, and shows what they match in logs
     Test(Test),
     /// Runs rules over logs, and with --enable lets those page that found little enough
@@ -41,15 +42,6 @@ enum Verb {
     Enable(One),
     /// Puts a rule on trial: its findings are stored and nobody is told
     Trial(One),
-}
-
-#[derive(Debug, clap::Args)]
-struct List {
-    #[command(flatten)]
-    address: Address,
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -102,22 +94,11 @@ struct Replay {
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.verb {
-        Verb::List(list) => list.run(),
+        Verb::List(list) => list.all("/v1/rules", table),
         Verb::Test(test) => test.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Enable(one) => one.enable(),
         Verb::Trial(one) => one.try_out(),
-    }
-}
-
-impl List {
-    fn run(self) -> anyhow::Result<Outcome> {
-        let lines = self.address.lines("/v1/rules", &Asked::default())?;
-        let lines = lines.unwrap_or_default();
-        match self.format {
-            Format::Jsonl => print(&joined(&lines)),
-            Format::Text => print(&table(&lines)?),
-        }
     }
 }
 
