@@ -6,6 +6,8 @@
 //!    ↑ commands: indicators, report, stop                                  status socket
 //! ```
 
+mod reload;
+
 use std::fs::{self, File, TryLockError};
 use std::future::Future;
 use std::io;
@@ -41,6 +43,8 @@ use crate::state::StateFile;
 use crate::status::{Desk, Facts, Socket};
 use crate::tls::Pins;
 use crate::watch::{self, COMMANDS_WAITING_MAX, Command, Plan, SUMMARIES_WAITING_MAX};
+
+use reload::Reload;
 
 /// Time for the last window to reach the spool once we are told to stop.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
@@ -586,52 +590,6 @@ async fn time_to_look(look: &mut Interval, bell: &Notify) {
     tokio::select! {
         _ = look.tick() => {}
         () = bell.notified() => {}
-    }
-}
-
-/// Who reads the host's own lists again.
-enum Reload {
-    /// Who asks the collector, since it puts both together.
-    Client(Arc<Notify>),
-    /// We; with the time at which the first of their entries is over, or they are to be read again.
-    Here(Option<u64>),
-}
-
-impl Reload {
-    fn over_ms(&self) -> Option<u64> {
-        match self {
-            Self::Client(_) => None,
-            Self::Here(over_ms) => *over_ms,
-        }
-    }
-
-    fn reload(&mut self, config: &Config, commands: &SyncSender<Command>) {
-        match self {
-            Self::Client(client) => client.notify_one(),
-            Self::Here(over_ms) => *over_ms = read_again(config, commands),
-        }
-    }
-}
-
-/// Reads the host's own lists again; says when to do it next.
-fn read_again(config: &Config, commands: &SyncSender<Command>) -> Option<u64> {
-    match load_feeds(config) {
-        Ok(feeds) => {
-            let over_ms = feeds.set.next_expiry_ms();
-            // The thread says when they are in force.
-            match commands.try_send(Command::Indicators(feeds.set)) {
-                Ok(()) => over_ms,
-                Err(_) => {
-                    tracing::error!("indicators not reloaded: the watching thread is stuck");
-                    Some(feeds::later_ms())
-                }
-            }
-        }
-        // The old ones stay in force.
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "indicators not reloaded");
-            Some(feeds::later_ms())
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! When the channel is full, because the disk is slow, summaries stay in the sensor, which bounds
 //! and counts them. The thread never waits for anyone but the kernel.
 
+mod plan;
 mod report;
 
 use std::sync::Arc;
@@ -18,24 +19,21 @@ use picket_wire::{BlockAct, BlockEvent, Gap, Host, Summary};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attribution::Attribution;
-use crate::block::{Force, InForce, Posted};
+use crate::block::{InForce, Posted};
 use crate::capture::addresses;
 use crate::capture::changes::Changes;
-use crate::capture::ebpf::{CaptureError, Options, cgroup_root};
+use crate::capture::ebpf::{CaptureError, cgroup_root};
 use crate::capture::heap;
-use crate::capture::ladder::{self, CaptureConfig};
+use crate::capture::ladder;
 use crate::capture::live::{Event, Live, Matching};
-use crate::filter::Filter;
 use crate::health::{Health, Packets};
 use crate::hostname::HostName;
-use crate::intel;
 use crate::outbox::Tallies;
-use crate::privacy::Privacy;
 use crate::privilege;
 use crate::pulse::Pulse;
 use crate::telling::Telling;
-use crate::top::Top;
 
+pub use plan::{Command, Plan};
 pub use report::{Count, Indicators, Report};
 
 /// Longest wait for the kernel, after which commands are looked for. Hits end a wait at once.
@@ -57,53 +55,6 @@ const RESTART_NS_MAX: u64 = 120_000_000_000;
 
 /// Commands that may wait.
 pub const COMMANDS_WAITING_MAX: usize = 8;
-
-/// What to watch, and in whose name.
-#[derive(Debug)]
-pub struct Plan {
-    /// Who speaks. `capture`, `local` and `hostname` are filled in.
-    pub host: Host,
-    /// How to capture.
-    pub capture: CaptureConfig,
-    /// What to capture.
-    pub options: Options,
-    /// Length of a window.
-    pub window: Duration,
-    /// What the run before left off at and why it ended, if there was one.
-    pub before: Option<(u64, String)>,
-    /// Indicators to match against.
-    pub set: Arc<IndicatorSet>,
-    /// What is not told.
-    pub filter: Filter,
-    /// What is told without its names.
-    pub privacy: Privacy,
-    /// How it stands with the collector's indicators, if any are asked for.
-    pub intel: Option<Arc<intel::Shared>>,
-    /// What becomes of packets that an order names.
-    pub block: Force,
-    /// Where the thread shows that it gets on.
-    pub pulse: Arc<Pulse>,
-}
-
-/// What the thread can be told.
-#[derive(Debug)]
-pub enum Command {
-    /// Match against these from now on.
-    Indicators(Arc<IndicatorSet>),
-    /// Match against these from now on, if the kernel takes them; say so, or why it goes on with those
-    /// it has.
-    Replace(Arc<IndicatorSet>, oneshot::Sender<Result<(), String>>),
-    /// Block these from now on and no others.
-    Orders(Posted),
-    /// Orders came that are not taken; why.
-    OrdersRefused(String),
-    /// Say how you are.
-    Report(oneshot::Sender<Report>),
-    /// Say who talks most.
-    Top(oneshot::Sender<Top>),
-    /// Close the window and end.
-    Stop,
-}
 
 /// The thread's own things.
 struct Watch {

@@ -18,12 +18,13 @@ mod beside;
 mod chain;
 mod fit;
 mod gaps;
+mod refusal;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-use picket_wire::{AgentId, BootId, Digest, EnvelopeError, Header, PublicKey, Sealed, Summary};
+use picket_wire::{AgentId, Digest, EnvelopeError, Header, PublicKey, Sealed, Summary};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{SensorEvent, SensorWindow, SensorWord};
@@ -34,6 +35,7 @@ use chain::{Boots, Place};
 pub use chain::Link;
 pub use fit::{Fit, Links};
 pub use gaps::{Gap, Gaps};
+pub use refusal::Refusal;
 
 /// An agent that may speak, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,143 +127,6 @@ pub enum Standing {
         /// How many of its run are still missing.
         missing: u64,
     },
-}
-
-/// Why an envelope was refused.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Not an envelope, or its content is no summary.
-    #[error("malformed: {0}")]
-    Malformed(EnvelopeError),
-    /// Larger than an envelope or its summary may be.
-    #[error("too large: {0}")]
-    TooLarge(EnvelopeError),
-    /// It is signed with a key that its agent is not named after.
-    #[error("agent {agent} signs with a key that is not its own")]
-    WrongKey {
-        /// Who it says it is.
-        agent: AgentId,
-    },
-    /// Nobody of that id may speak.
-    #[error("agent {agent} is not known")]
-    UnknownKey {
-        /// Who it says it is.
-        agent: AgentId,
-    },
-    /// Its key is not believed any more.
-    #[error("agent {agent} is revoked")]
-    Revoked {
-        /// Who it says it is.
-        agent: AgentId,
-        /// When it says it signed.
-        signed_at_ms: u64,
-    },
-    /// Another key has taken the place of its key, which begins no run any more.
-    #[error("agent {agent} begins a run with a key that was followed by another")]
-    Succeeded {
-        /// Who speaks.
-        agent: AgentId,
-        /// When it says it signed.
-        signed_at_ms: u64,
-    },
-    /// The signature is not the agent's.
-    #[error("signature of agent {agent} does not verify")]
-    Tampered {
-        /// Who it says it is.
-        agent: AgentId,
-    },
-    /// It was admitted before. Nothing is wrong; nothing is stored.
-    #[error("envelope {sequence} of agent {agent} was admitted before")]
-    Replayed {
-        /// Who speaks.
-        agent: AgentId,
-        /// Its number.
-        sequence: u64,
-    },
-    /// The key is the public one for development.
-    #[error("agent {agent} signs with the public development key")]
-    DevelopmentKey {
-        /// Who it says it is.
-        agent: AgentId,
-    },
-    /// It was signed too far from now.
-    #[error("agent {agent} signed at {signed_at_ms} ms, and now it is {now_ms} ms")]
-    Clock {
-        /// Who speaks.
-        agent: AgentId,
-        /// When it says it signed.
-        signed_at_ms: u64,
-        /// Our time.
-        now_ms: u64,
-    },
-    /// It speaks for a host that is not its own.
-    #[error("agent {agent} speaks for {field} {claimed:?}")]
-    WrongHost {
-        /// Who speaks.
-        agent: AgentId,
-        /// `account`, `region` or `instance`.
-        field: &'static str,
-        /// What it claims.
-        claimed: String,
-    },
-    /// It contradicts an envelope admitted before.
-    #[error("envelope {sequence} of agent {agent} forks its chain")]
-    Fork {
-        /// Who speaks.
-        agent: AgentId,
-        /// In which run.
-        boot: BootId,
-        /// Its number.
-        sequence: u64,
-        /// When it says it signed.
-        signed_at_ms: u64,
-    },
-}
-
-impl Refusal {
-    /// Every reason, sorted.
-    pub const REASONS: [&'static str; 12] = [
-        "clock",
-        "development_key",
-        "fork",
-        "malformed",
-        "replayed",
-        "revoked",
-        "succeeded",
-        "tampered",
-        "too_large",
-        "unknown_key",
-        "wrong_host",
-        "wrong_key",
-    ];
-
-    /// One stable word, for metrics and for the agent.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Malformed(_) => "malformed",
-            Self::TooLarge(_) => "too_large",
-            Self::WrongKey { .. } => "wrong_key",
-            Self::UnknownKey { .. } => "unknown_key",
-            Self::Revoked { .. } => "revoked",
-            Self::Succeeded { .. } => "succeeded",
-            Self::Tampered { .. } => "tampered",
-            Self::Replayed { .. } => "replayed",
-            Self::DevelopmentKey { .. } => "development_key",
-            Self::Clock { .. } => "clock",
-            Self::WrongHost { .. } => "wrong_host",
-            Self::Fork { .. } => "fork",
-        }
-    }
-
-    fn of(error: EnvelopeError) -> Self {
-        use picket_wire::summary::SummaryError;
-        match error {
-            EnvelopeError::TooLarge { .. }
-            | EnvelopeError::Inflate
-            | EnvelopeError::Summary(SummaryError::TooMany { .. }) => Self::TooLarge(error),
-            other => Self::Malformed(other),
-        }
-    }
 }
 
 #[derive(Debug)]

@@ -45,6 +45,7 @@ use picket_wire::{
 pub use counters::{Counters, Equation, Tally};
 pub(crate) use origin::Origin;
 pub use shrink::shrink;
+pub(crate) use stay::Keep;
 
 use askers::Askers;
 use blocks::{Blocks, dropped};
@@ -582,15 +583,6 @@ impl Summariser {
             }
         }
     }
-}
-
-/// What outlives a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
-    /// Flows that are not idle for long.
-    Flows,
-    /// Nothing: time has jumped back, and what was seen lies in the future.
-    Nothing,
 }
 
 /// Sender and receiver of a packet, by the way it went.

@@ -25,3 +25,12 @@ impl Stay {
         }
     }
 }
+
+/// What outlives a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Flows that are not idle for long.
+    Flows,
+    /// Nothing: time has jumped back, and what was seen lies in the future.
+    Nothing,
+}
