@@ -1,6 +1,6 @@
 //! The analyzer: events in, findings and incidents out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use picket_intel::IndicatorSet;
@@ -69,6 +69,8 @@ pub struct Analyzer {
     /// Rules of the operator's own, and what they matched.
     sigma: Sigma,
     ruled: Vec<Ruled>,
+    /// Those of them that are on trial, as findings name them.
+    on_trial: HashSet<String>,
     /// Hits that agents told of what no list may name.
     hits_excluded: u64,
 }
@@ -88,6 +90,7 @@ impl Analyzer {
             occurrences: Vec::new(),
             sigma: Sigma::default(),
             ruled: Vec::new(),
+            on_trial: HashSet::new(),
             hits_excluded: 0,
         }
     }
@@ -127,7 +130,8 @@ impl Analyzer {
             }
         }
         for finding in findings {
-            for correlation in &mut self.correlations {
+            let is_on_trial = self.on_trial.contains(&finding.picket.rule);
+            for correlation in self.correlations.iter_mut().filter(|_| !is_on_trial) {
                 correlation.finding(&finding);
             }
             self.ledger.restore(finding);
@@ -144,6 +148,12 @@ impl Analyzer {
     /// anew.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
         self.sigma.set_rules(rules);
+    }
+
+    /// Says which rules of the operator's own are on trial, as findings name them (`sigma/<id>`): theirs
+    /// join no incident from now on. Call it before [`Analyzer::restore`] too.
+    pub fn set_on_trial(&mut self, rules: HashSet<String>) {
+        self.on_trial = rules;
     }
 
     /// The rules of the operator's own that are in force.
@@ -211,7 +221,16 @@ impl Analyzer {
             if let (Some(kind), Some((_, finding))) = (kind, &taken) {
                 self.sigma.note_told(kind, &finding.id);
             }
-            tell(taken, &mut self.totals, &mut self.correlations);
+            let is_on_trial = |finding: &Finding| self.on_trial.contains(&finding.picket.rule);
+            let joins = !taken
+                .as_ref()
+                .is_some_and(|(_, finding)| is_on_trial(finding));
+            let correlations = if joins {
+                &mut self.correlations[..]
+            } else {
+                &mut []
+            };
+            tell(taken, &mut self.totals, correlations);
         }
         self.link();
         self.settle(&event);

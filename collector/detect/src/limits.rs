@@ -53,6 +53,10 @@ pub const SENSORS_MAX: usize = 65_536;
 /// thousand accounts in a dozen regions.
 pub const TRAILS_MAX: usize = 65_536;
 
+/// Key pairs made, roles made mighty and providers changed within a day that are remembered, some two
+/// hundred bytes each: a day of a thousand accounts that are set up by plan.
+pub const LATELY_MAX: usize = 16_384;
+
 /// Principals, groups of peers and accounts, each, of which it is known what is usual. With
 /// [`BASELINE_VALUES_MAX`] full everywhere 4,096 principals take about 150 MB; a common one has tens of
 /// values in all.

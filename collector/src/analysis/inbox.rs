@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use picket_detect::logs::{ApiCall, ApiCallError};
+use picket_detect::sigma::RuleSet;
 use picket_detect::{Analyzer, FeedEvent, Learned, SensorEvent};
 use picket_intel::IndicatorSet;
 use tokio::sync::{mpsc, oneshot};
@@ -69,6 +70,8 @@ pub(super) enum Work {
     Teach(Box<Learned>, oneshot::Sender<()>),
     /// A principal to forget, and who waits to hear whether it was known.
     Forget(String, oneshot::Sender<bool>),
+    /// Rules in place of those in force.
+    Rules(Arc<RuleSet>),
     /// Indicators in place of those in use.
     Intel(Box<IndicatorSet>),
 }
@@ -154,6 +157,12 @@ impl Inbox {
         let (reply, answer) = oneshot::channel();
         let is_sent = self.work.send(Work::Forget(principal, reply)).await.is_ok();
         is_sent && answer.await.unwrap_or(false)
+    }
+
+    /// Replaces the rules of the operator's own.
+    pub(crate) async fn rules(&self, set: Arc<RuleSet>) {
+        // Fails only when the analysis has ended, which whoever watches it will say.
+        let _ = self.work.send(Work::Rules(set)).await;
     }
 
     /// Replaces the indicators.

@@ -139,10 +139,12 @@ impl Analysis {
             gaps: Gaps::new(self.gap_grace_ms),
             newest_ns: BTreeMap::new(),
             habits_due_ms: 0,
+            book_changes: None,
             log: Quiet::default(),
             book: self.book.clone(),
         };
         analyst.analyzer.set_rules(self.book.set());
+        analyst.heed_trials();
         self.remember(&mut analyst)?;
         self.recall_habits(&mut analyst)?;
         let held = self
@@ -230,6 +232,7 @@ impl Analysis {
             Work::Forget(principal, answer) => {
                 let _ = answer.send(self.forget_habit(analyst, &principal));
             }
+            Work::Rules(set) => analyst.analyzer.set_rules(set),
             Work::Intel(set) => analyst.analyzer.set_intel(*set),
         }
     }
@@ -372,6 +375,7 @@ impl Analysis {
     fn feed(&self, analyst: &mut Analyst, event: Event) {
         let (source, time_ns) = (event.source(), event.time_ns());
         self.metrics.events_analysed.add(source.name(), 1);
+        analyst.heed_trials();
         analyst.analyzer.on_event(event);
         analyst.advance(source, time_ns);
     }
@@ -474,11 +478,22 @@ struct Analyst {
     newest_ns: BTreeMap<SourceKind, u64>,
     /// When what is usual is to be written next.
     habits_due_ms: u64,
+    /// The state of the book when it was last asked which rules are on trial.
+    book_changes: Option<u64>,
     log: Quiet,
     book: Arc<Book>,
 }
 
 impl Analyst {
+    /// Tells the analyzer which rules are on trial, if that may have changed.
+    fn heed_trials(&mut self) {
+        let changes = Some(self.book.changes());
+        if self.book_changes != changes {
+            self.book_changes = changes;
+            self.analyzer.set_on_trial(self.book.on_trial());
+        }
+    }
+
     /// When there is something to do though nothing comes.
     fn next_deadline_ms(&self) -> u64 {
         let gaps = self.gaps.next_deadline_ms().unwrap_or(u64::MAX);

@@ -48,7 +48,7 @@ async fn enable(
     match desk.rules.enable(&id, digest.as_deref(), how).await {
         Ok(Some(true)) => StatusCode::NO_CONTENT.into_response(),
         Ok(Some(false)) => {
-            let why = "the collector's rule of this id says something else; restart it to read the folder again";
+            let why = "the collector's rule of this id says something else; have it read the folder again (SIGHUP)";
             let body = Json(serde_json::json!({"error": why}));
             (StatusCode::CONFLICT, body).into_response()
         }

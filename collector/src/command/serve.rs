@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use picket_intel::IndicatorSet;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -189,6 +189,7 @@ impl Service {
         let manager = Manager::of_environment()?;
         let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+        let hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
         let bound = self.agents_door.local_addr().context("ask for the port")?;
         let metrics_bound = self.metrics_door.local_addr().context("ask for the port")?;
         let (state_dir, socket) = (self.config.state_dir.clone(), self.config.socket.clone());
@@ -208,6 +209,8 @@ impl Service {
             &self.store,
         )
         .context("ask the store what was told of indicators")?;
+        // Dropped with the wait below: the analysis ends when nobody can ask it anything.
+        let reloads = reload(hangup, self.rules.clone(), inbox.clone());
         let pulling = Pulling {
             store: self.store.clone(),
             analysis: inbox.clone(),
@@ -237,7 +240,8 @@ impl Service {
         );
 
         let ended_early = tokio::select! {
-            // Never ends.
+            // These never end.
+            () = reloads => None,
             () = manager.keep(kept, format!("listens on {bound}")) => None,
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
@@ -478,6 +482,22 @@ fn beside(
         watch.run(stop).await;
         ("watch over agents", Ok(()))
     });
+}
+
+/// Reads the rules again whenever the process is told to (SIGHUP).
+async fn reload(mut hangup: Signal, book: Arc<rules::Book>, analysis: Inbox) {
+    while hangup.recv().await.is_some() {
+        let reading = book.clone();
+        let read = tokio::task::spawn_blocking(move || reading.reload()).await;
+        match read.map_err(anyhow::Error::from).flatten() {
+            Ok(set) => analysis.rules(set).await,
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "rules not read again; those before stay in force");
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// What reads queues, and what reads buckets.

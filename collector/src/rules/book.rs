@@ -5,6 +5,7 @@
 //! again.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use anyhow::Context as _;
@@ -24,14 +25,20 @@ const PREFIX: &str = "sigma/";
 /// Everything there is to ask about rules.
 pub(crate) struct Book {
     store: Store,
-    set: Arc<RuleSet>,
-    faults: Vec<Fault>,
-    /// Whether rules are on trial at first.
-    trial: bool,
+    settings: Settings,
     /// Built-in detections: id, types and settings.
     detections: Vec<(String, String, String)>,
+    shelf: RwLock<Shelf>,
+    /// How often the shelf has changed.
+    changes: AtomicU64,
+}
+
+/// What the folder held when it was last read.
+struct Shelf {
+    set: Arc<RuleSet>,
+    faults: Vec<Fault>,
     /// Ids of rules that may page, by the text they have now.
-    live: RwLock<HashSet<String>>,
+    live: HashSet<String>,
 }
 
 /// A rule or detection as it is listed, or a rule that is not in force.
@@ -68,6 +75,36 @@ pub(crate) struct RuleLine {
     pub(crate) digest: Option<String>,
 }
 
+impl Shelf {
+    /// Reads the rules as configured.
+    fn read(settings: &Settings, store: &Store) -> anyhow::Result<Self> {
+        let mut sink = std::io::sink();
+        let mut report = Report::new(&mut sink);
+        let folders: Vec<_> = settings.folder.iter().cloned().collect();
+        let loaded = super::read(&folders, &settings.placeholders(), &mut report);
+        let kept = store
+            .read(rules::live)
+            .context("read which rules may page")?;
+        let is_live = |rule: &&Rule| kept.get(&rule.id) == Some(&rule.digest);
+        let live = loaded.rules.rules().iter().filter(is_live);
+        Ok(Self {
+            live: live.map(|rule| rule.id.clone()).collect(),
+            set: Arc::new(loaded.rules),
+            faults: loaded.faults,
+        })
+    }
+
+    fn may_page(&self, settings: &Settings, id: &str) -> bool {
+        !settings.trial || self.live.contains(id)
+    }
+
+    /// What is wrong with the rules, but for those of other products.
+    fn wrong(&self) -> impl Iterator<Item = &Fault> {
+        let faults = self.faults.iter();
+        faults.filter(|fault| !matches!(fault.why, Why::Foreign(_)))
+    }
+}
+
 impl Book {
     /// Reads the rules as configured. A rule that cannot be in force is logged and listed; the
     /// collector runs without it.
@@ -76,47 +113,73 @@ impl Book {
         detect: &picket_detect::Settings,
         store: Store,
     ) -> anyhow::Result<Self> {
-        let mut sink = std::io::sink();
-        let mut report = Report::new(&mut sink);
-        let folders: Vec<_> = settings.folder.iter().cloned().collect();
-        let loaded = super::read(&folders, &settings.placeholders(), &mut report);
-        for fault in &loaded.faults {
-            if !matches!(fault.why, Why::Foreign(_)) {
-                tracing::warn!(%fault, "rule not in force");
-            }
+        let shelf = Shelf::read(settings, &store)?;
+        for fault in shelf.wrong() {
+            tracing::warn!(%fault, "rule not in force");
         }
-        let kept = store
-            .read(rules::live)
-            .context("read which rules may page")?;
-        let is_live = |rule: &&Rule| kept.get(&rule.id) == Some(&rule.digest);
-        let all = loaded.rules.rules();
-        let live = all.iter().filter(is_live).map(|rule| rule.id.clone());
-        let live: HashSet<String> = live.collect();
-        if settings.folder.is_some() {
-            tracing::info!(
-                rules = all.len(),
-                live = if settings.trial {
-                    live.len()
-                } else {
-                    all.len()
-                },
-                faults = loaded.faults.len(),
-                "rules in force"
-            );
-        }
-        Ok(Self {
+        let book = Self {
             store,
-            trial: settings.trial,
+            settings: settings.clone(),
             detections: detections(detect),
-            live: RwLock::new(live),
-            set: Arc::new(loaded.rules),
-            faults: loaded.faults,
-        })
+            shelf: RwLock::new(shelf),
+            changes: AtomicU64::new(0),
+        };
+        book.say("rules in force");
+        Ok(book)
+    }
+
+    fn say(&self, message: &'static str) {
+        if self.settings.folder.is_none() {
+            return;
+        }
+        let shelf = self.shelf();
+        let all = shelf.set.rules();
+        let live = all
+            .iter()
+            .filter(|rule| shelf.may_page(&self.settings, &rule.id));
+        let (rules, live, faults) = (all.len(), live.count(), shelf.faults.len());
+        tracing::info!(rules, live, faults, "{message}");
+    }
+
+    /// Reads the folder again, all of it or nothing: where something is wrong that was not wrong before,
+    /// what was in force stays in force. Returns what is in force from now on.
+    pub(crate) fn reload(&self) -> anyhow::Result<Arc<RuleSet>> {
+        if let Some(folder) = &self.settings.folder {
+            std::fs::read_dir(folder)
+                .with_context(|| format!("read the folder of rules {}", folder.display()))?;
+        }
+        let shelf = Shelf::read(&self.settings, &self.store)?;
+        let known: HashSet<String> = self.shelf().wrong().map(ToString::to_string).collect();
+        let mut new = shelf
+            .wrong()
+            .filter(|fault| !known.contains(&fault.to_string()));
+        if let Some(fault) = new.next() {
+            let more = new.count();
+            anyhow::bail!("{fault} (and {more} more rules that cannot be in force)");
+        }
+        let set = shelf.set.clone();
+        self.change(|old| *old = shelf);
+        self.say("rules read again");
+        Ok(set)
     }
 
     /// The rules in force.
     pub(crate) fn set(&self) -> Arc<RuleSet> {
-        self.set.clone()
+        self.shelf().set.clone()
+    }
+
+    /// A number that is another whenever rules, or which of them may page, have changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The rules on trial, as findings name them.
+    pub(crate) fn on_trial(&self) -> HashSet<String> {
+        let shelf = self.shelf();
+        let all = shelf.set.rules().iter();
+        all.filter(|rule| !shelf.may_page(&self.settings, &rule.id))
+            .map(|rule| format!("{PREFIX}{}", rule.id))
+            .collect()
     }
 
     /// Says whether others may be told of findings of `rule`, as a finding names it. Built-in
@@ -124,8 +187,7 @@ impl Book {
     pub(crate) fn may_page(&self, rule: &str) -> bool {
         match rule.strip_prefix(PREFIX) {
             None => true,
-            Some(_) if !self.trial => true,
-            Some(id) => self.live().contains(id),
+            Some(id) => self.shelf().may_page(&self.settings, id),
         }
     }
 
@@ -137,7 +199,8 @@ impl Book {
         digest: Option<&str>,
         how: String,
     ) -> Result<Option<bool>, StoreError> {
-        let Some(rule) = self.set.rules().iter().find(|rule| rule.id == id) else {
+        let set = self.set();
+        let Some(rule) = set.rules().iter().find(|rule| rule.id == id) else {
             return Ok(None);
         };
         if digest.is_some_and(|digest| digest != rule.digest) {
@@ -149,27 +212,36 @@ impl Book {
         self.store
             .write(move |transaction| rules::put_live(transaction, &kept, &digest, &how, now_ms))
             .await?;
-        self.change(|live| live.insert(id));
+        self.change(|shelf| {
+            shelf.live.insert(id);
+        });
         Ok(Some(true))
     }
 
     /// Puts a rule on trial; says whether there is such a rule.
     pub(crate) async fn try_out(&self, id: &str) -> Result<bool, StoreError> {
-        if !self.set.rules().iter().any(|rule| rule.id == id) {
+        if !self.set().rules().iter().any(|rule| rule.id == id) {
             return Ok(false);
         }
         let (id, kept) = (id.to_owned(), id.to_owned());
         self.store
             .write(move |transaction| rules::remove_live(transaction, &kept))
             .await?;
-        self.change(|live| live.remove(&id));
+        self.change(|shelf| {
+            shelf.live.remove(&id);
+        });
         Ok(true)
     }
 
     /// Every rule, every detection, and what is not in force.
     pub(crate) fn list(&self) -> Result<Vec<RuleLine>, StoreError> {
         let fired = self.store.read(rules::fired)?;
-        let rules = self.set.rules().iter().map(|rule| self.rule(rule, &fired));
+        let shelf = self.shelf();
+        let rules = shelf.set.rules().iter();
+        let rules = rules.map(|rule| {
+            let is_live = shelf.may_page(&self.settings, &rule.id);
+            rule_line(rule, is_live, &fired)
+        });
         let detections = self.detections.iter().map(|(id, types, settings)| {
             let line = RuleLine {
                 kind: "detection".to_owned(),
@@ -188,7 +260,7 @@ impl Book {
             };
             line.with(fired.get(id))
         });
-        let faults = self.faults.iter().map(|fault| RuleLine {
+        let faults = shelf.faults.iter().map(|fault| RuleLine {
             kind: "fault".to_owned(),
             id: fault.rule.clone().unwrap_or_default(),
             title: fault.why.to_string(),
@@ -206,43 +278,17 @@ impl Book {
         Ok(rules.chain(detections).chain(faults).collect())
     }
 
-    fn rule(&self, rule: &Rule, fired: &BTreeMap<String, Fired>) -> RuleLine {
-        let name = format!("{PREFIX}{}", rule.id);
-        let state = if rule.is_silent {
-            "silent"
-        } else if self.may_page(&name) {
-            "live"
-        } else {
-            "trial"
-        };
-        let line = RuleLine {
-            kind: "rule".to_owned(),
-            id: rule.id.clone(),
-            title: rule.title.clone(),
-            state: state.to_owned(),
-            type_name: rule.finding_type().name.to_owned(),
-            level: Some(rule.level.name().to_owned()),
-            threshold: rule.threshold.clone(),
-            findings: 0,
-            occurrences: 0,
-            last_fired_ms: None,
-            file: Some(rule.file.clone()),
-            line: Some(rule.line as u64),
-            digest: Some(rule.digest.clone()),
-        };
-        line.with(fired.get(&name))
-    }
-
-    fn live(&self) -> std::sync::RwLockReadGuard<'_, HashSet<String>> {
-        // Whoever broke off while holding it left a set that is whole.
-        self.live
+    fn shelf(&self) -> std::sync::RwLockReadGuard<'_, Shelf> {
+        // Whoever broke off while holding it left a shelf that is whole.
+        self.shelf
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut HashSet<String>) -> bool) {
-        let live = self.live.write();
-        change(&mut live.unwrap_or_else(std::sync::PoisonError::into_inner));
+    fn change(&self, change: impl FnOnce(&mut Shelf)) {
+        let shelf = self.shelf.write();
+        change(&mut shelf.unwrap_or_else(std::sync::PoisonError::into_inner));
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -258,6 +304,34 @@ impl RuleLine {
             },
         }
     }
+}
+
+/// A rule as it is listed.
+fn rule_line(rule: &Rule, is_live: bool, fired: &BTreeMap<String, Fired>) -> RuleLine {
+    let name = format!("{PREFIX}{}", rule.id);
+    let state = if rule.is_silent {
+        "silent"
+    } else if is_live {
+        "live"
+    } else {
+        "trial"
+    };
+    let line = RuleLine {
+        kind: "rule".to_owned(),
+        id: rule.id.clone(),
+        title: rule.title.clone(),
+        state: state.to_owned(),
+        type_name: rule.finding_type().name.to_owned(),
+        level: Some(rule.level.name().to_owned()),
+        threshold: rule.threshold.clone(),
+        findings: 0,
+        occurrences: 0,
+        last_fired_ms: None,
+        file: Some(rule.file.clone()),
+        line: Some(rule.line as u64),
+        digest: Some(rule.digest.clone()),
+    };
+    line.with(fired.get(&name))
 }
 
 /// Built-in detections with their types and what is set.

@@ -156,3 +156,38 @@ async fn a_folder_that_is_not_there_is_a_bad_configuration() {
     let words = String::from_utf8(output.stderr).unwrap();
     assert!(words.contains("rules.folder"), "{words}");
 }
+
+#[tokio::test]
+async fn the_folder_is_read_again_when_told_to_all_of_it_or_nothing() {
+    let hang_up = |rig: &Rig| {
+        let told = std::process::Command::new("kill")
+            .args(["-HUP", &rig.pid().to_string()])
+            .status();
+        assert!(told.unwrap().success());
+    };
+    let mut rig = started(&[("a.yml", &rule("CreateAccessKey")), ("odd.yml", "title: [")]).await;
+    let digest = listed(&rig, ID)["digest"].clone();
+    std::fs::write(rig.path("rules/a.yml"), rule("DeleteAccessKey")).unwrap();
+    std::fs::write(rig.path("rules/b.yml"), "title: {").unwrap();
+    hang_up(&rig);
+    until("the error", || async {
+        rig.log().contains("rules not read again").then_some(())
+    })
+    .await;
+    assert!(rig.log().contains("b.yml"));
+    assert_eq!(listed(&rig, ID)["digest"], digest);
+    std::fs::remove_file(rig.path("rules/b.yml")).unwrap();
+    hang_up(&rig);
+    until("the other rule", || async {
+        (listed(&rig, ID)["digest"] != digest).then_some(())
+    })
+    .await;
+    log(
+        &rig,
+        "a.jsonl",
+        &(event(1, "CreateAccessKey", "eve") + &event(2, "DeleteAccessKey", "bob")),
+    );
+    let finding = rig.finding(KIND, 1).await;
+    let who = &finding["resource"]["accessKeyDetails"]["userName"];
+    assert_eq!(who, "bob");
+}

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::history::History;
+use crate::history::{Dimension, Frequency, History, compared_by};
 use crate::logs::IdentityKind;
 use crate::logs::agent_words::Says;
 use crate::logs::cloudtrail::ApiCall;
@@ -140,6 +140,23 @@ impl<'a> Look<'a> {
     pub(crate) fn is_trail_bucket(&self, bucket: &str) -> bool {
         let account = self.call.account().unwrap_or_default();
         self.history.trails.writer(account, bucket).is_some()
+    }
+
+    /// Says whether the caller has been known for long enough, and never called from this network on more
+    /// than a day.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        /// What is asked of a baseline before it says anything: as `anomalous_behaviour` asks by default.
+        const LEARNING_DAYS: u64 = 7;
+        const CALLS_MIN: u64 = 100;
+        let now_ns = self.call.event_time_ns;
+        let Some(known) = self.history.baselines.of_principal(self.call) else {
+            return false;
+        };
+        let network = compared_by(self.call).into_iter().flatten();
+        let mut network = network.filter(|value| value.dimension == Dimension::Network);
+        known.calls >= CALLS_MIN
+            && known.age_days(now_ns) >= LEARNING_DAYS
+            && network.any(|value| known.frequency(&value, now_ns) == Frequency::Unknown)
     }
 
     /// Says whether a person clicked: the console makes many calls for one look at a page.

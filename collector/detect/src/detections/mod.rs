@@ -5,6 +5,7 @@
 
 mod anomalous_behaviour;
 mod attack_tool;
+mod by_call;
 mod cloudtrail_bursts;
 mod cloudtrail_calls;
 mod cloudtrail_logging;

@@ -7,6 +7,7 @@ mod bursts;
 mod compared;
 mod homes;
 mod knocks;
+mod lately;
 mod learned;
 mod probes;
 mod sightings;
@@ -27,6 +28,7 @@ pub use compared::Dimension;
 pub(crate) use compared::{DIMENSIONS, compared_by, network, program};
 pub(crate) use homes::Homes;
 pub(crate) use knocks::Knocks;
+pub(crate) use lately::{Doings, Lately};
 pub use learned::{Learned, LearnedError, Whose};
 pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use sightings::Sightings;
@@ -58,6 +60,7 @@ pub(crate) struct History {
     pub(crate) actors: Actors,
     pub(crate) baselines: Baselines,
     pub(crate) homes: Homes,
+    pub(crate) lately: Doings,
     calls_expired_ns: u64,
     expired_ns: u64,
 }
@@ -81,6 +84,9 @@ impl History {
         if let Event::Api(call) = event {
             self.trails.note(call);
             self.actors.note(call);
+            if call.succeeded() {
+                self.lately.learn(call);
+            }
             if !call.is_by_service() {
                 self.baselines.learn(call);
             }
@@ -105,6 +111,7 @@ impl History {
             self.actors.expire(watermark_ns);
             self.homes
                 .expire(watermark_ns.saturating_sub(CALL_FACTS_NS));
+            self.lately.expire(watermark_ns);
         }
     }
 
@@ -120,6 +127,7 @@ impl History {
         all.extend(self.actors.turned_away());
         all.extend(self.baselines.turned_away());
         all.extend(self.homes.turned_away());
+        all.extend(self.lately.turned_away());
         all
     }
 }

@@ -280,3 +280,40 @@ fn a_launch_is_told_apart_from_calls() {
         .collect();
     assert_eq!(parts, [Some(Part::Launch), None]);
 }
+
+/// A rule of the operator's own that matches what the host's role calls.
+#[test]
+fn findings_of_rules_on_trial_join_no_incident() {
+    use std::sync::Arc;
+
+    use crate::sigma::{Placeholders, RuleSet};
+
+    let text = "title: Buckets are listed\nid: 11111111-2222-4333-8444-555555555555\nlevel: high\n\
+        logsource: {product: aws, service: cloudtrail}\n\
+        detection: {a: {eventName: ListBuckets}, condition: a}\n";
+    let joined = |on_trial: &[&str]| -> usize {
+        let loaded = RuleSet::load([("a.yml", text)], &Placeholders::new());
+        assert_eq!(loaded.faults, []);
+        let mut analyzer = Analyzer::new(Settings::default(), lists());
+        analyzer.set_rules(Arc::new(loaded.rules));
+        analyzer.set_on_trial(on_trial.iter().map(|&rule| rule.to_owned()).collect());
+        let events = [
+            launch(-60),
+            mining(speaker(), "10.0.0.1"),
+            role_call(20, "ListBuckets", "203.0.113.9"),
+        ];
+        for event in events {
+            analyzer.on_event(event);
+        }
+        let (findings, incidents) = drain(&mut analyzer);
+        let is_rules = |finding: &&Finding| finding.picket.rule.starts_with("sigma/");
+        let of_rule: Vec<&Finding> = findings.iter().filter(is_rules).collect();
+        assert_eq!(of_rule.len(), 1);
+        assert_eq!(incidents.len(), 1);
+        let is_in = |finding: &&&Finding| incidents[0].findings.contains(&finding.id);
+        of_rule.iter().filter(is_in).count()
+    };
+    assert_eq!(joined(&[]), 1);
+    assert_eq!(joined(&["sigma/another"]), 1);
+    assert_eq!(joined(&["sigma/11111111-2222-4333-8444-555555555555"]), 0);
+}

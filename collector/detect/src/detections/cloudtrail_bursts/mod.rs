@@ -9,22 +9,51 @@
 //! First look: each rule's.
 //! Actor key: the rule, and what the rule counts by.
 
-mod rules;
+mod destruction;
+mod discovery;
+mod guessing;
+mod harvest;
+mod movement;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::by_call::{ByCall, known_id, types};
 use super::evidence_of::{self, quote};
-use super::look::{Look, undated};
+use super::look::Look;
 use super::outcome::Outcome;
 use super::principal::{origin, principal};
 use super::{Context, Detection, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
 use crate::logs::cloudtrail::ApiCall;
-use rules::RULES;
+
+/// Every rule, by what it counts. Numbers without another source are chosen by hand: what a person does in
+/// ten minutes stays below them.
+const LISTS: [&[Rule]; 5] = [
+    destruction::RULES,
+    discovery::RULES,
+    guessing::RULES,
+    harvest::RULES,
+    movement::RULES,
+];
+
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    LISTS.into_iter().flatten()
+}
+
+const TEN_MINUTES: u64 = 600;
+const HOUR: u64 = 3_600;
+
+/// The rule that counts by address.
+const SPRAY: &str = "passwords_sprayed";
+
+/// The rule that counts by key.
+const PLACES: &str = "key_in_many_places";
 
 /// Settings of `cloudtrail_bursts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +63,7 @@ pub struct Settings {
     /// file tells. Raise it where callers are many and busy.
     pub things_factor: f64,
     /// Rules that are not reported, by id. None by default.
-    pub off: Vec<String>,
+    pub off: Vec<RuleId>,
 }
 
 impl Default for Settings {
@@ -43,6 +72,16 @@ impl Default for Settings {
             things_factor: 1.0,
             off: Vec::new(),
         }
+    }
+}
+
+/// The id of a rule that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct RuleId(&'static str);
+
+impl<'de> Deserialize<'de> for RuleId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        known_id(from, "rule", rules().map(|rule| rule.id)).map(Self)
     }
 }
 
@@ -76,6 +115,8 @@ enum Calls {
     Denied,
     /// Every call that only reads.
     Reading,
+    /// Every call.
+    All,
 }
 
 /// Whose calls a rule looks at.
@@ -102,10 +143,10 @@ impl Rule {
     /// Whom it counts by: the place for sign-ins, where nobody is somebody yet; else the caller.
     fn who(&self, call: &ApiCall) -> String {
         let account = call.account().unwrap_or_default();
-        let one = if self.id == rules::SPRAY {
-            call.source_ip.as_deref()
-        } else {
-            call.identity.actor().or(call.identity.user_name.as_deref())
+        let one = match self.id {
+            SPRAY => call.source_ip.as_deref(),
+            PLACES => call.identity.access_key_id.as_deref(),
+            _ => call.identity.actor().or(call.identity.user_name.as_deref()),
         };
         format!("{account} {}", one.unwrap_or_default())
     }
@@ -126,26 +167,22 @@ impl Rule {
     }
 }
 
-/// Rules by the call's name.
-static BY_CALL: LazyLock<HashMap<&str, Vec<(&str, &Rule)>>> = LazyLock::new(|| {
-    let mut all: HashMap<&str, Vec<_>> = HashMap::new();
-    for rule in RULES {
-        if let Calls::Named(services) = &rule.calls {
-            for (service, names) in *services {
-                for name in *names {
-                    all.entry(name).or_default().push((*service, rule));
-                }
-            }
-        }
-    }
-    all
+/// Rules by the call's name, and those that look at others.
+static BY_CALL: LazyLock<ByCall<Rule>> = LazyLock::new(|| {
+    let named = rules().filter_map(|rule| match &rule.calls {
+        Calls::Named(services) => Some((*services, rule)),
+        _ => None,
+    });
+    ByCall::new(named)
 });
 
-static TYPES: LazyLock<Vec<&'static FindingType>> = LazyLock::new(|| {
-    let by_name: BTreeMap<&str, &FindingType> =
-        RULES.iter().map(|r| (r.kind.name, r.kind)).collect();
-    by_name.into_values().collect()
+static OF_ALL: LazyLock<Vec<&'static Rule>> = LazyLock::new(|| {
+    let unnamed = rules().filter(|rule| !matches!(rule.calls, Calls::Named(_)));
+    unnamed.collect()
 });
+
+static TYPES: LazyLock<Vec<&'static FindingType>> =
+    LazyLock::new(|| types(rules().map(|rule| rule.kind)));
 
 /// Calls that say much together.
 pub(crate) struct CloudtrailBursts;
@@ -167,23 +204,24 @@ impl Detection for CloudtrailBursts {
         let Event::Api(call) = event else {
             return;
         };
-        let outcome = Outcome::of(call);
-        let named = BY_CALL.get(undated(&call.event_name)).map(Vec::as_slice);
-        let reads = is_reading(call);
-        if (named.is_none() && outcome != Outcome::Denied && !reads) || call.is_by_service() {
+        if call.is_by_service() {
             return;
         }
-        let of_service = named
-            .into_iter()
-            .flatten()
-            .filter(|(of, _)| *of == call.service());
-        let of_all = RULES.iter().filter(|rule| match rule.calls {
-            Calls::Named(_) => false,
-            Calls::Denied => outcome == Outcome::Denied,
-            Calls::Reading => reads,
-        });
-        for rule in of_service.map(|(_, rule)| *rule).chain(of_all) {
+        let outcome = Outcome::of(call);
+        let reads = is_reading(call);
+        for rule in BY_CALL.of(call) {
             count(rule, call, outcome, context, out);
+        }
+        for rule in OF_ALL.iter() {
+            let is_one = match rule.calls {
+                Calls::Named(_) => false,
+                Calls::Denied => outcome == Outcome::Denied,
+                Calls::Reading => reads,
+                Calls::All => true,
+            };
+            if is_one {
+                count(rule, call, outcome, context, out);
+            }
         }
     }
 }
@@ -202,7 +240,7 @@ fn count(
         history: context.history,
         accounts: &context.settings.accounts,
     };
-    if !rule.wants(&look, outcome) || settings.off.iter().any(|id| id == rule.id) {
+    if !rule.wants(&look, outcome) || settings.off.contains(&RuleId(rule.id)) {
         return;
     }
     let things = (rule.things)(&look);
@@ -257,7 +295,7 @@ fn occurrence(
         confidence: 0.7,
         account: who.account,
         region: who.region,
-        subject: if rule.id == rules::SPRAY {
+        subject: if rule.id == SPRAY {
             String::new()
         } else {
             who.subject
@@ -290,4 +328,8 @@ fn is_reading(call: &ApiCall) -> bool {
             .iter()
             .any(|verb| call.event_name.starts_with(verb))
     })
+}
+
+fn one(thing: Option<&str>) -> Vec<String> {
+    thing.into_iter().map(str::to_owned).collect()
 }

@@ -8,6 +8,8 @@ const USER_DATA: FindingType =
     FindingType::guardduty("Persistence:EC2/BootOrLogonInitializationScripts", 8.0);
 const NOTEBOOK: FindingType =
     FindingType::guardduty("Execution:SageMaker/CommandAndScriptingInterpreter", 5.0);
+const NOTEBOOK_ENTERED: FindingType =
+    FindingType::picket("Execution:SageMaker/NotebookEntered", 3.0);
 const REMOTE: FindingType = FindingType::guardduty("LateralMovement:EC2/RemoteServices", 5.0);
 const FUNCTION: FindingType = FindingType::picket("Persistence:Lambda/CodeChanged", 5.0);
 const COMMAND: FindingType = FindingType::picket("Execution:EC2/RemoteCommand", 5.0);
@@ -64,6 +66,24 @@ pub(super) const LIST: &[Behaviour] = &[
         ],
     },
     Behaviour {
+        id: "notebook_entered",
+        kind: &NOTEBOOK_ENTERED,
+        severity: 3.0,
+        planned: Some(1.5),
+        calls: &[("sagemaker", &["CreatePresignedNotebookInstanceUrl"])],
+        judge: |look| {
+            let deed = Deed::new("made an address by which whoever has it works in a notebook");
+            let by_program = !look.is_console() && look.is_person();
+            Some(if by_program { deed.severity(5.0) } else { deed })
+        },
+        mitre: &["T1059", "T1078.004"],
+        look_alikes: "people who work in notebooks, mostly by the console",
+        first_look: &[
+            "Who opened the address.",
+            "What the notebook's role may do.",
+        ],
+    },
+    Behaviour {
         id: "function_code_changed",
         kind: &FUNCTION,
         severity: 5.0,
@@ -89,7 +109,7 @@ pub(super) const LIST: &[Behaviour] = &[
         planned: Some(2.0),
         calls: &[("lambda", &["UpdateFunctionConfiguration"])],
         judge: |look| {
-            let layers = look.all("layers");
+            let layers = layers(look);
             let function = quote(look.asked("functionName").unwrap_or("a function"));
             let foreign = layers.iter().filter_map(|layer| account_of(layer));
             let foreign = foreign.filter(|account| look.is_foreign(account)).max();
@@ -289,6 +309,24 @@ pub(super) const LIST: &[Behaviour] = &[
         first_look: &["What the logs of the builds hold: secrets, mostly."],
     },
 ];
+
+/// The layers that a call puts under a function. Where it is not told what was asked, those that the
+/// function has after it.
+fn layers(look: &Look<'_>) -> Vec<String> {
+    let asked = look.call.request_parameters.as_object();
+    let is_told = asked.is_some_and(|asked| asked.keys().any(|key| key != "functionName"));
+    if is_told {
+        return look.all("layers");
+    }
+    let has = look.call.response_elements.get("layers");
+    let has = has
+        .and_then(|layers| layers.as_array())
+        .into_iter()
+        .flatten();
+    has.filter_map(|layer| layer.get("arn")?.as_str())
+        .map(str::to_owned)
+        .collect()
+}
 
 /// Families of instances with accelerators, by what stands before the generation.
 const ACCELERATED: &[&str] = &["p", "g", "gr", "trn", "inf", "dl", "vt", "f"];
@@ -490,6 +528,37 @@ mod tests {
             &seen("PRIVATE"),
             &[],
         );
+    }
+
+    #[test]
+    fn what_is_not_told_is_taken_from_the_answer() {
+        let mut one = event(
+            "lambda",
+            "UpdateFunctionConfiguration20150331v2",
+            r#"{"functionName":"f"}"#,
+            "",
+        );
+        let layers = r#"{"layers":[{"arn":"arn:aws:lambda:eu-west-1:111122223333:layer:x:1"}]}"#;
+        if let crate::event::Event::Api(call) = &mut one {
+            call.response_elements = crate::logs::Lazy::new(layers);
+        }
+        check_all(vec![one], &[("function_layer_changed", 5.0)]);
+        let id = "notebook_entered";
+        check(
+            "sagemaker",
+            "CreatePresignedNotebookInstanceUrl",
+            "{}",
+            &[(id, 5.0)],
+        );
+        let machine = by(
+            MACHINE,
+            "sagemaker",
+            "CreatePresignedNotebookInstanceUrl",
+            "{}",
+            "",
+        );
+        check_all(vec![machine], &[(id, 3.0)]);
+        check("sagemaker", "CreatePresignedDomainUrl", "{}", &[]);
     }
 
     #[test]

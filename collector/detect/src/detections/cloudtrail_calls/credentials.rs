@@ -16,6 +16,23 @@ const TAKEN: FindingType = FindingType::picket("CredentialAccess:IAMUser/KeyMate
 
 pub(super) const LIST: &[Behaviour] = &[
     Behaviour {
+        id: "user_created",
+        kind: &ACCOUNT,
+        severity: 4.0,
+        planned: Some(2.0),
+        calls: &[("iam", &["CreateUser"])],
+        judge: |look| {
+            let user = quote(look.asked("userName").unwrap_or("a user"));
+            Some(Deed::new(format!("made user {user} by hand")))
+        },
+        mitre: &["T1136.003"],
+        look_alikes: "administrators who set up a colleague or a program",
+        first_look: &[
+            "Whether somebody asked for the user.",
+            "What it was given within the hour: a key, a password, power.",
+        ],
+    },
+    Behaviour {
         id: "key_for_another",
         kind: &ACCOUNT,
         severity: 5.0,

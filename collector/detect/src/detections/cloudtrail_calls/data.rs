@@ -12,6 +12,7 @@ const CUSTOMER_KEYS: FindingType =
     FindingType::guardduty("DefenseImpairment:S3/DisableOrModifyTools", 8.0);
 const NOTE: FindingType = FindingType::picket("Impact:S3/RansomNote", 8.0);
 const KEYS: FindingType = FindingType::picket("Impact:IAMUser/EncryptionKeyDestroyed", 5.0);
+const INTERRUPTED: FindingType = FindingType::picket("Impact:RDS/DatabaseInterrupted", 4.0);
 const BACKUPS: FindingType = FindingType::picket("Impact:IAMUser/BackupsDestroyed", 5.0);
 const COPIED: FindingType =
     FindingType::guardduty("Exfiltration:S3/TransferDataToCloudAccount", 8.0);
@@ -189,11 +190,53 @@ pub(super) const LIST: &[Behaviour] = &[
             );
             let for_good = look.flag("skipFinalSnapshot") == Some(true);
             let deed = Deed::new(format!("deleted database {name}"));
-            Some(if for_good { deed } else { deed.severity(3.0) })
+            Some(if for_good { deed } else { deed.severity(4.0) })
         },
         mitre: &["T1485"],
         look_alikes: "databases of experiments",
         first_look: &["Whether anything used it.", "Whether a snapshot is left."],
+    },
+    Behaviour {
+        id: "database_interrupted",
+        kind: &INTERRUPTED,
+        severity: 4.0,
+        planned: Some(2.0),
+        calls: &[(
+            "rds",
+            &[
+                "FailoverDBCluster",
+                "FailoverGlobalCluster",
+                "RebootDBCluster",
+                "RebootDBInstance",
+            ],
+        )],
+        judge: |look| {
+            let keys = [
+                "dBInstanceIdentifier",
+                "dBClusterIdentifier",
+                "globalClusterIdentifier",
+            ];
+            let name = quote(look.asked_any(&keys).unwrap_or("?"));
+            Some(Deed::new(format!("interrupted database {name} by hand")))
+        },
+        mitre: &["T1489", "T1529"],
+        look_alikes: "administrators who make a change take hold, tests of failing over",
+        first_look: &["Whether it was announced.", "What was changed just before."],
+    },
+    Behaviour {
+        id: "database_role_added",
+        kind: &AUTHENTICATION,
+        severity: 5.0,
+        planned: Some(2.0),
+        calls: &[("rds", &["AddRoleToDBCluster", "AddRoleToDBInstance"])],
+        judge: |look| {
+            let role = quote(look.asked("roleArn").unwrap_or("a role"));
+            let what = format!("gave a database role {role}, so that whoever queries it holds it");
+            Some(Deed::new(what))
+        },
+        mitre: &["T1098.003"],
+        look_alikes: "databases that read from buckets, being set up",
+        first_look: &["What the role may do.", "Which queries ran since."],
     },
 ];
 
@@ -275,7 +318,7 @@ mod tests {
             "rds",
             "DeleteDBInstance",
             r#"{"skipFinalSnapshot":false}"#,
-            &[(id, 3.0)],
+            &[(id, 4.0)],
         );
         check(
             "rds",
@@ -284,6 +327,17 @@ mod tests {
             &[("backups_destroyed", 5.0)],
         );
         check("rds", "StopDBInstance", "{}", &[]);
+        let id = "database_interrupted";
+        check("rds", "RebootDBInstance", "{}", &[(id, 4.0)]);
+        check("rds", "FailoverDBCluster", "{}", &[(id, 4.0)]);
+        check("rds", "StartDBInstance", "{}", &[]);
+        check(
+            "rds",
+            "AddRoleToDBCluster",
+            "{}",
+            &[("database_role_added", 5.0)],
+        );
+        check("rds", "RemoveRoleFromDBCluster", "{}", &[]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Behaviour, Deed, FindingType, Look};
 use crate::detections::evidence_of::quote;
-use crate::history::{History, Made};
+use crate::history::{History, Lately, Made};
 use crate::logs::cloudtrail::ApiCall;
 
 const GRANTED: FindingType =
@@ -318,6 +318,15 @@ pub(super) fn learn(call: &ApiCall, history: &mut History) {
         accounts: &accounts,
     };
     let (credential, admin) = gifts(call, &look);
+    let role = call.request_parameters.text("roleName");
+    let mighty = match &*call.event_name {
+        "AttachRolePolicy" => worth(&look).is_some_and(|(_, severity)| severity >= 7.0),
+        "PutRolePolicy" => written(&look).is_some_and(|(_, severity)| severity >= 7.0),
+        _ => false,
+    };
+    if let Some(role) = role.filter(|_| mighty) {
+        history.lately.note(Lately::MadeAdmin, role, call);
+    }
     if let Some(made) = user.and_then(|user| history.actors.made_mut(call, user)) {
         made.has_credential |= credential;
         made.is_admin |= admin;
@@ -468,6 +477,7 @@ mod tests {
                 ("admin_policy_attached", 8.0),
                 ("key_for_another", 5.0),
                 ("new_user_armed", 8.0),
+                ("user_created", 4.0),
             ],
         );
         let old = vec![of("CreateAccessKey", ""), of("AttachUserPolicy", admin)];
@@ -475,7 +485,7 @@ mod tests {
             old,
             &[("admin_policy_attached", 8.0), ("key_for_another", 5.0)],
         );
-        check_all(vec![of("CreateUser", "")], &[]);
+        check_all(vec![of("CreateUser", "")], &[("user_created", 4.0)]);
     }
 
     #[test]

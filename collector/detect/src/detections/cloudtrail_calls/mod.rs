@@ -12,21 +12,25 @@ mod credentials;
 mod data;
 mod exposure;
 mod grants;
+mod guards;
 mod monitoring;
+mod passing;
 mod sharing;
 mod sign_in;
+mod strangers;
 #[cfg(test)]
 mod testing;
+mod triggers;
 mod trust;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::by_call::{ByCall, known_id, types};
 use super::evidence_of::{self, quote};
-use super::look::{Look, undated};
+use super::look::Look;
 use super::outcome::Outcome;
 use super::principal::{origin, principal};
 use super::{Context, Detection, Occurrence};
@@ -58,14 +62,14 @@ pub struct Replaced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BehaviourId(&'static str);
 
-// By hand: derived, it would borrow the text it reads for ever.
 impl<'de> Deserialize<'de> for BehaviourId {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let known = behaviours().find(|behaviour| behaviour.id == text);
-        known
-            .map(|behaviour| Self(behaviour.id))
-            .ok_or_else(|| D::Error::custom(format!("there is no behaviour `{text}`")))
+        known_id(
+            from,
+            "behaviour",
+            behaviours().map(|behaviour| behaviour.id),
+        )
+        .map(Self)
     }
 }
 
@@ -122,15 +126,19 @@ impl Deed {
     }
 }
 
-const LISTS: [&[Behaviour]; 9] = [
+const LISTS: [&[Behaviour]; 13] = [
     compute::LIST,
     credentials::LIST,
     data::LIST,
     exposure::LIST,
     grants::LIST,
+    guards::LIST,
     monitoring::LIST,
+    passing::LIST,
     sharing::LIST,
     sign_in::LIST,
+    strangers::LIST,
+    triggers::LIST,
     trust::LIST,
 ];
 
@@ -143,24 +151,12 @@ pub(crate) fn listed() -> impl Iterator<Item = (&'static str, &'static str, f64,
     behaviours().map(|one| (one.id, one.kind.name, one.severity, one.planned))
 }
 
-/// Behaviours by the call's name, so that an event that is none of them costs one look.
-static BY_CALL: LazyLock<HashMap<&str, Vec<(&str, &Behaviour)>>> = LazyLock::new(|| {
-    let mut all: HashMap<&str, Vec<_>> = HashMap::new();
-    for behaviour in behaviours() {
-        for (service, names) in behaviour.calls {
-            for name in *names {
-                all.entry(name).or_default().push((*service, behaviour));
-            }
-        }
-    }
-    all
-});
+/// Behaviours by the call's name.
+static BY_CALL: LazyLock<ByCall<Behaviour>> =
+    LazyLock::new(|| ByCall::new(behaviours().map(|one| (one.calls, one))));
 
-static TYPES: LazyLock<Vec<&'static FindingType>> = LazyLock::new(|| {
-    let by_name: BTreeMap<&str, &FindingType> =
-        behaviours().map(|b| (b.kind.name, b.kind)).collect();
-    by_name.into_values().collect()
-});
+static TYPES: LazyLock<Vec<&'static FindingType>> =
+    LazyLock::new(|| types(behaviours().map(|behaviour| behaviour.kind)));
 
 /// Single calls that hurt.
 pub(crate) struct CloudtrailCalls;
@@ -182,9 +178,10 @@ impl Detection for CloudtrailCalls {
         let Event::Api(call) = event else {
             return;
         };
-        let Some(entries) = BY_CALL.get(undated(&call.event_name)) else {
+        let mut entries = BY_CALL.of(call).peekable();
+        if entries.peek().is_none() {
             return;
-        };
+        }
         if call.is_by_service() && !grants::is_quarantine(call) {
             return;
         }
@@ -196,8 +193,7 @@ impl Detection for CloudtrailCalls {
                 history: context.history,
                 accounts: &context.settings.accounts,
             };
-            let service = call.service();
-            for (_, behaviour) in entries.iter().filter(|(of, _)| *of == service) {
+            for behaviour in entries {
                 if settings.off.contains(&BehaviourId(behaviour.id)) {
                     continue;
                 }
