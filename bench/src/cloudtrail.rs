@@ -1,6 +1,7 @@
 //! How many CloudTrail events `picket-collector analyze` takes in a CPU second with every built-in
 //! detection on, and with the public Sigma rules besides, against what it costs to unpack and parse
-//! the same file and do nothing with it; and the same in bytes, of a file that is not packed.
+//! the same file and do nothing with it, by our own typed parse and by the fastest JSON crate; the same in
+//! bytes, packed and not; and how much memory ten times the log takes.
 //!
 //! The public rules are not ours to pass on: they are looked for where the tests look for them, and
 //! without them their row is not run.
@@ -19,12 +20,16 @@ use serde_json::json;
 
 use crate::Setting;
 use crate::capture::Random;
-use crate::cpu::used_by;
+use crate::cpu::{peak_mib, used_by};
 use crate::report::Report;
 use crate::rounds::{Samples, interleaved, thread_ns};
 
 /// Events of the log.
 const EVENTS: u32 = 200_000;
+
+/// Events of the logs that memory is compared on: the smaller is larger than what is sorted in memory.
+const SMALL: u32 = 80_000;
+const LARGE: u32 = 10 * SMALL;
 
 /// Calls of a busy account: source, name, whether it only reads, how often in a hundred.
 const CALLS: &[(&str, &str, bool, u32)] = &[
@@ -44,12 +49,13 @@ const CALLS: &[(&str, &str, bool, u32)] = &[
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     let log = setting.scratch.join("cloudtrail.json.gz");
     let file = File::create(&log).context("create the log")?;
-    let packed = write(GzEncoder::new(file, Compression::new(6)))?;
+    let packed = write(GzEncoder::new(file, Compression::new(6)), EVENTS)?;
     packed.finish().context("write the log")?;
     let unpacked = setting.scratch.join("cloudtrail.json");
-    write(BufWriter::new(
-        File::create(&unpacked).context("create the log")?,
-    ))?
+    write(
+        BufWriter::new(File::create(&unpacked).context("create the log")?),
+        EVENTS,
+    )?
     .flush()
     .context("write the log")?;
     let mb = std::fs::metadata(&unpacked)
@@ -79,17 +85,28 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
                     .as_deref()
                     .map_or(Ok(1.0), |rules| analyze(&log, Some(rules)))
             },
-            &mut || parse(packed()?),
+            &mut || parse(packed()?, typed),
+            &mut || parse(packed()?, by_sonic),
             &mut || analyze(&unpacked, None).map(mb_of),
-            &mut || parse(BufReader::new(open(&unpacked)?)).map(mb_of),
+            &mut || parse(BufReader::new(open(&unpacked)?), typed).map(mb_of),
         ],
     )?;
-    let [all, with_rules, parsed, plain, parsed_plain]: [Vec<f64>; 5] =
-        columns.try_into().ok().context("five columns")?;
+    let [all, with_rules, parsed, sonic, plain, parsed_plain]: [Vec<f64>; 6] =
+        columns.try_into().ok().context("six columns")?;
     let row = |ours, baseline: &[f64]| Samples {
         ours,
         baseline: baseline.to_vec(),
     };
+    let mb_packed = all.iter().map(|events| mb_of(*events)).collect();
+    let mb_parsed: Vec<f64> = parsed.iter().map(|events| mb_of(*events)).collect();
+    report.add(
+        "collector/cloudtrail_gz_vs_parse",
+        &row(mb_packed, &mb_parsed),
+    );
+    report.add(
+        "collector/cloudtrail_all_vs_sonic",
+        &row(all.clone(), &sonic),
+    );
     report.add("collector/cloudtrail_all_vs_parse", &row(all, &parsed));
     report.add(
         "collector/cloudtrail_plain_vs_parse",
@@ -100,7 +117,24 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         Some(_) => report.add(sigma, &row(with_rules, &parsed)),
         None => report.not_run(&[sigma], "the public rules are not at hand"),
     }
+    let memory = Samples {
+        ours: vec![peak(setting, LARGE)?],
+        baseline: vec![peak(setting, SMALL)?],
+    };
+    report.add("collector/cloudtrail_memory_tenfold", &memory);
     Ok(())
+}
+
+/// MiB that the analysis of a log of so many events takes at most.
+fn peak(setting: &Setting, events: u32) -> Result<f64> {
+    let log = setting.scratch.join("cloudtrail-memory.json.gz");
+    let file = File::create(&log).context("create the log")?;
+    let packed = write(GzEncoder::new(file, Compression::fast()), events)?;
+    packed.finish().context("write the log")?;
+    let mut command = Command::new(&setting.binaries.collector);
+    command.args(["analyze", "--cloudtrail"]).arg(&log);
+    command.args(["--format", "jsonl"]);
+    peak_mib(&mut command)
 }
 
 /// Where the public rules are, if anywhere.
@@ -116,8 +150,21 @@ fn open(log: &Path) -> Result<File> {
     File::open(log).context("open the log")
 }
 
+/// Parses an event as the collector does; the time it says.
+fn typed(json: &[u8], time_ns: u64) -> Result<u64> {
+    let call = ApiCall::parse(json, time_ns)?;
+    Ok(std::hint::black_box(call).event_time_ns)
+}
+
+/// Parses an event by the fastest JSON crate, into what it makes of any JSON.
+fn by_sonic(json: &[u8], time_ns: u64) -> Result<u64> {
+    let value: sonic_rs::Value = sonic_rs::from_slice(json)?;
+    std::hint::black_box(value);
+    Ok(time_ns)
+}
+
 /// Events per CPU second of reading, cutting and parsing alone.
-fn parse(mut plain: impl Read) -> Result<f64> {
+fn parse(mut plain: impl Read, one: fn(&[u8], u64) -> Result<u64>) -> Result<f64> {
     let before = thread_ns();
     let mut splitter = Splitter::default();
     let mut chunk = vec![0; 256 << 10];
@@ -131,8 +178,7 @@ fn parse(mut plain: impl Read) -> Result<f64> {
         }
         while let Some(piece) = splitter.next_piece() {
             if let Piece::Event(event) = piece {
-                let call = ApiCall::parse(event.json, time_ns)?;
-                time_ns = std::hint::black_box(call).event_time_ns;
+                time_ns = one(event.json, time_ns)?;
                 events += 1;
             }
         }
@@ -144,11 +190,11 @@ fn parse(mut plain: impl Read) -> Result<f64> {
     Ok(f64::from(events) / (thread_ns() - before) * 1e9)
 }
 
-/// Writes the log: the same each time.
-fn write<W: Write>(mut out: W) -> Result<W> {
+/// Writes a log of so many events: the same each time.
+fn write<W: Write>(mut out: W, events: u32) -> Result<W> {
     let mut random = Random::new(3);
     out.write_all(b"{\"Records\":[").context("write the log")?;
-    for number in 0..EVENTS {
+    for number in 0..events {
         if number > 0 {
             out.write_all(b",").context("write the log")?;
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -70,6 +71,30 @@ pub(crate) fn used_by(command: &mut Command) -> Result<f64> {
     Ok(children_s()? - before)
 }
 
+/// Runs a command to its end, with its output thrown away: the most MiB it held. What it takes in its last
+/// moments may be missed.
+pub(crate) fn peak_mib(command: &mut Command) -> Result<f64> {
+    /// Between two looks.
+    const PAUSE: Duration = Duration::from_millis(5);
+    let program = command.get_program().display().to_string();
+    let mut process = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("start {program}"))?;
+    let mut peak: f64 = 0.0;
+    loop {
+        if let Some(status) = process.try_wait().context("wait for it")? {
+            ensure!(status.success(), "{program} ended with {status}");
+            return Ok(peak);
+        }
+        // One that has just ended has no memory to tell of.
+        peak = peak.max(resident_mib(process.id(), "VmHWM").unwrap_or(peak));
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// The fields behind the name, which may itself hold spaces; field 3 is the first.
 fn stat(path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
@@ -100,5 +125,9 @@ mod tests {
         assert!(process_s(std::process::id()).unwrap() >= 0.0);
         assert_eq!(maps_mib(std::process::id()).unwrap(), 0.0);
         assert!(used_by(&mut Command::new("false")).is_err());
+        let mut again = Command::new("sh");
+        again.args(["-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"]);
+        assert!(peak_mib(&mut again).unwrap() > 0.0);
+        assert!(peak_mib(&mut Command::new("false")).is_err());
     }
 }

@@ -222,6 +222,18 @@ pub(crate) const NAMES: &[Name] = &[
         RatioAtLeast(0.45),
     ),
     row(
+        "collector/cloudtrail_all_vs_sonic",
+        "events/CPU-s",
+        "sonic-rs, of gz",
+        Nothing,
+    ),
+    row(
+        "collector/cloudtrail_gz_vs_parse",
+        "MB/CPU-s",
+        "typed parsing alone",
+        Nothing,
+    ),
+    row(
         "collector/cloudtrail_sigma_vs_parse",
         "events/CPU-s",
         "typed parsing alone",
@@ -232,6 +244,12 @@ pub(crate) const NAMES: &[Name] = &[
         "MB/CPU-s",
         "typed parsing alone",
         Nothing,
+    ),
+    row(
+        "collector/cloudtrail_memory_tenfold",
+        "MiB at most",
+        "a tenth of the log",
+        RatioAtMost(1.5),
     ),
 ];
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use picket_intel::IndicatorSet;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -210,7 +210,7 @@ impl Service {
         )
         .context("ask the store what was told of indicators")?;
         // Dropped with the wait below: the analysis ends when nobody can ask it anything.
-        let reloads = reload(hangup, self.rules.clone(), inbox.clone());
+        let reloads = rules::reload(hangup, self.rules.clone(), inbox.clone());
         let pulling = Pulling {
             store: self.store.clone(),
             analysis: inbox.clone(),
@@ -482,22 +482,6 @@ fn beside(
         watch.run(stop).await;
         ("watch over agents", Ok(()))
     });
-}
-
-/// Reads the rules again whenever the process is told to (SIGHUP).
-async fn reload(mut hangup: Signal, book: Arc<rules::Book>, analysis: Inbox) {
-    while hangup.recv().await.is_some() {
-        let reading = book.clone();
-        let read = tokio::task::spawn_blocking(move || reading.reload()).await;
-        match read.map_err(anyhow::Error::from).flatten() {
-            Ok(set) => analysis.rules(set).await,
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::error!(error, "rules not read again; those before stay in force");
-            }
-        }
-    }
-    std::future::pending().await
 }
 
 /// What reads queues, and what reads buckets.

@@ -150,12 +150,11 @@ impl Book {
         }
         let shelf = Shelf::read(&self.settings, &self.store)?;
         let known: HashSet<String> = self.shelf().wrong().map(ToString::to_string).collect();
-        let mut new = shelf
-            .wrong()
-            .filter(|fault| !known.contains(&fault.to_string()));
-        if let Some(fault) = new.next() {
-            let more = new.count();
-            anyhow::bail!("{fault} (and {more} more rules that cannot be in force)");
+        let faults = shelf.wrong().map(ToString::to_string);
+        let new: Vec<String> = faults.filter(|fault| !known.contains(fault)).collect();
+        if let Some((first, others)) = new.split_first() {
+            let more = others.len();
+            anyhow::bail!("{first} (and {more} more rules that cannot be in force)");
         }
         let set = shelf.set.clone();
         self.change(|old| *old = shelf);

@@ -4,6 +4,7 @@
 //! settings and what is remembered of each rule.
 
 mod book;
+mod reload;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use picket_detect::sigma::{Fault, Loaded, Placeholders, RuleSet, Why};
 use serde::Deserialize;
 
 pub(crate) use book::{Book, RuleLine};
+pub(crate) use reload::reload;
 
 use crate::config::BadValue;
 use crate::source::{Report, files};

@@ -246,9 +246,9 @@ mod tests {
             1,
         )];
         let recon = [("Recon:IAMUser/MaliciousIPCaller.Custom", 5.0, 1)];
-        check("CreateUser", "192.0.2.9", "", &custom);
+        check("TagUser", "192.0.2.9", "", &custom);
         check(
-            "CreateUser",
+            "TagUser",
             "192.0.2.9",
             r#","errorCode":"AccessDenied""#,
             &custom,
@@ -258,7 +258,7 @@ mod tests {
         check("ListUsers", "192.0.2.9", "", &recon);
         check("GetObjectAcl", "192.0.2.9", "", &recon);
         check(
-            "CreateUser",
+            "TagUser",
             "198.51.100.1",
             "",
             &[("UnauthorizedAccess:IAMUser/TorIPCaller", 5.0, 1)],
@@ -273,10 +273,10 @@ mod tests {
 
     #[test]
     fn calls_from_elsewhere() {
-        check("CreateUser", "192.0.3.9", "", &[]);
-        check("CreateUser", "198.51.100.3", "", &[]);
-        check("CreateUser", "cloudformation.amazonaws.com", "", &[]);
-        check("CreateUser", "", "", &[]);
+        check("TagUser", "192.0.3.9", "", &[]);
+        check("TagUser", "198.51.100.3", "", &[]);
+        check("TagUser", "cloudformation.amazonaws.com", "", &[]);
+        check("TagUser", "", "", &[]);
     }
 
     #[test]

@@ -74,6 +74,15 @@ impl Bursts {
         }
     }
 
+    /// How many different things `who` touched since `since_ns`, as far as they are still counted.
+    pub(crate) fn count(&self, rule: &'static str, who: &str, since_ns: u64) -> usize {
+        let burst = self.rows.get(&(rule, who.to_owned()));
+        let touched = burst.into_iter().flat_map(|burst| burst.things.values());
+        touched
+            .filter(|touched_ns| **touched_ns >= since_ns)
+            .count()
+    }
+
     /// Keeps a call until there is something to report.
     pub(crate) fn wait(
         &mut self,

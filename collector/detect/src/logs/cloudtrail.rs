@@ -8,14 +8,13 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
-use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess};
 use serde_json::Value;
 
 use super::agent_words::AgentWords;
+use super::call_draft::Call;
 use super::event_time;
-use super::identity::{Draft, Identity, IdentityKind};
-use super::json::{Lazy, List, Members, Object, Text};
+use super::identity::{Identity, IdentityKind};
+use super::json::{Lazy, Object};
 use super::seen::EventKey;
 
 /// Why a record is no API call.
@@ -289,175 +288,6 @@ fn reason(error: &serde_json::Error) -> String {
     match text.rfind(" at line ") {
         Some(at) => text[..at].to_owned(),
         None => text,
-    }
-}
-
-/// A record while its members arrive.
-#[derive(Debug, Default)]
-struct Call {
-    event_id: Option<Box<str>>,
-    event_time: Option<Box<str>>,
-    event_source: Option<Box<str>>,
-    event_name: Option<Box<str>>,
-    event_type: Option<Box<str>>,
-    category: Option<Box<str>>,
-    region: Option<Box<str>>,
-    recipient_account: Option<Box<str>>,
-    source_ip: Option<Box<str>>,
-    user_agent: Option<Box<str>>,
-    error_code: Option<Box<str>>,
-    error_message: Option<Box<str>>,
-    read_only: Option<bool>,
-    management: Option<bool>,
-    identity: Object<Draft>,
-    request_parameters: Lazy,
-    response_elements: Lazy,
-    additional_event_data: Lazy,
-    service_event_details: Lazy,
-    resources: Vec<Resource>,
-    vpc_endpoint_id: Option<Box<str>>,
-    vpc_endpoint_account: Option<Box<str>>,
-    tls: Option<Box<Tls>>,
-    shared_event_id: Option<Box<str>>,
-    from_console: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "camelCase")]
-enum Field {
-    #[serde(rename = "eventID", alias = "eventId")]
-    EventId,
-    EventTime,
-    EventSource,
-    EventName,
-    EventType,
-    EventCategory,
-    AwsRegion,
-    RecipientAccountId,
-    #[serde(rename = "sourceIPAddress", alias = "sourceIpAddress")]
-    SourceIpAddress,
-    UserAgent,
-    ErrorCode,
-    ErrorMessage,
-    ReadOnly,
-    ManagementEvent,
-    UserIdentity,
-    RequestParameters,
-    ResponseElements,
-    AdditionalEventData,
-    ServiceEventDetails,
-    Resources,
-    VpcEndpointId,
-    VpcEndpointAccountId,
-    TlsDetails,
-    #[serde(rename = "sharedEventID", alias = "sharedEventId")]
-    SharedEventId,
-    SessionCredentialFromConsole,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> Members<'de> for Call {
-    type Field = Field;
-
-    fn member<A: MapAccess<'de>>(&mut self, field: Field, map: &mut A) -> Result<(), A::Error> {
-        match field {
-            Field::EventId => self.event_id = map.next_value::<Text>()?.0,
-            Field::EventTime => self.event_time = map.next_value::<Text>()?.0,
-            Field::EventSource => self.event_source = map.next_value::<Text>()?.0,
-            Field::EventName => self.event_name = map.next_value::<Text>()?.0,
-            Field::EventType => self.event_type = map.next_value::<Text>()?.0,
-            Field::EventCategory => self.category = map.next_value::<Text>()?.0,
-            Field::AwsRegion => self.region = map.next_value::<Text>()?.0,
-            Field::RecipientAccountId => self.recipient_account = map.next_value::<Text>()?.0,
-            Field::SourceIpAddress => self.source_ip = map.next_value::<Text>()?.0,
-            Field::UserAgent => self.user_agent = map.next_value::<Text>()?.0,
-            Field::ErrorCode => self.error_code = map.next_value::<Text>()?.0,
-            Field::ErrorMessage => self.error_message = map.next_value::<Text>()?.0,
-            Field::ReadOnly => self.read_only = map.next_value::<Text>()?.flag(),
-            Field::ManagementEvent => self.management = map.next_value::<Text>()?.flag(),
-            Field::UserIdentity => self.identity = map.next_value()?,
-            Field::RequestParameters => self.request_parameters = map.next_value()?,
-            Field::ResponseElements => self.response_elements = map.next_value()?,
-            Field::AdditionalEventData => self.additional_event_data = map.next_value()?,
-            Field::ServiceEventDetails => self.service_event_details = map.next_value()?,
-            Field::Resources => self.resources = map.next_value::<List<_>>()?.0,
-            Field::VpcEndpointId => self.vpc_endpoint_id = map.next_value::<Text>()?.0,
-            Field::VpcEndpointAccountId => {
-                self.vpc_endpoint_account = map.next_value::<Text>()?.0;
-            }
-            Field::TlsDetails => {
-                let Object(tls): Object<Tls> = map.next_value()?;
-                self.tls = (tls != Tls::default()).then(|| tls.into());
-            }
-            Field::SharedEventId => self.shared_event_id = map.next_value::<Text>()?.0,
-            Field::SessionCredentialFromConsole => {
-                self.from_console = map.next_value::<Text>()?.flag();
-            }
-            Field::Other => {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier)]
-pub(crate) enum ResourceField {
-    #[serde(rename = "ARN", alias = "arn")]
-    Arn,
-    #[serde(rename = "accountId")]
-    Account,
-    #[serde(rename = "type")]
-    Kind,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> Members<'de> for Resource {
-    type Field = ResourceField;
-
-    fn member<A: MapAccess<'de>>(
-        &mut self,
-        field: ResourceField,
-        map: &mut A,
-    ) -> Result<(), A::Error> {
-        match field {
-            ResourceField::Arn => self.arn = map.next_value::<Text>()?.0,
-            ResourceField::Account => self.account = map.next_value::<Text>()?.0,
-            ResourceField::Kind => self.kind = map.next_value::<Text>()?.0,
-            ResourceField::Other => {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "camelCase")]
-pub(crate) enum TlsField {
-    TlsVersion,
-    CipherSuite,
-    ClientProvidedHostHeader,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> Members<'de> for Tls {
-    type Field = TlsField;
-
-    fn member<A: MapAccess<'de>>(&mut self, field: TlsField, map: &mut A) -> Result<(), A::Error> {
-        match field {
-            TlsField::TlsVersion => self.version = map.next_value::<Text>()?.0,
-            TlsField::CipherSuite => self.cipher = map.next_value::<Text>()?.0,
-            TlsField::ClientProvidedHostHeader => self.host = map.next_value::<Text>()?.0,
-            TlsField::Other => {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
     }
 }
 

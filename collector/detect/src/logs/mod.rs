@@ -5,6 +5,7 @@
 //! sort and spill records while they are still text and pay for parsing once.
 
 pub(crate) mod agent_words;
+mod call_draft;
 pub mod cloudtrail;
 pub mod event_time;
 pub mod gather;

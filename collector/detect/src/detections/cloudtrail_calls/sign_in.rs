@@ -4,6 +4,8 @@ use super::{Behaviour, Deed, FindingType, Look};
 use crate::logs::IdentityKind;
 
 const VALID: FindingType = FindingType::guardduty("InitialAccess:IAM/ValidAccounts", 5.0);
+const GUESSED: FindingType =
+    FindingType::picket("InitialAccess:IAMUser/ConsoleLoginBruteForce", 5.0);
 const RECOVERED: FindingType = FindingType::picket("InitialAccess:IAMUser/RootRecovered", 8.0);
 const REGION: FindingType = FindingType::picket("DefenseEvasion:IAMUser/RegionEnabled", 5.0);
 const ENDPOINT: FindingType =
@@ -19,6 +21,20 @@ pub(super) const LIST: &[Behaviour] = &[
         judge: console_without_factor,
         mitre: &["T1078.004"],
         look_alikes: "accounts that do not ask for a second factor yet",
+        first_look: &[
+            "Whether the place is one this user signs in from.",
+            "What was done in the hour after.",
+        ],
+    },
+    Behaviour {
+        id: "guessed_at_last",
+        kind: &GUESSED,
+        severity: 8.0,
+        planned: None,
+        calls: &[("signin", &["ConsoleLogin"])],
+        judge: guessed_at_last,
+        mitre: &["T1110.001", "T1078.004"],
+        look_alikes: "somebody who remembers a password at last",
         first_look: &[
             "Whether the place is one this user signs in from.",
             "What was done in the hour after.",
@@ -95,6 +111,39 @@ pub(super) const LIST: &[Behaviour] = &[
     },
 ];
 
+/// Failures from which a success is suspicious: as many as are told by themselves.
+const FAILURES_MIN: usize = 5;
+
+/// How long before it they count, seconds.
+const FAILURES_S: u64 = 3_600;
+
+fn guessed_at_last(look: &Look<'_>) -> Option<Deed> {
+    let call = look.call;
+    if call.response_elements.text("ConsoleLogin") != Some("Success") {
+        return None;
+    }
+    let account = call.account().unwrap_or_default();
+    let since_ns = call
+        .event_time_ns
+        .saturating_sub(FAILURES_S * 1_000_000_000);
+    // A failure does not tell as much of the user as a success does.
+    let who = &call.identity;
+    let names = [
+        who.actor(),
+        who.principal_id.as_deref(),
+        who.user_name.as_deref(),
+    ];
+    let failures = names.into_iter().flatten().map(|name| {
+        let key = format!("{account} {name}");
+        look.history
+            .bursts
+            .count("password_guessed", &key, since_ns)
+    });
+    let failures = failures.max()?;
+    let what = format!("signed in after {failures} failures");
+    (failures >= FAILURES_MIN).then(|| Deed::new(what))
+}
+
 fn console_without_factor(look: &Look<'_>) -> Option<Deed> {
     let call = look.call;
     let told = &call.additional_event_data;
@@ -131,6 +180,30 @@ mod tests {
         check(login(MACHINE, "Success", r#"{"MFAUsed":"No"}"#), &[]);
         let saml = r#"{"MFAUsed":"No","SamlProviderArn":"arn:aws:iam::1:saml-provider/x"}"#;
         check(login(EVE, "Success", saml), &[]);
+    }
+
+    #[test]
+    fn a_password_guessed_at_last() {
+        let login = |n: u32, answer: &str, minute: u32| {
+            let json = format!(
+                r#"{{"eventID":"{n}","eventTime":"2023-11-14T22:{minute:02}:{n:02}Z","eventName":"ConsoleLogin",
+                "eventSource":"signin.amazonaws.com","recipientAccountId":"111122223333",
+                "userIdentity":{{{EVE}}},"responseElements":{{"ConsoleLogin":"{answer}"}},
+                "additionalEventData":{{"MFAUsed":"Yes"}}}}"#
+            );
+            Event::Api(crate::testing::api(&json))
+        };
+        let found = |failures: u32, minute: u32| -> Vec<(String, f64)> {
+            let mut events: Vec<Event> = (0..failures).map(|n| login(n, "Failure", 0)).collect();
+            events.push(login(50, "Success", minute));
+            let all = super::super::testing::found(events);
+            all.into_iter()
+                .filter(|(id, _)| id == "guessed_at_last")
+                .collect()
+        };
+        assert_eq!(found(5, 1), [("guessed_at_last".to_owned(), 8.0)]);
+        assert_eq!(found(5, 59).len(), 1);
+        assert_eq!(found(4, 1), []);
     }
 
     #[test]

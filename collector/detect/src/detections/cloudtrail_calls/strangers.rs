@@ -1,6 +1,6 @@
 //! People and guests whom nobody knows: devices let in, guests who look round, known callers elsewhere.
 
-use super::{Behaviour, Deed, FindingType, Look};
+use super::{Behaviour, Deed, FindingType};
 
 const DEVICE: FindingType = FindingType::picket("InitialAccess:IAMUser/DeviceLetIn", 3.0);
 const GUEST: FindingType = FindingType::picket("InitialAccess:IAMUser/GuestLooksRound", 5.0);
@@ -39,8 +39,8 @@ pub(super) const LIST: &[Behaviour] = &[
         calls: &[("cognito-identity", &["GetCredentialsForIdentity"])],
         judge: |look| {
             let logins = look.asked_at("logins");
-            let is_guest =
-                logins.is_none_or(|logins| logins.as_object().is_none_or(|all| all.is_empty()));
+            let is_guest = logins
+                .is_none_or(|logins| logins.as_object().is_none_or(serde_json::Map::is_empty));
             is_guest.then(|| Deed::new("handed credentials to somebody who did not sign in"))
         },
         mitre: &["T1078.004"],
