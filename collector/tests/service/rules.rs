@@ -165,7 +165,7 @@ async fn the_folder_is_read_again_when_told_to_all_of_it_or_nothing() {
             .status();
         assert!(told.unwrap().success());
     };
-    let mut rig = started(&[("a.yml", &rule("CreateAccessKey")), ("odd.yml", "title: [")]).await;
+    let rig = started(&[("a.yml", &rule("CreateAccessKey")), ("odd.yml", "title: [")]).await;
     let digest = listed(&rig, ID)["digest"].clone();
     std::fs::write(rig.path("rules/a.yml"), rule("DeleteAccessKey")).unwrap();
     std::fs::write(rig.path("rules/b.yml"), "title: {").unwrap();
