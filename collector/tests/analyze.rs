@@ -462,3 +462,70 @@ fn people_get_a_table() {
     );
     assert!(!text.contains('\u{1b}'), "{text}");
 }
+
+#[test]
+fn logins_to_databases_are_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = folder.path().join("shop/error");
+    fs::create_dir_all(&logs).unwrap();
+    let line = |second: u32, process: u32, rest: &str| {
+        format!("2023-11-14 22:13:{second:02} UTC:203.0.113.9(54321):app@shop:[{process}]:{rest}\n")
+    };
+    let mut text = String::new();
+    for second in 0..12 {
+        let failed = "FATAL:  password authentication failed for user \"app\"";
+        text += &line(second, second, failed);
+    }
+    text += &line(
+        30,
+        99,
+        "LOG:  connection authorized: user=app database=shop",
+    );
+    fs::write(logs.join("postgresql.log.2023-11-14-22"), &text).unwrap();
+    let lists = folder.path().join("lists");
+    fs::create_dir(&lists).unwrap();
+    fs::write(lists.join("tor-ips.txt"), "203.0.113.9\n").unwrap();
+    let path = folder.path().join("shop");
+    let arguments = [
+        "--rds-log",
+        path.to_str().unwrap(),
+        "--rds-account",
+        ACCOUNT,
+        "--rds-region",
+        "eu-west-1",
+        "--intel",
+        lists.to_str().unwrap(),
+        "--format",
+        "jsonl",
+    ];
+    let output = analyze(&arguments, b"");
+    assert!(output.status.success(), "{}", told(&output));
+    let lines = lines(&output);
+    let mut found = types(&lines);
+    found.sort_unstable();
+    let expected = [
+        "CredentialAccess:RDS/AnomalousBehavior.FailedLogin",
+        "CredentialAccess:RDS/AnomalousBehavior.SuccessfulBruteForce",
+        "CredentialAccess:RDS/TorIPCaller.FailedLogin",
+        "CredentialAccess:RDS/TorIPCaller.SuccessfulLogin",
+    ];
+    assert_eq!(found, expected);
+    let resource = &lines[0]["resource"]["rdsDbInstanceDetails"];
+    assert_eq!(
+        resource["dbInstanceArn"],
+        "arn:aws:rds:eu-west-1:111122223333:db:shop"
+    );
+    let totals = lines.last().unwrap();
+    assert_eq!(
+        (&totals["events"]["rds"], &totals["input"]["rds"]["lines"]),
+        (&13.into(), &13.into())
+    );
+    fs::write(logs.join("postgresql.log.2023-11-14-23"), "damage\n").unwrap();
+    let output = analyze(&arguments, b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told(&output).contains("postgresql.log.2023-11-14-23: line 1, byte 0"),
+        "{}",
+        told(&output)
+    );
+}

@@ -37,6 +37,17 @@ account-id interface-id instance-id pkt-srcaddr srcaddr dstaddr srcport dstport 
 111122223333 eni-0a - - - - - - - - - 1700000001 1700000060 - - - SKIPDATA
 ";
 
+/// A line of each log of a database, and one that CloudWatch Logs wrapped.
+const DATABASE_LOG: &str = r#"2023-11-14 22:13:20 UTC:203.0.113.9(54321):eve@shop:[7]:FATAL:  password authentication failed for user "eve"
+2023-11-14 22:13:20 UTC:203.0.113.9(54321):[unknown]@[unknown]:[8]:LOG:  connection received: host=203.0.113.9 port=54321
+2023-11-14 22:13:21 UTC:203.0.113.9(54321):app@shop:[8]:LOG:  connection authorized: user=app database=shop SSL enabled (protocol=TLSv1.3)
+2023-11-14 22:13:20.250 UTC,"eve","shop",7,"203.0.113.9:5",6.1,1,"a",2023-11-14 22:13:20 UTC,3/5,0,FATAL,28P01,"role ""eve"" does not exist"
+20231114 22:13:20,h,eve,203.0.113.9,42,0,FAILED_CONNECT,,,1045
+1700000000500000,h,app,203.0.113.9,42,0,CONNECT,shop,,0
+2023-11-14T22:13:20.000000Z 43 [Note] Access denied for user 'eve'@'203.0.113.9' (using password: YES)
+{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"/aws/rds/instance/shop/postgresql","logStream":"shop.0","logEvents":[{"message":"a"}]}
+"#;
+
 /// A line of a resolver query log.
 const QUERY_LOG: &str = r#"{"account_id":"111122223333","region":"eu-west-1","vpc_id":"vpc-0a","query_timestamp":"2023-11-14T22:13:20Z","query_name":"c2.example.","query_type":"TXT","rcode":"NXDOMAIN","answers":[{"Rdata":"203.0.113.9","Type":"A","Class":"IN"}],"srcaddr":"10.0.0.5","transport":"UDP","srcids":{"instance":"i-0a"}}"#;
 
@@ -247,6 +258,7 @@ fn streams() -> Vec<Seed> {
     for lines in [FLOW_LOG, QUERY_LOG] {
         seeds.push(("host_logs", lines.as_bytes().to_vec()));
     }
+    seeds.push(("rds_logs", DATABASE_LOG.as_bytes().to_vec()));
     for rules in [RULE, CORRELATION] {
         seeds.push(("rules", rules.as_bytes().to_vec()));
     }

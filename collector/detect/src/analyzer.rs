@@ -302,11 +302,7 @@ impl Analyzer {
 
     /// Says that no event will follow: closes every window.
     pub fn finish(&mut self) {
-        for source in [
-            SourceKind::Agent,
-            SourceKind::Cloudtrail,
-            SourceKind::Sensor,
-        ] {
+        for source in SourceKind::ALL {
             self.advance(source, u64::MAX);
         }
     }

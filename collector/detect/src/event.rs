@@ -3,6 +3,7 @@
 use picket_wire::{AgentId, Balance, BootId, Health, Listing, Summary};
 
 use crate::finding::Host;
+use crate::logs::Login;
 use crate::logs::cloudtrail::ApiCall;
 
 /// Where events come from. Each source has its own watermark.
@@ -12,28 +13,36 @@ pub enum SourceKind {
     Agent,
     /// CloudTrail.
     Cloudtrail,
+    /// Logs of RDS and Aurora databases.
+    Rds,
     /// What the collector noticed about the sensors and about itself; `serve` alone has it.
     Sensor,
 }
 
 impl SourceKind {
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::Agent, Self::Cloudtrail, Self::Rds, Self::Sensor];
+
     /// The name used in totals and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
             Self::Cloudtrail => "cloudtrail",
+            Self::Rds => "rds",
             Self::Sensor => "sensor",
         }
     }
 
     /// How late an event of this source may come and still meet its windows, nanoseconds: agents
     /// ship within seconds; CloudTrail delivers within 15 minutes on average and no promise (its
-    /// user guide, "How CloudTrail works"), so twice that.
+    /// user guide, "How CloudTrail works"), so twice that; CloudWatch Logs has the lines of a database within
+    /// minutes.
     pub fn lateness_ns(self) -> u64 {
         const SECOND: u64 = 1_000_000_000;
         match self {
             Self::Agent | Self::Sensor => 30 * SECOND,
             Self::Cloudtrail => 30 * 60 * SECOND,
+            Self::Rds => 15 * 60 * SECOND,
         }
     }
 }
@@ -45,6 +54,8 @@ pub enum Event {
     Summary(Box<Summary>),
     /// One call of the AWS API.
     Api(Box<ApiCall>),
+    /// A connection to a database, and what came of it.
+    Login(Box<Login>),
     /// A remark about a sensor.
     Sensor(SensorEvent),
     /// A remark about a feed of indicators.
@@ -57,6 +68,7 @@ impl Event {
         match self {
             Self::Summary(_) => SourceKind::Agent,
             Self::Api(_) => SourceKind::Cloudtrail,
+            Self::Login(_) => SourceKind::Rds,
             Self::Sensor(_) | Self::Feed(_) => SourceKind::Sensor,
         }
     }
@@ -66,6 +78,7 @@ impl Event {
         match self {
             Self::Summary(summary) => summary.window.end_ns,
             Self::Api(call) => call.event_time_ns,
+            Self::Login(login) => login.time_ns,
             Self::Sensor(event) => event.time_ns,
             Self::Feed(event) => event.time_ns,
         }

@@ -119,3 +119,18 @@ pub const GAPS_HELD_MAX: usize = 4_096;
 
 /// Bytes of text that a detection copies into a title or a description from an event.
 pub const QUOTED_BYTES_MAX: usize = 256;
+
+/// Databases of which it is known who usually logs in: more than an account may have (40 instances by default).
+pub const DATABASES_MAX: usize = 4_096;
+
+/// Users, networks, and pairs of both, known of one database, each. A server has tens of users and sees a few networks.
+pub const LOGIN_VALUES_MAX: usize = 512;
+
+/// Addresses that were refused at a database within a day: those of a botnet.
+pub const ATTEMPTS_MAX: usize = 32_768;
+
+/// Refusals remembered of one address at one database: several times what any threshold asks for.
+pub const ATTEMPTS_TOGETHER_MAX: usize = 128;
+
+/// Refusals remembered in all, some 120 bytes each: about 25 MB.
+pub const REFUSALS_MAX: usize = 200_000;

@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::finding::Finding;
 use crate::incident::Incident;
 use crate::logs::cloudtrail::ApiCall;
+use crate::logs::{Database, Login, LoginLog, LoginOutcome};
 use crate::settings::Settings;
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -227,6 +228,32 @@ pub(crate) fn intel(rows: &[(Category, &str)]) -> IndicatorSet {
 /// A CloudTrail record.
 pub(crate) fn api(json: &str) -> Box<ApiCall> {
     Box::new(ApiCall::parse(json.as_bytes(), START).unwrap())
+}
+
+/// A connection to the database `shop`, so many seconds after [`START`].
+pub(crate) fn login(outcome: LoginOutcome, user: &str, from: &str, second: u64) -> Login {
+    Login {
+        database: Database {
+            account: "111122223333".into(),
+            region: "eu-west-1".into(),
+            instance: "shop".into(),
+            cluster: None,
+        },
+        time_ns: START + second * SECOND,
+        log: LoginLog::Postgres,
+        outcome,
+        user: user.into(),
+        schema: "orders".into(),
+        program: String::new(),
+        address: Some(ip(from)),
+        port: 50_000,
+        encrypted: Some(true),
+        why: match outcome {
+            LoginOutcome::Succeeded => String::new(),
+            LoginOutcome::Failed => "the password was refused".into(),
+            LoginOutcome::Probed => "nobody logged in".into(),
+        },
+    }
 }
 
 /// What an analysis with default settings gives.

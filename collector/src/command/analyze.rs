@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ArgGroup;
-use picket_detect::logs::{ApiCall, ApiCallError, Place, Seen};
+use picket_detect::logs::{ApiCall, ApiCallError, Login, Place, Seen};
 use picket_detect::sigma::RuleSet;
 use picket_detect::{Analyzer, Event, Finding, Incident, Output, Settings, SourceKind};
 use picket_intel::IndicatorSet;
@@ -25,11 +25,11 @@ use crate::rules;
 use crate::source::hosts::{self, Log};
 use crate::source::limits::EVENTS_SEEN_MAX;
 use crate::source::sort::{Kind, Sorted};
-use crate::source::{Report, Sorter, chains, cloudtrail, intel, summaries};
+use crate::source::{Report, Sorter, chains, cloudtrail, intel, rds, summaries};
 
 /// What `analyze` takes.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("input").args(["summaries", "cloudtrail", "vpc_flow", "resolver"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("input").args(["summaries", "cloudtrail", "vpc_flow", "resolver", "rds_log"]).required(true).multiple(true)))]
 pub(crate) struct Arguments {
     /// Summaries as an agent writes them: a file, a folder, or `-` for stdin
     #[arg(long, value_name = "FILE|-")]
@@ -43,6 +43,19 @@ pub(crate) struct Arguments {
     /// Route 53 Resolver query logs: a file or a folder, packed or not
     #[arg(long, value_name = "PATH")]
     resolver: Vec<PathBuf>,
+    /// Logs of RDS and Aurora databases (PostgreSQL; MySQL and MariaDB: audit, error), as files or exports of CloudWatch
+    /// Logs: a file or a folder, packed or not
+    #[arg(long, value_name = "PATH")]
+    rds_log: Vec<PathBuf>,
+    /// Identifier of the DB instance that `--rds-log` is of, where its path does not say
+    #[arg(long, value_name = "ID", requires = "rds_log")]
+    rds_instance: Option<String>,
+    /// Account of the databases, where neither path nor log say
+    #[arg(long, value_name = "ACCOUNT", requires = "rds_log")]
+    rds_account: Option<String>,
+    /// Region of the databases, alike
+    #[arg(long, value_name = "REGION", requires = "rds_log")]
+    rds_region: Option<String>,
     /// Folder of indicator lists named `<category>-<kind>.txt`
     #[arg(long, value_name = "DIR")]
     intel: Option<PathBuf>,
@@ -172,9 +185,19 @@ fn read(
     };
     let vpc_flow = hosts(Log::VpcFlow, &arguments.vpc_flow)?;
     let resolver = hosts(Log::ResolverQuery, &arguments.resolver)?;
+    let mut rds = rds::Reader::new(rds::Whence {
+        account: arguments.rds_account.clone(),
+        region: arguments.rds_region.clone(),
+        instance: arguments.rds_instance.clone(),
+    });
+    for path in &arguments.rds_log {
+        rds.read(path, files, &mut sorter, report)?;
+    }
+    rds.finish(&mut sorter)?;
     let input = Input {
         vpc_flow,
         resolver,
+        rds: rds.totals,
         chains: summaries.chains.totals(),
         summaries: summaries.totals,
         cloudtrail: cloudtrail.totals,
@@ -191,6 +214,7 @@ struct Input {
     cloudtrail: cloudtrail::Totals,
     vpc_flow: hosts::Totals,
     resolver: hosts::Totals,
+    rds: rds::Totals,
     /// CloudTrail events that had been there before.
     repeated: u64,
     /// CloudTrail events forgotten for want of room: repeats of those counted as new.
@@ -238,6 +262,14 @@ impl Offline {
             let event = match record.kind {
                 Kind::Summary => match Summary::from_bytes(record.bytes) {
                     Ok(summary) => Event::Summary(Box::new(summary)),
+                    Err(error) => {
+                        self.refused += 1;
+                        report.fault(file, place, error);
+                        continue;
+                    }
+                },
+                Kind::Login => match serde_json::from_slice::<Login>(record.bytes) {
+                    Ok(login) => Event::Login(Box::new(login)),
                     Err(error) => {
                         self.refused += 1;
                         report.fault(file, place, error);
@@ -375,7 +407,7 @@ impl Results {
             .map(|(source, count)| format!("{count} of {source}"))
             .collect();
         let of_hosts = input.vpc_flow.files + input.resolver.files;
-        let files = input.summaries.files + input.cloudtrail.files + of_hosts;
+        let files = input.summaries.files + input.cloudtrail.files + of_hosts + input.rds.files;
         writeln!(
             out,
             "{} findings and {} incidents in {} events ({}) of {files} files; {} repeated, {} envelopes missing, {} faults",

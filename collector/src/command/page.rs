@@ -184,6 +184,15 @@ fn resource(page: &mut Page, resource: &Resource) {
             page.optional("key", access_key.access_key_id.as_deref());
             page.optional("id of it", access_key.principal_id.as_deref());
         }
+        Resource::RdsDbInstance { instance, user } => {
+            page.field(
+                "database",
+                &format!("{} ({})", instance.db_instance_identifier, instance.engine),
+            );
+            page.optional("cluster", instance.db_cluster_identifier.as_deref());
+            page.optional("user", user.user.as_deref());
+            page.optional("within", user.database.as_deref());
+        }
     }
 }
 
@@ -245,6 +254,21 @@ fn piece(page: &mut Page, evidence: &Evidence) {
         Evidence::Dns(dns) => self::dns(page, dns),
         Evidence::Flow(flow) => self::flow(page, "flow", flow),
         Evidence::Hit(hit) => self::hit(page, hit),
+        Evidence::Login(login) => {
+            let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+            page.line(&format!(
+                "{} login {} to {} as {} from {}{}",
+                login.time,
+                login.outcome,
+                login.database,
+                text(&login.user),
+                text(&login.src_ip),
+                login
+                    .why
+                    .as_ref()
+                    .map_or_else(String::new, |why| format!(": {why}")),
+            ));
+        }
         Evidence::Sensor(sensor) => page.line(&format!(
             "{} sensor {}: {}",
             sensor.time, sensor.agent, sensor.what

@@ -7,11 +7,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use picket_detect::logs::{Columns, FlowLine, Gather, Place, Query};
+use picket_detect::logs::{Columns, FlowLine, Gather, Query};
 
 use crate::source::files;
 use crate::source::inflate::Input;
-use crate::source::limits::{CHUNK_BYTES, LINE_BYTES_MAX};
+use crate::source::limits::CHUNK_BYTES;
+use crate::source::lines::Lines;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
 
@@ -196,71 +197,6 @@ impl Reader {
     }
 }
 
-/// Cuts a stream of bytes into lines.
-#[derive(Debug, Default)]
-struct Lines {
-    /// Of the line that is not whole yet.
-    begun: Vec<u8>,
-    /// Whether that one is too long, and passed over.
-    is_long: bool,
-    /// Its bytes so far, where it begins, and the lines before it.
-    len: u64,
-    byte: u64,
-    before: u64,
-}
-
-/// What is called with each line, or why it is none.
-type EachLine<'a> = dyn FnMut(Place, Result<&[u8], String>) -> io::Result<()> + 'a;
-
-impl Lines {
-    fn here(&self) -> Place {
-        Place {
-            byte: self.byte,
-            line: self.before + 1,
-        }
-    }
-
-    /// Takes bytes in; with `is_end` what is left without a line feed is a line as well.
-    fn push(&mut self, bytes: &[u8], is_end: bool, each: &mut EachLine<'_>) -> io::Result<()> {
-        let mut parts = bytes.split_inclusive(|byte| *byte == b'\n');
-        parts.try_for_each(|part| {
-            let is_whole = part.ends_with(b"\n");
-            self.begin(part);
-            if is_whole { self.end(each) } else { Ok(()) }
-        })?;
-        if is_end && (self.is_long || !self.begun.is_empty()) {
-            self.end(each)?;
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, part: &[u8]) {
-        self.len += part.len() as u64;
-        self.is_long |= self.begun.len() + part.len() > LINE_BYTES_MAX;
-        if self.is_long {
-            self.begun.clear();
-        } else {
-            self.begun.extend_from_slice(part);
-        }
-    }
-
-    fn end(&mut self, each: &mut EachLine<'_>) -> io::Result<()> {
-        let place = self.here();
-        self.byte += std::mem::take(&mut self.len);
-        self.before += 1;
-        let told = if std::mem::take(&mut self.is_long) {
-            each(
-                place,
-                Err(format!("line longer than {LINE_BYTES_MAX} bytes")),
-            )
-        } else {
-            each(place, Ok(&self.begun))
-        };
-        self.begun.clear();
-        told
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -271,6 +207,7 @@ mod tests {
     use picket_wire::Summary;
 
     use super::*;
+    use crate::source::limits::LINE_BYTES_MAX;
 
     const HEADER: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status";
 

@@ -50,3 +50,7 @@ pub const LINKS_MAX: usize = 1_000_000;
 /// Bytes of a line of flow logs or query logs. A flow record with every field of version 8 has 1 KB, a
 /// query with the answers that fit into 64 KB of DNS some 200 KB.
 pub const LINE_BYTES_MAX: usize = 512 << 10;
+
+/// Databases whose logs are read at once, each with the connections that wait in it: more than an account may have (40 by
+/// default).
+pub const DATABASES_READ_MAX: usize = 1_024;

@@ -16,6 +16,8 @@ pub mod hosts;
 pub mod inflate;
 pub mod intel;
 pub mod limits;
+pub(crate) mod lines;
+pub mod rds;
 pub mod report;
 pub mod signers;
 pub mod sort;

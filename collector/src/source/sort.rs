@@ -19,6 +19,12 @@ pub enum Kind {
     Summary,
     /// A CloudTrail event, as JSON.
     Api,
+    /// A connection to a database, as JSON of ours.
+    Login,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Summary, Self::Api, Self::Login];
 }
 
 /// Where a record stood.
@@ -207,7 +213,7 @@ impl RunWriter {
         let (time_ns, kind, count) = key;
         let mut head = [0; HEAD_BYTES];
         head[0..8].copy_from_slice(&time_ns.to_le_bytes());
-        head[8] = u8::from(kind == Kind::Api);
+        head[8] = kind as u8;
         head[9..17].copy_from_slice(&count.to_le_bytes());
         head[17..21].copy_from_slice(&origin.file.to_le_bytes());
         head[21..29].copy_from_slice(&origin.byte.to_le_bytes());
@@ -251,11 +257,8 @@ impl Run {
             word.copy_from_slice(&head[at..at + 8]);
             u64::from_le_bytes(word)
         };
-        let kind = if head[8] == 1 {
-            Kind::Api
-        } else {
-            Kind::Summary
-        };
+        let kind = Kind::ALL.get(usize::from(head[8])).copied();
+        let kind = kind.ok_or_else(|| io::Error::other("a run holds a kind that nobody wrote"))?;
         self.key = (word(0), kind, word(9));
         self.origin = Origin {
             file: u32::from_le_bytes([head[17], head[18], head[19], head[20]]),

@@ -6,12 +6,15 @@ use picket_wire::{Conversation, Hit, HitKind, Process, Question, Transport, Tunn
 
 use crate::finding::{
     Action, ApiEvidence, AwsApiCallAction, DnsEvidence, DnsRequestAction, DomainDetails, Evidence,
-    FlowEvidence, HitEvidence, NetworkConnectionAction, ParentEvidence, PortProbeAction,
-    PortProbeDetail, ProcessEvidence, TunnelEvidence, ViaEvidence, protocol_name,
+    FlowEvidence, HitEvidence, LoginAttribute, LoginEvidence, NetworkConnectionAction,
+    ParentEvidence, PortProbeAction, PortProbeDetail, ProcessEvidence, RdsDbInstanceDetails,
+    RdsDbUserDetails, RdsLoginAttemptAction, Resource, TunnelEvidence, ViaEvidence, partition,
+    protocol_name,
 };
 use crate::limits::QUOTED_BYTES_MAX;
 use crate::logs::cloudtrail::ApiCall;
 use crate::logs::resolver_query::type_name;
+use crate::logs::{Login, LoginOutcome};
 use crate::time::Time;
 
 /// A conversation as evidence: a TLS ClientHello where it had one.
@@ -83,6 +86,76 @@ pub(crate) fn hit(hit: &Hit) -> Evidence {
         process: process(hit.process.as_ref()),
         tunnel: tunnel(hit.tunnel, hit.tunnel_id),
     })
+}
+
+/// A connection to a database as evidence.
+pub(crate) fn login(login: &Login) -> Evidence {
+    Evidence::Login(LoginEvidence {
+        time: Time(login.time_ns),
+        database: login.database.instance.clone(),
+        outcome: match login.outcome {
+            LoginOutcome::Succeeded => "succeeded",
+            LoginOutcome::Failed => "failed",
+            LoginOutcome::Probed => "probed",
+        }
+        .to_owned(),
+        user: some(&login.user),
+        schema: some(&login.schema),
+        application: some(&login.program),
+        src_ip: login.address.map(|address| address.to_string()),
+        src_port: login.port,
+        why: some(&login.why),
+    })
+}
+
+/// The database of a login, and the user named, as the resource of a finding.
+pub(crate) fn database(login: &Login) -> Resource {
+    let of = &login.database;
+    let is_told = !of.account.is_empty() && !of.region.is_empty();
+    let arn = is_told.then(|| {
+        let partition = partition(&of.region);
+        format!(
+            "arn:{partition}:rds:{}:{}:db:{}",
+            of.region, of.account, of.instance
+        )
+    });
+    Resource::RdsDbInstance {
+        instance: RdsDbInstanceDetails {
+            db_instance_identifier: of.instance.clone(),
+            engine: login.log.engine().to_owned(),
+            db_cluster_identifier: of.cluster.clone(),
+            db_instance_arn: arn,
+        },
+        user: RdsDbUserDetails {
+            user: some(&login.user),
+            application: some(&login.program),
+            database: some(&login.schema),
+            ssl: login.encrypted.map(|encrypted| encrypted.to_string()),
+        },
+    }
+}
+
+/// A user named at a database, with no attempts counted yet.
+pub(crate) fn login_attribute(user: &str, program: &str) -> LoginAttribute {
+    LoginAttribute {
+        user: some(user),
+        application: some(program),
+        ..LoginAttribute::default()
+    }
+}
+
+/// Tries to log in as GuardDuty's action.
+pub(crate) fn login_attempt(from: Option<IpAddr>, login_attributes: Vec<LoginAttribute>) -> Action {
+    Action::RdsLoginAttempt {
+        rds_login_attempt_action: RdsLoginAttemptAction {
+            remote_ip_details: from.map(Into::into).unwrap_or_default(),
+            login_attributes,
+        },
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// A call as evidence.

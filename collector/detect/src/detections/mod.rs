@@ -19,6 +19,8 @@ mod occurrence;
 mod outcome;
 mod port_scan;
 pub(crate) mod principal;
+mod rds_login;
+mod rds_login_caller;
 mod root_usage;
 mod sensor;
 mod sensor_indicators;
@@ -98,6 +100,8 @@ detections! {
     indicator_feed: IndicatorFeed,
     indicator_name: IndicatorName,
     port_scan: PortScan,
+    rds_login: RdsLogin,
+    rds_login_caller: RdsLoginCaller,
     root_usage: RootUsage,
     sensor: Sensor,
     sensor_indicators: SensorIndicators,

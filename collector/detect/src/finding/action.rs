@@ -32,6 +32,12 @@ pub enum Action {
         /// Which.
         aws_api_call_action: AwsApiCallAction,
     },
+    /// Somebody at the door of a database.
+    #[serde(rename = "RDS_LOGIN_ATTEMPT")]
+    RdsLoginAttempt {
+        /// Who.
+        rds_login_attempt_action: RdsLoginAttemptAction,
+    },
     /// Something about the sensor itself, for which GuardDuty has no action.
     #[serde(rename = "SENSOR")]
     Sensor {},
@@ -149,6 +155,33 @@ pub struct AwsApiCallAction {
     /// What the caller says it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
+}
+
+/// Tries to log in to a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RdsLoginAttemptAction {
+    /// From where.
+    pub remote_ip_details: RemoteIpDetails,
+    /// As whom. The one member of an action that GuardDuty writes with a capital.
+    #[serde(rename = "LoginAttributes")]
+    pub login_attributes: Vec<LoginAttribute>,
+}
+
+/// How often one user was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginAttribute {
+    /// The user named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What the client calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// Tries that were refused.
+    pub failed_login_attempts: u64,
+    /// Tries that were let in.
+    pub successful_login_attempts: u64,
 }
 
 /// A service that calls.

@@ -19,6 +19,8 @@ pub enum Evidence {
     Flow(FlowEvidence),
     /// An indicator met by a packet, told by the agent.
     Hit(HitEvidence),
+    /// A connection to a database, and what came of it.
+    Login(LoginEvidence),
     /// A remark about a sensor.
     Sensor(SensorEvidence),
     /// A TLS ClientHello, with the traffic of its connection.
@@ -159,6 +161,35 @@ pub struct HitEvidence {
     pub tunnel: Option<TunnelEvidence>,
 }
 
+/// A connection to a database, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginEvidence {
+    /// When.
+    pub time: Time,
+    /// The DB instance.
+    pub database: String,
+    /// `succeeded`, `failed` or `probed`.
+    pub outcome: String,
+    /// The user named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The database named within the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// What the client calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// From where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub src_ip: Option<String>,
+    /// From which port; 0 if not told.
+    #[serde(default)]
+    pub src_port: u16,
+    /// Why nobody is logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// What carried a packet inside another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelEvidence {
@@ -244,6 +275,7 @@ impl Evidence {
             Self::Dns(dns) => dns.time,
             Self::Flow(flow) | Self::Tls(flow) => flow.time,
             Self::Hit(hit) => hit.time,
+            Self::Login(login) => login.time,
             Self::Sensor(sensor) => sensor.time,
         }
     }
@@ -260,6 +292,15 @@ impl Evidence {
                 Some(name) => name.clone(),
                 None => format!("{}>{}:{}", hit.src_ip, hit.dst_ip, hit.dst_port),
             },
+            Self::Login(login) => {
+                let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                format!(
+                    "{}>{}@{}",
+                    text(&login.src_ip),
+                    text(&login.user),
+                    login.database
+                )
+            }
             Self::Sensor(sensor) => sensor.what.clone(),
         }
     }

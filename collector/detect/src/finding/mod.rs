@@ -19,16 +19,20 @@ use crate::time::Time;
 
 pub(crate) use action::protocol_name;
 pub use action::{
-    Action, AwsApiCallAction, DnsRequestAction, DomainDetails, LocalIpDetails,
-    NetworkConnectionAction, PortDetails, PortProbeAction, PortProbeDetail, RemoteIpDetails,
+    Action, AwsApiCallAction, DnsRequestAction, DomainDetails, LocalIpDetails, LoginAttribute,
+    NetworkConnectionAction, PortDetails, PortProbeAction, PortProbeDetail, RdsLoginAttemptAction,
+    RemoteIpDetails,
 };
 pub use evidence::{
-    ApiEvidence, DnsEvidence, Evidence, EvidenceLog, FlowEvidence, HitEvidence, ParentEvidence,
-    ProcessEvidence, SensorEvidence, TunnelEvidence, ViaEvidence,
+    ApiEvidence, DnsEvidence, Evidence, EvidenceLog, FlowEvidence, HitEvidence, LoginEvidence,
+    ParentEvidence, ProcessEvidence, SensorEvidence, TunnelEvidence, ViaEvidence,
 };
 pub(crate) use kind::tactic;
 pub use kind::{Band, FindingType, Origin};
-pub use resource::{AccessKeyDetails, Host, InstanceDetails, NetworkInterface, Resource};
+pub use resource::{
+    AccessKeyDetails, Host, InstanceDetails, NetworkInterface, RdsDbInstanceDetails,
+    RdsDbUserDetails, Resource,
+};
 pub use runtime::{Ancestor, RuntimeDetails, RuntimeProcess};
 
 /// One issue, with all its occurrences so far.

@@ -1,4 +1,4 @@
-//! What a finding is about: a host or a principal.
+//! What a finding is about: a host, a principal or a database.
 
 use std::net::IpAddr;
 
@@ -31,6 +31,50 @@ pub enum Resource {
         #[serde(rename = "accessKeyDetails")]
         access_key: AccessKeyDetails,
     },
+    /// A database, and the user named at its door.
+    #[serde(rename = "RDSDBInstance")]
+    RdsDbInstance {
+        /// Which.
+        #[serde(rename = "rdsDbInstanceDetails")]
+        instance: RdsDbInstanceDetails,
+        /// As whom.
+        #[serde(rename = "rdsDbUserDetails")]
+        user: RdsDbUserDetails,
+    },
+}
+
+/// A database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RdsDbInstanceDetails {
+    /// Identifier of the DB instance.
+    pub db_instance_identifier: String,
+    /// `postgres` or `mysql`, as far as the log tells.
+    pub engine: String,
+    /// Its cluster, where it is Aurora's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db_cluster_identifier: Option<String>,
+    /// Made of account, region and identifier, where all are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db_instance_arn: Option<String>,
+}
+
+/// A user of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RdsDbUserDetails {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What the client calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// The database within the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// `true` or `false`: whether the connection is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssl: Option<String>,
 }
 
 /// A host.
@@ -97,14 +141,14 @@ impl Resource {
     pub fn instance_id(&self) -> Option<&str> {
         match self {
             Self::Instance { instance } => Some(&instance.instance_id),
-            Self::AccessKey { .. } => None,
+            Self::AccessKey { .. } | Self::RdsDbInstance { .. } => None,
         }
     }
 
     /// Name of the role session, if it is one.
     pub fn session_name(&self) -> Option<&str> {
         match self {
-            Self::Instance { .. } => None,
+            Self::Instance { .. } | Self::RdsDbInstance { .. } => None,
             Self::AccessKey { access_key } => {
                 let (_, session) = access_key.principal_id.as_deref()?.split_once(':')?;
                 Some(session)

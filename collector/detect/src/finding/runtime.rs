@@ -55,7 +55,7 @@ impl RuntimeDetails {
             Evidence::Dns(dns) => dns.process.as_deref(),
             Evidence::Flow(flow) | Evidence::Tls(flow) => flow.process.as_deref(),
             Evidence::Hit(hit) => hit.process.as_deref(),
-            Evidence::Cloudtrail(_) | Evidence::Sensor(_) => None,
+            Evidence::Cloudtrail(_) | Evidence::Login(_) | Evidence::Sensor(_) => None,
         })?;
         Some(Self {
             process: RuntimeProcess::of(process),

@@ -9,6 +9,7 @@ mod homes;
 mod knocks;
 mod lately;
 mod learned;
+mod logins;
 mod probes;
 mod sightings;
 mod spells;
@@ -30,6 +31,7 @@ pub(crate) use homes::Homes;
 pub(crate) use knocks::Knocks;
 pub(crate) use lately::{Doings, Lately};
 pub use learned::{Learned, LearnedError, Whose};
+pub(crate) use logins::{Known as KnownLogins, Logins, Refusal};
 pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use sightings::Sightings;
 pub(crate) use spells::{Spells, SpellsOf};
@@ -61,7 +63,9 @@ pub(crate) struct History {
     pub(crate) baselines: Baselines,
     pub(crate) homes: Homes,
     pub(crate) lately: Doings,
+    pub(crate) logins: Logins,
     calls_expired_ns: u64,
+    logins_expired_ns: u64,
     expired_ns: u64,
 }
 
@@ -75,21 +79,25 @@ impl History {
                     self.probes.note(summary);
                 }
             }
-            Event::Api(_) | Event::Sensor(_) | Event::Feed(_) => {}
+            Event::Api(_) | Event::Login(_) | Event::Sensor(_) | Event::Feed(_) => {}
         }
     }
 
     /// Takes in what an event changes, once every detection has compared it with what was before.
     pub(crate) fn learn(&mut self, event: &Event) {
-        if let Event::Api(call) = event {
-            self.trails.note(call);
-            self.actors.note(call);
-            if call.succeeded() {
-                self.lately.learn(call);
+        match event {
+            Event::Api(call) => {
+                self.trails.note(call);
+                self.actors.note(call);
+                if call.succeeded() {
+                    self.lately.learn(call);
+                }
+                if !call.is_by_service() {
+                    self.baselines.learn(call);
+                }
             }
-            if !call.is_by_service() {
-                self.baselines.learn(call);
-            }
+            Event::Login(login) => self.logins.learn(login),
+            Event::Summary(_) | Event::Sensor(_) | Event::Feed(_) => {}
         }
     }
 
@@ -113,6 +121,10 @@ impl History {
                 .expire(watermark_ns.saturating_sub(CALL_FACTS_NS));
             self.lately.expire(watermark_ns);
         }
+        if source == SourceKind::Rds && watermark_ns - self.logins_expired_ns >= EXPIRE_EVERY_NS {
+            self.logins_expired_ns = watermark_ns;
+            self.logins.expire(watermark_ns);
+        }
     }
 
     /// What found no room, by name.
@@ -128,6 +140,7 @@ impl History {
         all.extend(self.baselines.turned_away());
         all.extend(self.homes.turned_away());
         all.extend(self.lately.turned_away());
+        all.extend(self.logins.turned_away());
         all
     }
 }

@@ -27,3 +27,18 @@ pub const GATHERED_MAX: usize = 200_000;
 /// Conversations or questions in one summary made of them: what an agent holds in one at least
 /// (`docs/operating.md`), so that what reads summaries meets nothing larger.
 pub const GATHERED_TOGETHER: usize = 10_000;
+
+/// Bytes of one entry of a database's log that goes over several lines. The names in it have 63 bytes (NAMEDATALEN of
+/// PostgreSQL); the rest is a statement of somebody who is logged in.
+pub const LOGIN_RECORD_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes kept of a user's, database's or program's name: four times what PostgreSQL and MySQL allow.
+pub const LOGIN_TEXT_BYTES_MAX: usize = 256;
+
+/// Connections of one database that came in and of which nothing was heard yet. More than come in a minute,
+/// the time they have, on the largest instances (`max_connections` is 5,000 at most by default).
+pub const LOGINS_WAITING_MAX: usize = 8_192;
+
+/// Bytes of one object in which CloudWatch Logs wraps messages. What it sends has 1 MB at most, what its command prints of one
+/// call as well; commands that put many calls together print more.
+pub const EXPORT_BYTES_MAX: usize = 16 << 20;

@@ -108,7 +108,7 @@ impl Correlation for InstanceStory {
                 story.set_local(&host.region, &host.local);
             }
             Event::Api(call) => self.on_call(call),
-            Event::Summary(_) | Event::Sensor(_) | Event::Feed(_) => {}
+            Event::Summary(_) | Event::Login(_) | Event::Sensor(_) | Event::Feed(_) => {}
         }
     }
 

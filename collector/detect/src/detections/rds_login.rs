@@ -1,0 +1,671 @@
+//! Odd logins: somebody is refused at a database again and again, gets in after that, or gets in who never
+//! did before.
+//! Reads: connections that the logs of databases tell of; who logged in so far and from which networks (/16,
+//! /32 of IPv6). Fires: from `failures_min` refusals of one address within `failures_window_s`; from
+//! `unusual_failures_min` where the network is new to a database that is known; on a login after
+//! `break_in_failures_min` refusals of its address within `break_in_window_s`; on a login of a user, or from a public
+//! network, that is new to a database known for `learning_days` and `logins_min` logins.
+//! Evidence: the refusals and the login; what is unusual and usual side by side in `additionalInfo`. Severity:
+//! low for refusals; for a new user low from inside, medium from a public address, high where public addresses were refused
+//! that day; high for a login after refusals, medium from inside.
+//! Innocent look-alikes: a service with an old password (one user, from inside or from where it always logs in,
+//! does not count), a person who mistypes, a new service. ATT&CK T1110, T1078.
+//! First look: whether the user's owner knows of it; why the database can be reached from there.
+//! Actor key: the address; for a new user its name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::evidence_of::{self, quote};
+use super::{Context, Detection, Occurrence};
+use crate::event::{Event, SourceKind};
+use crate::finding::{Evidence, FindingType, LoginAttribute, Role};
+use crate::history::{KnownLogins, Logins, Refusal, network};
+use crate::logs::{Login, LoginOutcome};
+
+/// Settings of `rds_login`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Days for which a database is only learned from: 7, so that every day of a week was seen once.
+    pub learning_days: u64,
+    /// Logins below which it is only learned from: 100, since less tells no habit.
+    pub logins_min: u64,
+    /// Refusals of one address that are told: 10, more than a person makes, whatever is known.
+    pub failures_min: usize,
+    /// Seconds within which they lie: 600.
+    pub failures_window_s: u64,
+    /// Refusals of an address in a network that is new to a known database: 3, one being a slip.
+    pub unusual_failures_min: usize,
+    /// Different users refused to one address from which it is no service with an old password: 4.
+    pub users_min: usize,
+    /// Refusals after which a login is a break-in: 10, more than a person makes before giving up.
+    pub break_in_failures_min: usize,
+    /// Seconds before the login within which they lie, a day at most: 86,400, since the patient guess slowly.
+    pub break_in_window_s: u64,
+    /// Severity of refusals: 2.0, GuardDuty's.
+    pub failed_severity: f64,
+    /// Severity of a login of a new user from inside: 2.0, GuardDuty's.
+    pub inside_severity: f64,
+    /// The same from a public address: 5.0, GuardDuty's.
+    pub outside_severity: f64,
+    /// The same where `break_in_failures_min` refusals of public addresses went before: 8.0, GuardDuty's.
+    pub after_failures_severity: f64,
+    /// Severity of a login from a public address after refusals: 8.0, GuardDuty's.
+    pub break_in_severity: f64,
+    /// The same from inside, where several users were tried: 5.0; GuardDuty does not tell it.
+    pub inside_break_in_severity: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            learning_days: 7,
+            logins_min: 100,
+            failures_min: 10,
+            failures_window_s: 600,
+            unusual_failures_min: 3,
+            users_min: 4,
+            break_in_failures_min: 10,
+            break_in_window_s: 86_400,
+            failed_severity: 2.0,
+            inside_severity: 2.0,
+            outside_severity: 5.0,
+            after_failures_severity: 8.0,
+            break_in_severity: 8.0,
+            inside_break_in_severity: 5.0,
+        }
+    }
+}
+
+const FAILED: FindingType =
+    FindingType::guardduty("CredentialAccess:RDS/AnomalousBehavior.FailedLogin", 2.0);
+const BREAK_IN: FindingType = FindingType::guardduty(
+    "CredentialAccess:RDS/AnomalousBehavior.SuccessfulBruteForce",
+    8.0,
+);
+const NEW: FindingType = FindingType::guardduty(
+    "CredentialAccess:RDS/AnomalousBehavior.SuccessfulLogin",
+    5.0,
+);
+
+/// Odd logins.
+pub(crate) struct RdsLogin;
+
+impl Detection for RdsLogin {
+    fn id(&self) -> &'static str {
+        "rds_login"
+    }
+
+    fn types(&self) -> &'static [&'static FindingType] {
+        &[&FAILED, &BREAK_IN, &NEW]
+    }
+
+    fn reads(&self) -> SourceKind {
+        SourceKind::Rds
+    }
+
+    fn evaluate(&self, event: &Event, context: &mut Context<'_>, out: &mut Vec<Occurrence>) {
+        let Event::Login(login) = event else {
+            return;
+        };
+        let Some(address) = login.address else {
+            return;
+        };
+        let settings = &context.settings.detections.rds_login;
+        let logins = &mut context.history.logins;
+        match login.outcome {
+            LoginOutcome::Failed => {
+                if logins.refused(login, address) {
+                    out.extend(
+                        Look {
+                            login,
+                            address,
+                            logins,
+                            settings,
+                        }
+                        .failed(),
+                    );
+                }
+            }
+            LoginOutcome::Succeeded => {
+                out.extend(
+                    Look {
+                        login,
+                        address,
+                        logins,
+                        settings,
+                    }
+                    .succeeded(),
+                );
+            }
+            LoginOutcome::Probed => {}
+        }
+    }
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A login, and what may be consulted about it.
+struct Look<'a> {
+    login: &'a Login,
+    address: IpAddr,
+    logins: &'a Logins,
+    settings: &'a Settings,
+}
+
+impl Look<'_> {
+    fn failed(&self) -> Option<Occurrence> {
+        let refusals = self.refusals(self.settings.failures_window_s);
+        let (_, before) = refusals.split_last()?;
+        if !self.is_told(&refusals) {
+            return None;
+        }
+        // What led here is told with the first; then each by itself.
+        let new = if self.is_told(before) {
+            vec![self.now()]
+        } else {
+            refusals.iter().map(|one| self.evidence(one)).collect()
+        };
+        let users = users(&refusals);
+        let why = format!(
+            "{} refusals of {} within {} s as {} ({})",
+            refusals.len(),
+            self.address,
+            self.settings.failures_window_s,
+            count(users.len(), "user"),
+            quote(&self.login.why)
+        );
+        let title = format!(
+            "{} is refused at {} again and again",
+            self.address,
+            self.database()
+        );
+        Some(Occurrence {
+            count: new.len() as u64,
+            first_ns: refusals
+                .first()
+                .filter(|_| new.len() > 1)
+                .map_or(self.login.time_ns, |one| one.time_ns),
+            evidence: new,
+            mitre: &["T1110"],
+            ..self.occurrence(
+                &FAILED,
+                self.settings.failed_severity,
+                0.6,
+                &title,
+                why,
+                &refusals,
+            )
+        })
+    }
+
+    /// Says whether so many refusals of one address are worth telling.
+    fn is_told(&self, refusals: &[&Refusal]) -> bool {
+        let settings = self.settings;
+        let is_spray = users(refusals).len() >= settings.users_min;
+        let is_outside = !is_private(self.address);
+        let known = self.logins.known(self.login);
+        let is_usual = |user: &str| known.is_some_and(|known| known.has_pair(user, self.address));
+        // A service with an old password, and a person where they always are.
+        let is_habit = refusals.iter().all(|one| is_usual(&one.user));
+        if !is_spray && (!is_outside || is_habit) {
+            return false;
+        }
+        let is_new = self
+            .learned()
+            .is_some_and(|known| !known.has_network(self.address));
+        refusals.len() >= settings.failures_min
+            || is_new && refusals.len() >= settings.unusual_failures_min
+    }
+
+    fn succeeded(&self) -> Option<Occurrence> {
+        self.break_in().or_else(|| self.newcomer())
+    }
+
+    /// A login after many refusals of its address.
+    fn break_in(&self) -> Option<Occurrence> {
+        let settings = self.settings;
+        let refusals = self.refusals(settings.break_in_window_s);
+        let users = users(&refusals);
+        let known = self.logins.known(self.login);
+        let is_usual = known.is_some_and(|known| known.has_pair(&self.login.user, self.address));
+        let is_own = users.iter().all(|user| *user == self.login.user);
+        let severity = if is_private(self.address) {
+            settings.inside_break_in_severity
+        } else {
+            settings.break_in_severity
+        };
+        let is_guessed = !is_private(self.address) || users.len() >= settings.users_min;
+        if refusals.len() < settings.break_in_failures_min || !is_guessed || is_usual && is_own {
+            return None;
+        }
+        let user = quote(&self.login.user);
+        let title = format!(
+            "{user} logged in to {} after its address was refused",
+            self.database()
+        );
+        let why = format!(
+            "{user} logged in from {} after {} refusals of that address within {} s, as {}",
+            self.address,
+            refusals.len(),
+            settings.break_in_window_s,
+            count(users.len(), "user")
+        );
+        let before = refusals.iter().map(|one| self.evidence(one));
+        Some(Occurrence {
+            first_ns: refusals
+                .first()
+                .map_or(self.login.time_ns, |one| one.time_ns),
+            evidence: before.chain([self.now()]).collect(),
+            mitre: &["T1110", "T1078"],
+            ..self.occurrence(&BREAK_IN, severity, 0.8, &title, why, &refusals)
+        })
+    }
+
+    /// A login of somebody who never logged in before, or from a public network that nobody did.
+    fn newcomer(&self) -> Option<Occurrence> {
+        let settings = self.settings;
+        let known = self.learned()?;
+        let is_outside = !is_private(self.address);
+        let is_new_user = !known.has_user(&self.login.user);
+        let is_new_network = !known.has_network(self.address);
+        if !(is_new_user || is_outside && is_new_network) {
+            return None;
+        }
+        let begin_ns = self.begin_ns(settings.break_in_window_s);
+        let refused = self
+            .logins
+            .refusals(self.login, begin_ns, |address| !is_private(address));
+        let (severity, confidence) = match is_outside {
+            true if refused >= settings.break_in_failures_min => {
+                (settings.after_failures_severity, 0.6)
+            }
+            true => (settings.outside_severity, 0.5),
+            false => (settings.inside_severity, 0.3),
+        };
+        let user = quote(&self.login.user);
+        let new = match (is_new_user, is_new_network) {
+            (true, true) => "The user and the network are new",
+            (true, false) => "The user is new",
+            (false, _) => "The network is new",
+        };
+        let title = format!("{user} logged in to {} as never before", self.database());
+        let why = format!(
+            "{new} to {} logins of {} days; it came from {}, and public addresses were refused {refused} times within {} s",
+            known.logins,
+            known.age_days(self.login.time_ns),
+            self.address,
+            settings.break_in_window_s,
+        );
+        let mut one = self.occurrence(&NEW, severity, confidence, &title, why, &[]);
+        one.actor = format!("{} {}", self.login.user, network(self.address));
+        let told = |is_new: bool, value: &str| {
+            if is_new {
+                value.to_owned()
+            } else {
+                String::new()
+            }
+        };
+        let value = serde_json::json!({
+            "unusualBehavior": {
+                "unusualUsers": told(is_new_user, &self.login.user),
+                "unusualNetworks": told(is_new_network, &network(self.address)),
+            },
+            "profiledBehavior": {
+                "frequentUsers": known.users(USUAL_SHOWN).join(", "),
+                "frequentNetworks": known.networks(USUAL_SHOWN).join(", "),
+            },
+        });
+        one.additional_info
+            .insert("type".to_owned(), "default".to_owned());
+        one.additional_info
+            .insert("value".to_owned(), value.to_string());
+        Some(one)
+    }
+
+    /// What is usual at the database, if enough is known to say that something is unusual.
+    fn learned(&self) -> Option<&KnownLogins> {
+        let known = self.logins.known(self.login)?;
+        let is_learned = known.logins >= self.settings.logins_min
+            && known.age_days(self.login.time_ns) >= self.settings.learning_days;
+        is_learned.then_some(known)
+    }
+
+    fn begin_ns(&self, window_s: u64) -> u64 {
+        self.login
+            .time_ns
+            .saturating_sub(window_s.saturating_mul(SECOND_NS))
+    }
+
+    /// Refusals of the address in a window that ends now.
+    fn refusals(&self, window_s: u64) -> Vec<&Refusal> {
+        let attempts = self.logins.attempts(self.login, self.address);
+        let begin_ns = self.begin_ns(window_s);
+        attempts
+            .into_iter()
+            .flat_map(|all| all.since(begin_ns))
+            .collect()
+    }
+
+    fn database(&self) -> String {
+        quote(&self.login.database.instance)
+    }
+
+    fn now(&self) -> Evidence {
+        evidence_of::login(self.login)
+    }
+
+    /// A refusal as evidence.
+    fn evidence(&self, refusal: &Refusal) -> Evidence {
+        evidence_of::login(&Login {
+            time_ns: refusal.time_ns,
+            outcome: LoginOutcome::Failed,
+            user: refusal.user.clone(),
+            schema: String::new(),
+            program: refusal.program.clone(),
+            port: 0,
+            encrypted: None,
+            why: String::new(),
+            ..self.login.clone()
+        })
+    }
+
+    fn occurrence(
+        &self,
+        kind: &'static FindingType,
+        severity: f64,
+        confidence: f64,
+        title: &str,
+        why: String,
+        refusals: &[&Refusal],
+    ) -> Occurrence {
+        let login = self.login;
+        Occurrence {
+            kind,
+            rule: RdsLogin.id(),
+            severity,
+            confidence,
+            account: login.database.account.clone(),
+            region: login.database.region.clone(),
+            subject: login.database.instance.clone(),
+            actor: self.address.to_string(),
+            resource: evidence_of::database(login),
+            role: Role::Target,
+            count: 1,
+            first_ns: login.time_ns,
+            last_ns: login.time_ns,
+            action: evidence_of::login_attempt(Some(self.address), attributes(login, refusals)),
+            additional_info: BTreeMap::new(),
+            evidence: vec![self.now()],
+            mitre: &["T1078"],
+            description: format!(
+                "{title}. Innocent look-alikes: a service with an old password, a person who mistypes, a new service."
+            ),
+            why,
+            title: title.to_owned(),
+            first_look: &[
+                "Whether the user's owner knows of it.",
+                "Why the database can be reached from there: security groups, `publicly accessible`.",
+                "What the user did in the database afterwards.",
+            ],
+        }
+    }
+}
+
+/// Users and networks shown as usual. Chosen by hand.
+const USUAL_SHOWN: usize = 10;
+
+/// Users told in an action. Chosen by hand: those tried most.
+const ATTRIBUTES_MAX: usize = 20;
+
+/// Who was tried how often: those tried most first.
+fn attributes(login: &Login, refusals: &[&Refusal]) -> Vec<LoginAttribute> {
+    let mut all: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+    for one in refusals {
+        all.entry((&one.user, &one.program)).or_default().0 += 1;
+    }
+    if login.outcome == LoginOutcome::Succeeded {
+        all.entry((&login.user, &login.program)).or_default().1 += 1;
+    }
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by_key(|(_, (failed, succeeded))| std::cmp::Reverse((*succeeded, *failed)));
+    all.truncate(ATTRIBUTES_MAX);
+    let one = |((user, program), (failed, succeeded)): ((&str, &str), (u64, u64))| LoginAttribute {
+        failed_login_attempts: failed,
+        successful_login_attempts: succeeded,
+        ..evidence_of::login_attribute(user, program)
+    };
+    all.into_iter().map(one).collect()
+}
+
+fn users<'a>(refusals: &[&'a Refusal]) -> BTreeSet<&'a str> {
+    refusals.iter().map(|one| &*one.user).collect()
+}
+
+fn count(number: usize, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
+}
+
+/// Says whether an address is one of a private network: RFC 1918, shared (RFC 6598, which container networks use), unique local.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || a == 100 && b & 0xc0 == 64
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use picket_intel::IndicatorSet;
+
+    use super::*;
+    use crate::testing::{analyze, brief, login};
+
+    const DAY_S: u64 = 86_400;
+    const FAILED: &str = "CredentialAccess:RDS/AnomalousBehavior.FailedLogin";
+    const BREAK_IN: &str = "CredentialAccess:RDS/AnomalousBehavior.SuccessfulBruteForce";
+    const NEW: &str = "CredentialAccess:RDS/AnomalousBehavior.SuccessfulLogin";
+    const OUTSIDE: &str = "203.0.113.9";
+
+    fn ok(user: &str, from: &str, second: u64) -> Login {
+        login(LoginOutcome::Succeeded, user, from, second)
+    }
+
+    /// So many refusals, ten seconds apart, of so many users in turn.
+    fn refused(times: u64, users: u64, from: &str, second: u64) -> Vec<Login> {
+        let user = |n| {
+            if users == 1 {
+                "app".to_owned()
+            } else {
+                format!("user{}", n % users)
+            }
+        };
+        let one = |n| login(LoginOutcome::Failed, &user(n), from, second + 10 * n);
+        (0..times).map(one).collect()
+    }
+
+    /// Twenty logins a day of `app` from 10.0.0.5 and of `boss` from 198.51.100.7.
+    fn habit(days: u64) -> Vec<Login> {
+        let day = |day| {
+            let app = (0..20).map(move |n| ok("app", "10.0.0.5", day * DAY_S + n * 600));
+            app.chain([ok("boss", "198.51.100.7", day * DAY_S + 700)])
+        };
+        (0..days).flat_map(day).collect()
+    }
+
+    #[track_caller]
+    fn check(logins: &[&[Login]], expected: &[(&str, f64, u64)]) {
+        let mut all: Vec<Login> = logins.concat();
+        all.sort_by_key(|one| one.time_ns);
+        let events = all.into_iter().map(|one| Event::Login(Box::new(one)));
+        let (findings, _) = analyze(IndicatorSet::default(), events);
+        assert_eq!(brief(&findings), expected);
+    }
+
+    #[test]
+    fn refusals_are_told_from_a_number_on() {
+        check(&[&refused(10, 1, OUTSIDE, 0)], &[(FAILED, 2.0, 10)]);
+        check(&[&refused(25, 1, OUTSIDE, 0)], &[(FAILED, 2.0, 25)]);
+        check(&[&refused(9, 1, OUTSIDE, 0)], &[]);
+        let slow: Vec<Login> = (0..20)
+            .map(|n| login(LoginOutcome::Failed, "app", OUTSIDE, n * 100))
+            .collect();
+        check(&[&slow], &[]);
+    }
+
+    #[test]
+    fn an_old_password_is_no_guessing() {
+        check(&[&refused(50, 1, "10.0.0.6", 0)], &[]);
+        check(&[&refused(50, 3, "10.0.0.6", 0)], &[]);
+        check(&[&refused(12, 4, "10.0.0.6", 0)], &[(FAILED, 2.0, 12)]);
+        let boss: Vec<Login> = (0..30)
+            .map(|n| login(LoginOutcome::Failed, "boss", "198.51.100.8", 8 * DAY_S + n))
+            .collect();
+        check(&[&habit(8), &boss], &[]);
+        check(
+            &[&habit(8), &refused(30, 1, "198.51.100.8", 8 * DAY_S)],
+            &[(FAILED, 2.0, 30)],
+        );
+    }
+
+    #[test]
+    fn fewer_are_told_where_the_network_is_new_to_a_known_database() {
+        check(
+            &[&habit(8), &refused(3, 1, OUTSIDE, 8 * DAY_S)],
+            &[(FAILED, 2.0, 3)],
+        );
+        check(&[&habit(8), &refused(2, 1, OUTSIDE, 8 * DAY_S)], &[]);
+        check(&[&habit(6), &refused(3, 1, OUTSIDE, 6 * DAY_S)], &[]);
+        check(&[&refused(3, 1, OUTSIDE, 0)], &[]);
+    }
+
+    #[test]
+    fn a_login_after_refusals_is_a_break_in() {
+        let refusals = |times| refused(times, 1, OUTSIDE, 0);
+        check(
+            &[&refusals(10), &[ok("app", OUTSIDE, 200)]],
+            &[(FAILED, 2.0, 10), (BREAK_IN, 8.0, 1)],
+        );
+        check(&[&refusals(9), &[ok("app", OUTSIDE, 200)]], &[]);
+        check(
+            &[&refusals(10), &[ok("app", "203.0.113.10", 200)]],
+            &[(FAILED, 2.0, 10)],
+        );
+        // Slowly, over hours.
+        let slow: Vec<Login> = (0..20)
+            .map(|n| login(LoginOutcome::Failed, "app", OUTSIDE, n * 3_600))
+            .collect();
+        check(
+            &[&slow, &[ok("app", OUTSIDE, 20 * 3_600)]],
+            &[(BREAK_IN, 8.0, 1)],
+        );
+        check(&[&slow, &[ok("app", OUTSIDE, 40 * 3_600)]], &[]);
+    }
+
+    #[test]
+    fn from_inside_it_takes_several_users() {
+        let inside = "10.0.0.6";
+        check(
+            &[&refused(12, 4, inside, 0), &[ok("user1", inside, 200)]],
+            &[(FAILED, 2.0, 12), (BREAK_IN, 5.0, 1)],
+        );
+        check(
+            &[&refused(12, 1, inside, 0), &[ok("app", inside, 200)]],
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_person_who_mistypes_where_they_always_are_is_none() {
+        let at = 8 * DAY_S;
+        let boss: Vec<Login> = (0..12)
+            .map(|n| login(LoginOutcome::Failed, "boss", "198.51.100.7", at + n))
+            .collect();
+        check(
+            &[&habit(8), &boss, &[ok("boss", "198.51.100.7", at + 60)]],
+            &[],
+        );
+        let other: Vec<Login> = (0..12)
+            .map(|n| login(LoginOutcome::Failed, "root", "198.51.100.7", at + n))
+            .collect();
+        check(
+            &[&habit(8), &other, &[ok("boss", "198.51.100.7", at + 60)]],
+            &[(FAILED, 2.0, 12), (BREAK_IN, 8.0, 1)],
+        );
+    }
+
+    #[test]
+    fn who_never_logged_in_is_told_where_habits_are_known() {
+        let at = 8 * DAY_S;
+        check(&[&habit(8), &[ok("eve", OUTSIDE, at)]], &[(NEW, 5.0, 1)]);
+        check(&[&habit(8), &[ok("app", OUTSIDE, at)]], &[(NEW, 5.0, 1)]);
+        check(&[&habit(8), &[ok("eve", "10.0.0.5", at)]], &[(NEW, 2.0, 1)]);
+        let others = refused(10, 2, "192.0.2.77", at - 2_000);
+        check(
+            &[&habit(8), &others, &[ok("eve", OUTSIDE, at)]],
+            &[(FAILED, 2.0, 10), (NEW, 8.0, 1)],
+        );
+        // It is told once, and learned then.
+        check(
+            &[
+                &habit(8),
+                &[ok("eve", OUTSIDE, at), ok("eve", OUTSIDE, at + 60)],
+            ],
+            &[(NEW, 5.0, 1)],
+        );
+    }
+
+    #[test]
+    fn new_is_little_where_habits_are_not_known() {
+        check(&[&[ok("eve", OUTSIDE, 0)]], &[]);
+        check(&[&habit(6), &[ok("eve", OUTSIDE, 6 * DAY_S)]], &[]);
+        let seldom: Vec<Login> = (0..90)
+            .map(|n| ok("app", "10.0.0.5", n * DAY_S / 9))
+            .collect();
+        check(&[&seldom, &[ok("eve", OUTSIDE, 11 * DAY_S)]], &[]);
+        check(&[&habit(8), &[ok("app", "10.9.0.5", 8 * DAY_S)]], &[]);
+        check(&[&habit(8), &[ok("boss", "198.51.3.4", 8 * DAY_S)]], &[]);
+    }
+
+    #[test]
+    fn guardduty_would_say_so_too() {
+        let mut all = refused(10, 2, OUTSIDE, 0);
+        all.push(ok("user1", OUTSIDE, 200));
+        let events = all.into_iter().map(|one| Event::Login(Box::new(one)));
+        let (findings, _) = analyze(IndicatorSet::default(), events);
+        let told = serde_json::to_value(&findings[1]).unwrap();
+        assert_eq!(
+            told["resource"],
+            serde_json::json!({
+                "resourceType": "RDSDBInstance",
+                "rdsDbInstanceDetails": {
+                    "dbInstanceIdentifier": "shop",
+                    "engine": "postgres",
+                    "dbInstanceArn": "arn:aws:rds:eu-west-1:111122223333:db:shop",
+                },
+                "rdsDbUserDetails": { "user": "user1", "database": "orders", "ssl": "true" },
+            })
+        );
+        assert_eq!(
+            told["service"]["action"],
+            serde_json::json!({
+                "actionType": "RDS_LOGIN_ATTEMPT",
+                "rdsLoginAttemptAction": {
+                    "remoteIpDetails": { "ipAddressV4": OUTSIDE },
+                    "LoginAttributes": [
+                        { "user": "user1", "failedLoginAttempts": 5, "successfulLoginAttempts": 1 },
+                        { "user": "user0", "failedLoginAttempts": 5, "successfulLoginAttempts": 0 },
+                    ],
+                },
+            })
+        );
+        assert_eq!(told["picket"]["evidence"].as_array().unwrap().len(), 11);
+    }
+}
