@@ -520,6 +520,17 @@ fn logins_to_databases_are_judged() {
         (&totals["events"]["rds"], &totals["input"]["rds"]["lines"]),
         (&13.into(), &13.into())
     );
+    for (shape, path, expected) in [
+        ("eventbridge", "/detail-type", "GuardDuty Finding"),
+        ("asff", "/SchemaVersion", "2018-10-08"),
+        ("ocsf", "/metadata/version", "1.6.0"),
+    ] {
+        let output = analyze(&[&arguments[..], &["--shape", shape]].concat(), b"");
+        let lines = self::lines(&output);
+        assert_eq!(lines.len(), 5, "{shape}");
+        let first = lines[0].pointer(path).and_then(Value::as_str);
+        assert_eq!(first, Some(expected));
+    }
     fs::write(logs.join("postgresql.log.2023-11-14-23"), "damage\n").unwrap();
     let output = analyze(&arguments, b"");
     assert_eq!(output.status.code(), Some(1));

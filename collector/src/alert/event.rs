@@ -1,41 +1,19 @@
 //! What a receiver reads: the finding inside the envelope that EventBridge puts round GuardDuty's,
 //! so that what was written for those understands it. Only `source` is ours.
 
+use picket_detect::finding::shape::Envelope;
 use picket_wire::Digest;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::store::findings::FindingRow;
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    version: &'static str,
-    id: &'a str,
-    #[serde(rename = "detail-type")]
-    detail_type: &'static str,
-    source: &'static str,
-    account: &'a str,
-    time: String,
-    region: &'a str,
-    resources: [&'a str; 0],
-    detail: &'a RawValue,
-}
-
 /// The finding as one line of JSON. `id` names the message.
 pub(crate) fn wrap(id: &str, row: &FindingRow, now_ms: u64) -> serde_json::Result<String> {
     let detail: &RawValue = serde_json::from_str(&row.body)?;
-    serde_json::to_string(&Envelope {
-        version: "0",
-        id,
-        detail_type: "GuardDuty Finding",
-        source: "picket",
-        account: &row.account,
-        time: clock::rfc3339(now_ms),
-        region: &row.region,
-        resources: [],
-        detail,
-    })
+    let time = clock::rfc3339(now_ms);
+    let event = Envelope::new(id.to_owned(), time, &row.account, &row.region, detail);
+    serde_json::to_string(&event)
 }
 
 /// Names a message: the same each time it is delivered, another for another channel, finding or

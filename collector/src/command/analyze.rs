@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::findings::Format;
 use super::page::{self, Table};
 use super::{Outcome, baselines, serve};
+use super::shape::Shape;
 use crate::config::{Agent, Config};
 use crate::rules;
 use crate::source::hosts::{self, Log};
@@ -74,6 +75,9 @@ pub(crate) struct Arguments {
     /// How to print; for people if absent and a terminal listens
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// The form of findings as JSON; JSON lines are printed then
+    #[arg(long, value_enum)]
+    shape: Option<Shape>,
 }
 
 /// Runs the command.
@@ -119,14 +123,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     input.faults = report.faults();
     let is_bad = input.faults > 0;
     let for_people = arguments.format.map_or_else(
-        || io::stdout().is_terminal(),
+        || arguments.shape.is_none() && io::stdout().is_terminal(),
         |format| format == Format::Text,
     );
     let mut out = BufWriter::new(io::stdout().lock());
     let written = if for_people {
         results.write_text(&input, &mut out)
     } else {
-        results.write_lines(&input, &mut out)
+        results.write_lines(arguments.shape.unwrap_or_default(), &input, &mut out)
     };
     match written.and_then(|()| out.flush()) {
         // Whoever read it has seen enough.
@@ -355,7 +359,7 @@ struct Results {
 }
 
 impl Results {
-    fn write_lines(&self, input: &Input, out: &mut dyn Write) -> io::Result<()> {
+    fn write_lines(&self, shape: Shape, input: &Input, out: &mut dyn Write) -> io::Result<()> {
         #[derive(Serialize)]
         struct Last<'a> {
             #[serde(flatten)]
@@ -365,7 +369,11 @@ impl Results {
 
         let totals = &self.totals;
         for finding in &self.findings {
-            line(finding, out)?;
+            match shape {
+                // As it stands: the members keep their order.
+                Shape::Guardduty => line(finding, out)?,
+                other => writeln!(out, "{}", other.line(finding))?,
+            }
         }
         for incident in &self.incidents {
             line(incident, out)?;

@@ -8,6 +8,7 @@ use picket_detect::Finding;
 
 use super::Outcome;
 use super::page::{Page, Table};
+use super::shape::Shape;
 use crate::api::client::{self, Address};
 use crate::api::{Asked, LISTED_MAX, is_id};
 
@@ -35,6 +36,9 @@ struct List {
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// The form of findings as JSON lines
+    #[arg(long, value_enum, default_value_t)]
+    shape: Shape,
     /// Only findings at least this severe (1.0 to 10.0)
     #[arg(long, value_name = "SEVERITY")]
     severity_min: Option<f64>,
@@ -105,11 +109,17 @@ impl List {
             eprintln!("picket-collector: only the latest {LISTED_MAX} are listed; ask for fewer");
         }
         let text = match self.format {
-            Format::Jsonl => joined(&lines),
+            Format::Jsonl if self.shape == Shape::Guardduty => joined(&lines),
+            Format::Jsonl => joined(&shaped(&lines, self.shape)?),
             Format::Text => table(&lines)?,
         };
         print(&text)
     }
+}
+
+fn shaped(lines: &[String], shape: Shape) -> anyhow::Result<Vec<String>> {
+    let one = |line: &String| Ok(shape.line(&client::parse::<Finding>(line)?));
+    lines.iter().map(one).collect()
 }
 
 fn table(lines: &[String]) -> anyhow::Result<String> {

@@ -17,6 +17,7 @@ mod operators;
 mod page;
 mod rules;
 mod serve;
+mod shape;
 
 use std::process::ExitCode;
 

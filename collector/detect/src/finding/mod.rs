@@ -9,6 +9,7 @@ mod evidence;
 mod kind;
 mod resource;
 mod runtime;
+pub mod shape;
 
 use std::collections::BTreeMap;
 
