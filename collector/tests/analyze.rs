@@ -418,9 +418,9 @@ fn usage_and_configuration_have_exit_codes_of_their_own() {
         (vec![], 2, "--summaries"),
         (vec!["--cloudtrail", &good, "--format", "xml"], 2, "xml"),
         (
-            vec!["--cloudtrail", &good, "--rds-log", "x"],
+            vec!["--cloudtrail", &good, "--no-such-log", "x"],
             2,
-            "--rds-log",
+            "--no-such-log",
         ),
         (vec!["--cloudtrail", &good, "--config", &bad], 78, "agentz"),
         (
