@@ -19,8 +19,8 @@ use serde::Serialize;
 
 use super::findings::Format;
 use super::page::{self, Table};
-use super::{Outcome, baselines, serve};
 use super::shape::Shape;
+use super::{Outcome, baselines, serve};
 use crate::config::{Agent, Config};
 use crate::rules;
 use crate::source::hosts::{self, Log};
