@@ -188,7 +188,8 @@ fn a_cut_log_keeps_the_events_before() {
 fn a_gzip_bomb_is_refused_where_it_starts() {
     let (scratch, whole) = (Scratch::new(), misuse());
     let end = whole.rfind(']').unwrap();
-    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // The fastest way of packing does not shrink it by enough for a bomb.
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     packer.write_all(&whole.as_bytes()[..end]).unwrap();
     packer.write_all(br#",{"eventName":""#).unwrap();
     let block = vec![b'A'; 1 << 20];
