@@ -31,3 +31,4 @@ pub mod source;
 mod stop;
 mod store;
 mod tls;
+mod usage;

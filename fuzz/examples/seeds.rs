@@ -37,6 +37,9 @@ account-id interface-id instance-id pkt-srcaddr srcaddr dstaddr srcport dstport 
 111122223333 eni-0a - - - - - - - - - 1700000001 1700000060 - - - SKIPDATA
 ";
 
+/// A finding of GuardDuty's as an event.
+const GUARDDUTY: &str = r#"{"detail-type":"GuardDuty Finding","detail":{"accountId":"111122223333","id":"f","type":"Recon:EC2/Portscan","severity":5,"service":{"eventLastSeen":"2023-11-14T22:13:20Z"},"resource":{"instanceDetails":{"instanceId":"i-0abc"}}}}"#;
+
 /// A line of each log of a database, and one that CloudWatch Logs wrapped.
 const DATABASE_LOG: &str = r#"2023-11-14 22:13:20 UTC:203.0.113.9(54321):eve@shop:[7]:FATAL:  password authentication failed for user "eve"
 2023-11-14 22:13:20 UTC:203.0.113.9(54321):[unknown]@[unknown]:[8]:LOG:  connection received: host=203.0.113.9 port=54321
@@ -258,6 +261,7 @@ fn streams() -> Vec<Seed> {
     for lines in [FLOW_LOG, QUERY_LOG] {
         seeds.push(("host_logs", lines.as_bytes().to_vec()));
     }
+    seeds.push(("guardduty", GUARDDUTY.as_bytes().to_vec()));
     seeds.push(("rds_logs", DATABASE_LOG.as_bytes().to_vec()));
     for rules in [RULE, CORRELATION] {
         seeds.push(("rules", rules.as_bytes().to_vec()));

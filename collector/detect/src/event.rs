@@ -3,8 +3,8 @@
 use picket_wire::{AgentId, Balance, BootId, Health, Listing, Summary};
 
 use crate::finding::Host;
-use crate::logs::Login;
 use crate::logs::cloudtrail::ApiCall;
+use crate::logs::{Login, Reported};
 
 /// Where events come from. Each source has its own watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +13,8 @@ pub enum SourceKind {
     Agent,
     /// CloudTrail.
     Cloudtrail,
+    /// GuardDuty's own findings.
+    Guardduty,
     /// Logs of RDS and Aurora databases.
     Rds,
     /// What the collector noticed about the sensors and about itself; `serve` alone has it.
@@ -21,13 +23,20 @@ pub enum SourceKind {
 
 impl SourceKind {
     /// Every source.
-    pub const ALL: [Self; 4] = [Self::Agent, Self::Cloudtrail, Self::Rds, Self::Sensor];
+    pub const ALL: [Self; 5] = [
+        Self::Agent,
+        Self::Cloudtrail,
+        Self::Guardduty,
+        Self::Rds,
+        Self::Sensor,
+    ];
 
     /// The name used in totals and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
             Self::Cloudtrail => "cloudtrail",
+            Self::Guardduty => "guardduty",
             Self::Rds => "rds",
             Self::Sensor => "sensor",
         }
@@ -42,7 +51,7 @@ impl SourceKind {
         match self {
             Self::Agent | Self::Sensor => 30 * SECOND,
             Self::Cloudtrail => 30 * 60 * SECOND,
-            Self::Rds => 15 * 60 * SECOND,
+            Self::Guardduty | Self::Rds => 15 * 60 * SECOND,
         }
     }
 }
@@ -56,6 +65,8 @@ pub enum Event {
     Api(Box<ApiCall>),
     /// A connection to a database, and what came of it.
     Login(Box<Login>),
+    /// A finding of GuardDuty's.
+    Reported(Box<Reported>),
     /// A remark about a sensor.
     Sensor(SensorEvent),
     /// A remark about a feed of indicators.
@@ -69,6 +80,7 @@ impl Event {
             Self::Summary(_) => SourceKind::Agent,
             Self::Api(_) => SourceKind::Cloudtrail,
             Self::Login(_) => SourceKind::Rds,
+            Self::Reported(_) => SourceKind::Guardduty,
             Self::Sensor(_) | Self::Feed(_) => SourceKind::Sensor,
         }
     }
@@ -79,6 +91,7 @@ impl Event {
             Self::Summary(summary) => summary.window.end_ns,
             Self::Api(call) => call.event_time_ns,
             Self::Login(login) => login.time_ns,
+            Self::Reported(finding) => finding.last_ns,
             Self::Sensor(event) => event.time_ns,
             Self::Feed(event) => event.time_ns,
         }

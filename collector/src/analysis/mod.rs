@@ -38,6 +38,7 @@ use crate::store::gaps;
 use crate::store::journal::{self, Entry};
 use crate::store::sources::{self, Memorable};
 use crate::store::{Store, StoreError};
+use crate::usage::Usage;
 
 use inbox::Work;
 pub(crate) use inbox::{Batch, Call, Inbox, Outlet, inbox};
@@ -137,6 +138,7 @@ impl Analysis {
         let mut analyst = Analyst {
             analyzer: Analyzer::new(self.settings.clone(), intel),
             gaps: Gaps::new(self.gap_grace_ms),
+            usage: Usage::default(),
             newest_ns: BTreeMap::new(),
             habits_due_ms: 0,
             book_changes: None,
@@ -279,6 +281,7 @@ impl Analysis {
                     self.tell_gap(analyst, event);
                 }
                 for event in events(admitted) {
+                    analyst.usage.note_event(&event, entry.envelope.len());
                     self.feed(analyst, event);
                 }
             }
@@ -361,7 +364,10 @@ impl Analysis {
                 time_ns: call.event_time_ns,
                 event,
             }));
-            self.feed(analyst, Event::Api(Box::new(call)));
+            let bytes = call.record.raw().len();
+            let event = Event::Api(Box::new(call));
+            analyst.usage.note_event(&event, bytes);
+            self.feed(analyst, event);
         }
         Outcome {
             memorable,
@@ -475,6 +481,7 @@ fn parsed<T: serde::de::DeserializeOwned>(bodies: &[String], what: &'static str)
 struct Analyst {
     analyzer: Analyzer,
     gaps: Gaps,
+    usage: Usage,
     newest_ns: BTreeMap<SourceKind, u64>,
     /// When what is usual is to be written next.
     habits_due_ms: u64,
@@ -520,6 +527,7 @@ impl Analyst {
     fn outcome(&mut self) -> Outcome {
         let mut outcome = Outcome {
             gaps: self.gaps.poll_changed(),
+            usage: self.usage.take(),
             ..Outcome::default()
         };
         while let Some(output) = self.analyzer.poll_output() {

@@ -10,6 +10,8 @@ use crate::store::gaps;
 use crate::store::journal;
 use crate::store::outbox::{self, Letter};
 use crate::store::sources::{self, FileState, Memorable};
+use crate::store::usage;
+use crate::usage::Row;
 
 /// What one step of the analysis leaves behind.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ pub(super) struct Outcome {
     pub(super) seen: Vec<[u8; 24]>,
     /// Those of them that must be known after a restart.
     pub(super) memorable: Vec<Memorable>,
+    /// What was analysed for it.
+    pub(super) usage: Vec<Row>,
     /// How far a log file is read with it.
     pub(super) file: Option<(String, FileState)>,
     /// How far a back-fill is with it.
@@ -63,6 +67,7 @@ impl Outcome {
             && self.cursor.is_none()
             && self.gaps.is_none()
             && self.seen.is_empty()
+            && self.usage.is_empty()
             && self.file.is_none()
             && self.backfill.is_none()
     }
@@ -105,6 +110,7 @@ impl Outcome {
         if let Some(id) = &self.archived {
             findings::archive(transaction, id, now_ms)?;
         }
+        usage::add(transaction, &self.usage)?;
         for key in &self.seen {
             sources::note_seen(transaction, key, now_ms)?;
         }

@@ -26,6 +26,7 @@ mod routes;
 mod rules;
 mod token;
 mod tokens;
+mod usage;
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -65,6 +66,7 @@ pub(crate) use role::Role;
 pub(crate) use route::{Reach, Route};
 pub(crate) use rules::Enabled;
 pub(crate) use tokens::Tokens;
+pub(crate) use usage::Days;
 
 /// Mode of the socket: the collector's user and group.
 const SOCKET_MODE: u32 = 0o660;

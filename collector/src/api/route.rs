@@ -15,7 +15,7 @@ use super::guard::{self, Door, Guard};
 use super::{Desk, Role};
 use super::{
     agents, audit, baselines, blocks, feeds, findings, incidents, intel, join_tokens, operators,
-    routes, rules,
+    routes, rules, usage,
 };
 
 /// Every route, by noun.
@@ -32,6 +32,7 @@ pub(crate) const ALL: &[&[Route]] = &[
     operators::ROUTES,
     routes::ROUTES,
     rules::ROUTES,
+    usage::ROUTES,
 ];
 
 /// One thing that can be asked for.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ArgGroup;
-use picket_detect::logs::{ApiCall, ApiCallError, Login, Place, Seen};
+use picket_detect::logs::{ApiCall, ApiCallError, Login, Place, Reported, ReportedError, Seen};
 use picket_detect::sigma::RuleSet;
 use picket_detect::{Analyzer, Event, Finding, Incident, Output, Settings, SourceKind};
 use picket_intel::IndicatorSet;
@@ -26,11 +26,13 @@ use crate::rules;
 use crate::source::hosts::{self, Log};
 use crate::source::limits::EVENTS_SEEN_MAX;
 use crate::source::sort::{Kind, Sorted};
-use crate::source::{Report, Sorter, chains, cloudtrail, intel, rds, summaries};
+use crate::source::{Report, Sorter, chains, cloudtrail, guardduty, intel, rds, summaries};
+use crate::usage::prices::{Charge, Prices};
+use crate::usage::{Row, Usage};
 
 /// What `analyze` takes.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("input").args(["summaries", "cloudtrail", "vpc_flow", "resolver", "rds_log"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("input").args(["summaries", "cloudtrail", "vpc_flow", "resolver", "rds_log", "guardduty"]).required(true).multiple(true)))]
 pub(crate) struct Arguments {
     /// Summaries as an agent writes them: a file, a folder, or `-` for stdin
     #[arg(long, value_name = "FILE|-")]
@@ -57,6 +59,9 @@ pub(crate) struct Arguments {
     /// Region of the databases, alike
     #[arg(long, value_name = "REGION", requires = "rds_log")]
     rds_region: Option<String>,
+    /// Findings of GuardDuty to join with ours: exports to S3, events of EventBridge, what `get-findings` prints
+    #[arg(long, value_name = "PATH")]
+    guardduty: Vec<PathBuf>,
     /// Folder of indicator lists named `<category>-<kind>.txt`
     #[arg(long, value_name = "DIR")]
     intel: Option<PathBuf>,
@@ -110,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         analyzer.set_learned(baselines::read(file)?);
     }
     let mut files = Vec::new();
-    let (sorted, mut input) =
+    let (sorted, mut input, mut logs_usage) =
         read(arguments, config.agents, &mut files, &mut report).context("sort events by time")?;
     let mut offline = Offline::new(analyzer);
     offline
@@ -119,7 +124,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     if let Some(file) = &arguments.baseline_out {
         serve::write_whole(file, &(offline.analyzer.learned().to_json() + "\n"))?;
     }
+    offline.usage.merge(std::mem::take(&mut logs_usage));
     let results = offline.finish(&mut input);
+    let prices = Prices::built_in()?;
+    input.charges = prices.charges(&input.usage);
+    input.prices = format!("{} {}", prices.date, prices.region);
     input.faults = report.faults();
     let is_bad = input.faults > 0;
     let for_people = arguments.format.map_or_else(
@@ -170,7 +179,7 @@ fn read(
     agents: Vec<Agent>,
     files: &mut Vec<PathBuf>,
     report: &mut Report<'_>,
-) -> io::Result<(Sorted, Input)> {
+) -> io::Result<(Sorted, Input, Usage)> {
     let mut sorter = Sorter::default();
     let mut summaries = summaries::Reader::new(agents);
     for path in &arguments.summaries {
@@ -180,11 +189,13 @@ fn read(
     for path in &arguments.cloudtrail {
         cloudtrail.read(path, files, &mut sorter, report)?;
     }
+    let mut usage = Usage::default();
     let mut hosts = |log, paths: &[PathBuf]| -> io::Result<hosts::Totals> {
         let mut reader = hosts::Reader::new(log);
         for path in paths {
             reader.read(path, files, &mut sorter, report)?;
         }
+        usage.merge(reader.usage);
         Ok(reader.totals)
     };
     let vpc_flow = hosts(Log::VpcFlow, &arguments.vpc_flow)?;
@@ -198,16 +209,22 @@ fn read(
         rds.read(path, files, &mut sorter, report)?;
     }
     rds.finish(&mut sorter)?;
+    let mut guardduty = guardduty::Reader::default();
+    for path in &arguments.guardduty {
+        guardduty.read(path, files, &mut sorter, report)?;
+    }
+    usage.merge(std::mem::take(&mut rds.usage));
     let input = Input {
         vpc_flow,
         resolver,
         rds: rds.totals,
+        guardduty: guardduty.totals,
         chains: summaries.chains.totals(),
         summaries: summaries.totals,
         cloudtrail: cloudtrail.totals,
         ..Input::default()
     };
-    Ok((sorter.finish()?, input))
+    Ok((sorter.finish()?, input, usage))
 }
 
 /// What became of the input before it reached the analyzer.
@@ -219,12 +236,19 @@ struct Input {
     vpc_flow: hosts::Totals,
     resolver: hosts::Totals,
     rds: rds::Totals,
+    guardduty: guardduty::Totals,
     /// CloudTrail events that had been there before.
     repeated: u64,
     /// CloudTrail events forgotten for want of room: repeats of those counted as new.
     forgotten: u64,
     /// Places that could not be read.
     faults: u64,
+    /// What was analysed, by day, source and account.
+    usage: Vec<Row>,
+    /// What GuardDuty would charge for it, by month, account and meter.
+    charges: Vec<Charge>,
+    /// Date and region of the list prices.
+    prices: String,
 }
 
 /// The analyzer being fed.
@@ -234,6 +258,7 @@ struct Offline {
     repeated: u64,
     foreign: u64,
     refused: u64,
+    usage: Usage,
     newest_ns: BTreeMap<SourceKind, u64>,
 }
 
@@ -245,6 +270,7 @@ impl Offline {
             repeated: 0,
             foreign: 0,
             refused: 0,
+            usage: Usage::default(),
             newest_ns: BTreeMap::new(),
         }
     }
@@ -266,6 +292,14 @@ impl Offline {
             let event = match record.kind {
                 Kind::Summary => match Summary::from_bytes(record.bytes) {
                     Ok(summary) => Event::Summary(Box::new(summary)),
+                    Err(error) => {
+                        self.refused += 1;
+                        report.fault(file, place, error);
+                        continue;
+                    }
+                },
+                Kind::Reported => match reported(record.bytes) {
+                    Ok(finding) => Event::Reported(Box::new(finding)),
                     Err(error) => {
                         self.refused += 1;
                         report.fault(file, place, error);
@@ -298,6 +332,7 @@ impl Offline {
                     }
                 },
             };
+            self.usage.note_event(&event, record.bytes.len());
             self.take(event);
         }
         Ok(())
@@ -333,6 +368,7 @@ impl Offline {
         let mut incidents: Vec<_> = incidents.into_values().collect();
         incidents
             .sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+        input.usage = self.usage.rows();
         input.repeated = self.repeated;
         input.forgotten = self.seen.forgotten();
         input.cloudtrail.foreign += self.foreign;
@@ -416,6 +452,7 @@ impl Results {
             .collect();
         let of_hosts = input.vpc_flow.files + input.resolver.files;
         let files = input.summaries.files + input.cloudtrail.files + of_hosts + input.rds.files;
+        let files = files + input.guardduty.files;
         writeln!(
             out,
             "{} findings and {} incidents in {} events ({}) of {files} files; {} repeated, {} envelopes missing, {} faults",
@@ -432,6 +469,11 @@ impl Results {
             None => Ok(()),
         }
     }
+}
+
+/// A finding of GuardDuty's, as the reader wrote it.
+fn reported(json: &[u8]) -> Result<Reported, ReportedError> {
+    Reported::parse(json)?.pop().ok_or(ReportedError::Other)?
 }
 
 fn line(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {

@@ -18,6 +18,7 @@ mod page;
 mod rules;
 mod serve;
 mod shape;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,8 @@ enum Command {
     Rules(rules::Arguments),
     /// The service.
     Serve(serve::Arguments),
+    /// What was analysed, by account and day, and what GuardDuty would charge for it.
+    Usage(usage::Arguments),
 }
 
 /// How a command that ran to its end came out.
@@ -108,5 +111,6 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Operators(arguments) => operators::run(arguments),
         Command::Rules(arguments) => rules::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Usage(arguments) => usage::run(&arguments),
     }
 }

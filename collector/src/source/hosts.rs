@@ -15,6 +15,7 @@ use crate::source::limits::CHUNK_BYTES;
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
+use crate::usage::{Source, Usage};
 
 /// Endings of these logs in a folder.
 const ENDINGS: &[&str] = &["log", "gz", "txt", "json", "jsonl", "ndjson", "parquet"];
@@ -55,6 +56,8 @@ pub struct Totals {
 pub struct Reader {
     /// What was read so far.
     pub totals: Totals,
+    /// How much of what account and day.
+    pub(crate) usage: Usage,
     log: Log,
     gather: Gather,
 }
@@ -64,6 +67,7 @@ impl Reader {
     pub fn new(log: Log) -> Self {
         Self {
             totals: Totals::default(),
+            usage: Usage::default(),
             log,
             gather: Gather::default(),
         }
@@ -155,6 +159,7 @@ impl Reader {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
+        let bytes = line.len();
         match self.log {
             Log::VpcFlow => {
                 let line = std::str::from_utf8(line).map_err(|error| error.to_string())?;
@@ -165,6 +170,8 @@ impl Reader {
                 match columns.read(line).map_err(|error| error.to_string())? {
                     FlowLine::Record(record) => {
                         self.totals.records += 1;
+                        let (account, start_ns) = (&record.account, record.start_ns);
+                        self.usage.note(Source::VpcFlow, account, start_ns, bytes);
                         self.gather.flow(*record);
                     }
                     FlowLine::Nothing => self.totals.silent += 1,
@@ -174,6 +181,8 @@ impl Reader {
             Log::ResolverQuery => {
                 let query = Query::parse(line).map_err(|error| error.to_string())?;
                 self.totals.records += 1;
+                let (account, time_ns) = (&query.account, query.time_ns);
+                self.usage.note(Source::Resolver, account, time_ns, bytes);
                 self.gather.query(query);
             }
         }

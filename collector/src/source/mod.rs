@@ -12,6 +12,7 @@
 pub mod chains;
 pub mod cloudtrail;
 pub mod files;
+pub mod guardduty;
 pub mod hosts;
 pub mod inflate;
 pub mod intel;

@@ -18,6 +18,7 @@ use crate::source::limits::{CHUNK_BYTES, DATABASES_READ_MAX};
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter, files};
+use crate::usage::{Source, Usage};
 
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -50,6 +51,8 @@ pub struct Whence {
 pub struct Reader {
     /// What was read so far.
     pub totals: Totals,
+    /// How much of what account and day.
+    pub(crate) usage: Usage,
     whence: Whence,
     /// By database: what came in at the end of one file may go on in the next.
     readers: BTreeMap<Database, LoginReader>,
@@ -205,7 +208,13 @@ impl Reader {
         }
         let reader = self.readers.entry(database);
         let reader = reader.or_insert_with_key(|database| LoginReader::new(database.clone()));
+        let before = self.told.len();
         let read: Result<(), RdsLogError> = reader.line(line, &mut self.told);
+        for login in self.told.iter().skip(before) {
+            let account = &login.database.account;
+            self.usage
+                .note(Source::Rds, account, login.time_ns, line.len());
+        }
         read.map_err(|error| error.to_string())
     }
 

@@ -21,10 +21,12 @@ pub enum Kind {
     Api,
     /// A connection to a database, as JSON of ours.
     Login,
+    /// A finding of GuardDuty's, as JSON.
+    Reported,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Summary, Self::Api, Self::Login];
+    const ALL: [Self; 4] = [Self::Summary, Self::Api, Self::Login, Self::Reported];
 }
 
 /// Where a record stood.

@@ -4,7 +4,8 @@
 //! (write-ahead log, `synchronous=FULL`): the disk is flushed once for many, and whoever awaits a
 //! job's answer knows that it survives a power cut. Readers have connections of their own and see
 //! the last commit. The SQL of each noun stands in its own file: `journal`, `gaps`, `agents`,
-//! `backfill`, `baselines`, `blocks`, `enrolled`, `feeds`, `findings`, `intel`, `join_tokens`, `outbox`, `sources`.
+//! `backfill`, `baselines`, `blocks`, `enrolled`, `feeds`, `findings`, `intel`, `join_tokens`, `outbox`, `sources`,
+//! `usage`.
 
 pub(crate) mod agents;
 pub(crate) mod audit;
@@ -24,6 +25,7 @@ pub(crate) mod rules;
 mod schema;
 pub(crate) mod sources;
 pub(crate) mod upkeep;
+pub(crate) mod usage;
 mod writer;
 
 use std::fs::Permissions;

@@ -314,6 +314,17 @@ const STEPS: &[&str] = &[
     ) WITHOUT ROWID;
     CREATE INDEX baseline_last ON baseline (whose, last_at);
     ",
+    // 15: what was analysed, by day, source and account.
+    "
+    CREATE TABLE usage (
+        day TEXT NOT NULL,
+        source TEXT NOT NULL,
+        account TEXT NOT NULL,
+        events INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (day, source, account)
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

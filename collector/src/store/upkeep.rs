@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{
     Settings, Store, StoreError, audit, findings, join_tokens, journal, operators, outbox, sources,
+    usage,
 };
 use crate::clock;
 use crate::stop::Stop;
@@ -75,6 +76,7 @@ async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, Sto
                     + sources::prune_kept(transaction)?
                     + findings::prune(transaction, findings_ms)?
                     + outbox::prune(transaction, findings_ms)?
+                    + usage::prune(transaction, now_ms)?
                     + audit::prune(transaction, audit_ms)?
                     + operators::prune(transaction, audit_ms)?
                     + journal::prune_links(transaction, links_ms)?)

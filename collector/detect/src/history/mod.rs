@@ -79,7 +79,11 @@ impl History {
                     self.probes.note(summary);
                 }
             }
-            Event::Api(_) | Event::Login(_) | Event::Sensor(_) | Event::Feed(_) => {}
+            Event::Api(_)
+            | Event::Login(_)
+            | Event::Reported(_)
+            | Event::Sensor(_)
+            | Event::Feed(_) => {}
         }
     }
 
@@ -97,7 +101,7 @@ impl History {
                 }
             }
             Event::Login(login) => self.logins.learn(login),
-            Event::Summary(_) | Event::Sensor(_) | Event::Feed(_) => {}
+            Event::Summary(_) | Event::Reported(_) | Event::Sensor(_) | Event::Feed(_) => {}
         }
     }
 

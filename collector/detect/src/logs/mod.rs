@@ -9,6 +9,7 @@ mod call_draft;
 pub mod cloudtrail;
 pub mod event_time;
 pub mod gather;
+pub mod guardduty;
 pub mod identity;
 mod json;
 pub mod limits;
@@ -20,6 +21,7 @@ pub mod vpc_flow;
 
 pub use cloudtrail::{ApiCall, ApiCallError, Resource, Tls};
 pub use gather::Gather;
+pub use guardduty::{Reported, ReportedError};
 pub use identity::{Identity, IdentityKind, SessionIssuer};
 pub use json::Lazy;
 pub use rds::{Database, Login, LoginLog, LoginOutcome, LoginReader, RdsLogError};

@@ -22,8 +22,8 @@ use crate::finding::Finding;
 use crate::history::Table;
 use crate::incident::{Incident, Part};
 use crate::limits::{INCIDENT_FINDINGS_MAX, INSTANCES_MAX};
-use crate::logs::IdentityKind;
 use crate::logs::cloudtrail::ApiCall;
+use crate::logs::{IdentityKind, Reported};
 use story::{CallFact, FindingFact, Story, is_network};
 
 /// Settings of `instance_story`.
@@ -108,6 +108,7 @@ impl Correlation for InstanceStory {
                 story.set_local(&host.region, &host.local);
             }
             Event::Api(call) => self.on_call(call),
+            Event::Reported(finding) => self.on_reported(finding),
             Event::Summary(_) | Event::Login(_) | Event::Sensor(_) | Event::Feed(_) => {}
         }
     }
@@ -198,6 +199,16 @@ impl InstanceStory {
         let story = self.stories.write(key.clone(), call.event_time_ns);
         story.add_role_call(call);
         self.settle(key);
+    }
+
+    /// A finding of GuardDuty's stands in the story of its host beside ours, and is never one of ours.
+    fn on_reported(&mut self, finding: &Reported) {
+        let named = finding.session.iter().filter(|name| is_instance(name));
+        if let Some(instance) = finding.instance.iter().chain(named).next() {
+            let key = (finding.account.clone(), instance.clone());
+            let id = format!("guardduty/{}", finding.id);
+            self.add_finding(key, id, FindingFact::reported(finding));
+        }
     }
 
     fn on_launch(&mut self, call: &ApiCall) {

@@ -9,7 +9,8 @@ use super::Settings;
 use crate::call_tactic::call_tactic;
 use crate::finding::{Band, Finding, id_of, tactic};
 use crate::incident::{Entities, Incident, IncidentKind, Part, Stage, StageEvent};
-use crate::limits::{INSTANCE_ADDRESSES_MAX, INSTANCE_CALLS_MAX};
+use crate::limits::{INSTANCE_ADDRESSES_MAX, INSTANCE_CALLS_MAX, QUOTED_BYTES_MAX};
+use crate::logs::Reported;
 use crate::logs::cloudtrail::ApiCall;
 use crate::time::Time;
 
@@ -181,6 +182,20 @@ impl FindingFact {
             first_ns: finding.service.event_first_seen.0,
             last_ns: finding.service.event_last_seen.0,
             count: finding.service.count,
+        }
+    }
+
+    /// One of GuardDuty's.
+    pub(super) fn reported(finding: &Reported) -> Self {
+        let cut = finding.title.floor_char_boundary(QUOTED_BYTES_MAX);
+        Self {
+            type_name: finding.type_name.clone(),
+            region: finding.region.clone(),
+            title: format!("GuardDuty: {}", &finding.title[..cut]),
+            severity: finding.severity,
+            first_ns: finding.first_ns,
+            last_ns: finding.last_ns,
+            count: finding.count,
         }
     }
 

@@ -139,6 +139,51 @@ fn the_order_of_arrival_does_not_matter() {
     }
 }
 
+fn reported(offset_s: i64, resource: &str) -> Event {
+    let json = format!(
+        r#"{{"accountId":"111122223333","region":"eu-west-1","id":"g1","type":"Backdoor:EC2/C&CActivity.B",
+        "severity":8.0,"title":"C2","resource":{{{resource}}},"updatedAt":"{}"}}"#,
+        time(offset_s)
+    );
+    let mut read = crate::logs::Reported::parse(json.as_bytes()).unwrap();
+    Event::Reported(Box::new(read.remove(0).unwrap()))
+}
+
+#[test]
+fn findings_of_guardduty_are_stages_and_none_of_ours() {
+    let host = r#""instanceDetails":{"instanceId":"i-0aaaaaaaaaaaaaaaa"}"#;
+    let (findings, incident) = one(vec![launch(-3_600), reported(10, host)]);
+    assert!(findings.is_empty());
+    assert_eq!(incident.findings, ["guardduty/g1"]);
+    let last = incident.stages.last().unwrap();
+    let told = (
+        last.title.as_str(),
+        last.finding_type.as_deref(),
+        last.severity,
+    );
+    assert_eq!(
+        told,
+        (
+            "GuardDuty: C2",
+            Some("Backdoor:EC2/C&CActivity.B"),
+            Some(8.0)
+        )
+    );
+    let session = r#""accessKeyDetails":{"principalId":"AROAX:i-0aaaaaaaaaaaaaaaa"}"#;
+    assert_eq!(
+        one(vec![launch(-3_600), reported(10, session)]).1.findings,
+        ["guardduty/g1"]
+    );
+    // Told again it is the same one.
+    let twice = vec![launch(-3_600), reported(10, host), reported(20, host)];
+    assert_eq!(one(twice).1.findings, ["guardduty/g1"]);
+    none(vec![
+        launch(-3_600),
+        reported(10, r#""accessKeyDetails":{"principalId":"AIDAX"}"#),
+    ]);
+    none(vec![reported(10, host)]);
+}
+
 #[test]
 fn one_side_alone_is_no_incident() {
     none(vec![mining(speaker(), "10.0.0.1")]);
