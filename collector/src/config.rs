@@ -235,6 +235,9 @@ impl Config {
         self.api.check()?;
         self.alert.check()?;
         self.rules.check()?;
+        if self.store.baselines_every_s == 0 {
+            return Err(BadValue::new("store.baselines_every_s", "must not be 0"));
+        }
         fetch::settings::check(&self.fetch, &self.feed)?;
         for (at, account) in self.accounts.own.iter().enumerate() {
             check_account(format!("accounts.own[{at}]"), account)?;

@@ -1,14 +1,20 @@
 //! What is usual, kept over restarts: read back before the first event, written at intervals and at the
 //! end.
 //!
-//! What a crash loses is what was learned since it was last written. A row that cannot be read back, or
+//! What a crash loses is what was learned since it was last written, of [`CALLS_LOST_MAX`] calls at
+//! most. A row that cannot be read back, or
 //! that another version wrote, is refused and counted; its principal is learned anew.
 
 use picket_detect::{Baseline, Learned, Whose};
 
+use super::outcome::Outcome;
 use super::{Analysis, Analyst};
 use crate::clock;
 use crate::store::baselines::{self, BaselineRow, VERSION};
+
+/// Calls after which what they taught is written: so many are analysed in a fraction of a second, and
+/// take less to write than to read.
+const CALLS_LOST_MAX: usize = 10_000;
 
 impl Analysis {
     /// Reads back what was usual before a restart.
@@ -56,15 +62,33 @@ impl Analysis {
         }
     }
 
-    /// Writes what was learned since it was last written.
-    pub(super) fn keep_habits(&self, analyst: &mut Analyst) {
-        analyst.habits_due_ms = clock::now_ms().saturating_add(self.habits_every_ms);
-        let learned = analyst.analyzer.poll_learned();
-        if learned.is_empty() {
-            return;
+    /// Writes what was learned since it was last written; says whether it is.
+    pub(super) fn keep_habits(&self, analyst: &mut Analyst) -> bool {
+        let habits = self.habits(analyst);
+        self.settle(Outcome {
+            habits,
+            ..Outcome::default()
+        })
+    }
+
+    /// What calls taught is written with the mark that keeps them from being taught again: with the last
+    /// of a back-fill, and after so many that a crash does not lose much.
+    pub(super) fn habits_with(&self, analyst: &mut Analyst, batch: &Outcome) -> Vec<BaselineRow> {
+        analyst.calls_taught += batch.seen.len();
+        let is_last = batch.backfill.as_ref().is_some_and(|(_, of)| of.is_done);
+        if is_last || analyst.calls_taught >= CALLS_LOST_MAX {
+            self.habits(analyst)
+        } else {
+            Vec::new()
         }
+    }
+
+    /// What was learned since this was last asked; whoever asks writes it.
+    fn habits(&self, analyst: &mut Analyst) -> Vec<BaselineRow> {
+        analyst.habits_due_ms = clock::now_ms().saturating_add(self.habits_every_ms);
+        analyst.calls_taught = 0;
         let mut rows = Vec::new();
-        for (whose, name, baseline) in learned.into_rows() {
+        for (whose, name, baseline) in analyst.analyzer.poll_learned().into_rows() {
             match serde_json::to_string(&baseline) {
                 Ok(body) => rows.push(BaselineRow {
                     whose: whose.name().to_owned(),
@@ -76,28 +100,18 @@ impl Analysis {
                 Err(error) => tracing::error!(%error, name, "baseline not written"),
             }
         }
-        let count = rows.len();
-        let written = self
-            .store
-            .write_blocking(move |transaction| baselines::put(transaction, &rows));
-        match written {
-            Ok(()) => tracing::debug!(count, "baselines written"),
-            // They are written with the next ones of the same principals.
-            Err(error) => tracing::error!(%error, count, "baselines not written"),
-        }
+        rows
     }
 
-    /// Forgets a principal here and in the store; says whether it was known.
-    pub(super) fn forget_habit(&self, analyst: &mut Analyst, principal: &str) -> bool {
-        let is_known = analyst.analyzer.forget_principal(principal);
-        let name = principal.to_owned();
-        let removed = self
-            .store
-            .write_blocking(move |transaction| baselines::remove(transaction, &name));
-        if let Err(error) = removed {
-            tracing::error!(%error, principal, "baseline not removed from the store");
-        }
-        is_known
+    /// Forgets a principal here and in the store; says whether it was known, or nothing if the process
+    /// ends before it is stored.
+    pub(super) fn forget_habit(&self, analyst: &mut Analyst, principal: String) -> Option<bool> {
+        let is_known = analyst.analyzer.forget_principal(&principal);
+        let forgotten = Outcome {
+            forgotten: Some(principal),
+            ..Outcome::default()
+        };
+        self.settle(forgotten).then_some(is_known)
     }
 }
 

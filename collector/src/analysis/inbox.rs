@@ -152,11 +152,13 @@ impl Inbox {
         self.work.send(work).await.is_ok() && answer.await.is_ok()
     }
 
-    /// Forgets what is usual for a principal; says whether anything was known.
-    pub(crate) async fn forget(&self, principal: String) -> bool {
+    /// Forgets what is usual for a principal; says whether anything was known, or nothing when
+    /// the analysis has ended.
+    pub(crate) async fn forget(&self, principal: String) -> Option<bool> {
         let (reply, answer) = oneshot::channel();
-        let is_sent = self.work.send(Work::Forget(principal, reply)).await.is_ok();
-        is_sent && answer.await.unwrap_or(false)
+        let work = Work::Forget(principal, reply);
+        self.work.send(work).await.ok()?;
+        answer.await.ok()
     }
 
     /// Replaces the rules of the operator's own.

@@ -141,6 +141,7 @@ impl Analysis {
             usage: Usage::default(),
             newest_ns: BTreeMap::new(),
             habits_due_ms: 0,
+            calls_taught: 0,
             book_changes: None,
             log: Quiet::default(),
             book: self.book.clone(),
@@ -228,11 +229,14 @@ impl Analysis {
             }
             Work::Teach(learned, answer) => {
                 analyst.analyzer.set_learned(*learned);
-                self.keep_habits(analyst);
-                let _ = answer.send(());
+                if self.keep_habits(analyst) {
+                    let _ = answer.send(());
+                }
             }
             Work::Forget(principal, answer) => {
-                let _ = answer.send(self.forget_habit(analyst, &principal));
+                if let Some(is_known) = self.forget_habit(analyst, principal) {
+                    let _ = answer.send(is_known);
+                }
             }
             Work::Rules(set) => analyst.analyzer.set_rules(set),
             Work::Intel(set) => analyst.analyzer.set_intel(*set),
@@ -369,13 +373,15 @@ impl Analysis {
             analyst.usage.note_event(&event, bytes);
             self.feed(analyst, event);
         }
-        Outcome {
+        let mut outcome = Outcome {
             memorable,
             seen: fresh.into_iter().collect(),
             file: batch.file,
             backfill: batch.backfill,
             ..analyst.outcome()
-        }
+        };
+        outcome.habits = self.habits_with(analyst, &outcome);
+        outcome
     }
 
     fn feed(&self, analyst: &mut Analyst, event: Event) {
@@ -485,6 +491,8 @@ struct Analyst {
     newest_ns: BTreeMap<SourceKind, u64>,
     /// When what is usual is to be written next.
     habits_due_ms: u64,
+    /// Calls since then.
+    calls_taught: usize,
     /// The state of the book when it was last asked which rules are on trial.
     book_changes: Option<u64>,
     log: Quiet,

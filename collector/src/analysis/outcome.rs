@@ -5,6 +5,7 @@ use rusqlite::Transaction;
 
 use crate::alert::{self, Rule};
 use crate::store::backfill::{self, Progress};
+use crate::store::baselines::{self, BaselineRow};
 use crate::store::findings::{self, FindingRow, IncidentRow, Told};
 use crate::store::gaps;
 use crate::store::journal;
@@ -36,6 +37,10 @@ pub(super) struct Outcome {
     pub(super) file: Option<(String, FileState)>,
     /// How far a back-fill is with it.
     pub(super) backfill: Option<(String, Progress)>,
+    /// What is usual, as far as it changed and is written with it.
+    pub(super) habits: Vec<BaselineRow>,
+    /// A principal to forget.
+    pub(super) forgotten: Option<String>,
 }
 
 /// A finding that changed.
@@ -70,6 +75,8 @@ impl Outcome {
             && self.usage.is_empty()
             && self.file.is_none()
             && self.backfill.is_none()
+            && self.habits.is_empty()
+            && self.forgotten.is_none()
     }
 
     /// Writes all of it.
@@ -122,6 +129,10 @@ impl Outcome {
         }
         if let Some((name, progress)) = &self.backfill {
             backfill::put(transaction, name, progress, now_ms)?;
+        }
+        baselines::put(transaction, &self.habits)?;
+        if let Some(name) = &self.forgotten {
+            baselines::remove(transaction, name)?;
         }
         if let Some(held) = &self.gaps {
             gaps::replace(transaction, held)?;

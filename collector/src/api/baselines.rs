@@ -125,7 +125,9 @@ async fn reset(State(desk): State<Desk>, Json(named): Json<Named>) -> Response {
         let why = Json(serde_json::json!({"error": "a name is needed"}));
         return (StatusCode::UNPROCESSABLE_ENTITY, why).into_response();
     };
-    let is_known = desk.analysis.forget(name.clone()).await;
+    let Some(is_known) = desk.analysis.forget(name.clone()).await else {
+        return ended();
+    };
     let status = if is_known {
         StatusCode::NO_CONTENT
     } else {

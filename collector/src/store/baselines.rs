@@ -28,6 +28,9 @@ pub(crate) struct BaselineRow {
 
 /// Keeps rows, in place of those of the same names, and lets go of what is too much.
 pub(crate) fn put(transaction: &Transaction<'_>, rows: &[BaselineRow]) -> rusqlite::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     let mut statement = transaction.prepare_cached(
         "INSERT OR REPLACE INTO baseline (whose, name, version, last_at, body)
          VALUES (?1, ?2, ?3, ?4, ?5)",

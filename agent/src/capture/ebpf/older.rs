@@ -55,22 +55,24 @@ pub(super) struct Lacks {
 }
 
 impl Lacks {
-    /// Asks the kernel. One that refuses every program lacks nothing: loading will say why.
+    /// Asks the kernel. What it refuses for another reason than that it does not know it (`EINVAL`), it
+    /// does not lack: loading will say why. So too with one that refuses every program.
     pub(super) fn of_kernel() -> Self {
         /// `r0 = -1` and `exit`: all goes on.
         const END: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
-        let takes = |first: &[u64]| {
+        let knows = |first: &[u64]| {
             let program = [first, &END].concat();
-            load_program(Kind::Classifier, &program).is_ok()
+            let refused = load_program(Kind::Classifier, &program).err();
+            refused.and_then(|error| error.raw_os_error()) != Some(libc::EINVAL)
         };
-        if !takes(&[]) {
+        if !knows(&[]) {
             return Self::default();
         }
         Self {
             // r1 = 0; *(u64 *)(r10 - 8) = r1; r1 = exchange(r10 - 8, r1)
             exchange: cfg!(target_arch = "x86_64")
-                && !takes(&[0x01b7, 0xfff8_1a7b, 0x00e1_fff8_1adb]),
-            coarse_clock: !takes(&[u64::from(COARSE_CLOCK) << 32 | u64::from(CALL)]),
+                && !knows(&[0x01b7, 0xfff8_1a7b, 0x00e1_fff8_1adb]),
+            coarse_clock: !knows(&[u64::from(COARSE_CLOCK) << 32 | u64::from(CALL)]),
         }
     }
 }
