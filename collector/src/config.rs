@@ -15,7 +15,8 @@ use picket_detect::settings::Accounts;
 use picket_wire::{AgentId, Digest, PublicKey};
 
 use crate::{
-    alert, api, aws, enrol, fetch, follow, indicators, ingest, orders, pull, rules, store, tls,
+    alert, api, aws, digest, enrol, fetch, follow, indicators, ingest, orders, pull, rules, store,
+    tls,
 };
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
@@ -120,6 +121,12 @@ pub struct Config {
     pub agents: Vec<Agent>,
     /// Folders of CloudTrail files.
     pub cloudtrail: Vec<follow::Settings>,
+    /// Folders of VPC flow logs.
+    pub vpc_flow: Vec<follow::Settings>,
+    /// Folders of resolver query logs.
+    pub resolver: Vec<follow::Settings>,
+    /// How CloudTrail's digests are checked.
+    pub digests: digest::Settings,
     /// What holds for every call of AWS.
     pub aws: aws::Settings,
     /// Queues that announce logs in buckets, or carry events.
@@ -158,6 +165,9 @@ impl Default for Config {
             rules: rules::Settings::default(),
             agents: Vec::new(),
             cloudtrail: Vec::new(),
+            vpc_flow: Vec::new(),
+            resolver: Vec::new(),
+            digests: digest::Settings::default(),
             aws: aws::Settings::default(),
             sqs: Vec::new(),
             s3: Vec::new(),
@@ -245,8 +255,14 @@ impl Config {
         for (at, agent) in self.agents.iter().enumerate() {
             agent.check(&format!("agents[{at}]"), &self.agents[..at])?;
         }
-        for (at, folder) in self.cloudtrail.iter().enumerate() {
-            folder.check(&format!("cloudtrail[{at}]"))?;
+        for (table, folders) in [
+            ("cloudtrail", &self.cloudtrail),
+            ("vpc_flow", &self.vpc_flow),
+            ("resolver", &self.resolver),
+        ] {
+            for (at, folder) in folders.iter().enumerate() {
+                folder.check(&format!("{table}[{at}]"))?;
+            }
         }
         self.aws.check()?;
         for (at, queue) in self.sqs.iter().enumerate() {

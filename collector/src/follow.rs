@@ -1,9 +1,12 @@
-//! Follows folders of CloudTrail files: reads what is new, whatever its shape, inflated or not.
+//! Follows folders of log files, above all of CloudTrail: reads what is new, whatever its shape, inflated or not.
 //!
 //! What was read of each file is remembered in the store together with what came of it. A file that
 //! has changed is read again and events seen before are left out; one whose events follow each other
 //! without a wrapper (JSON lines) goes on where it ended. The last event of a file that is still
 //! being written is taken once it is whole.
+//!
+//! Logs about hosts (VPC flow logs, resolver query logs) have records without an identity: a file of them is
+//! read once, when nobody has written to it for a while, and what is added later is reported and not read.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -18,10 +21,13 @@ use serde::Deserialize;
 use crate::analysis::{Batch, Call, Inbox};
 use crate::clock;
 use crate::config::BadValue;
+use crate::digest::{self, Keys};
 use crate::metrics::Metrics;
+use crate::portions::Portions;
 use crate::quiet::Quiet;
 use crate::source::Report;
 use crate::source::files::{self, LOG_ENDINGS};
+use crate::source::hosts;
 use crate::source::inflate::Input;
 use crate::source::limits::CHUNK_BYTES;
 use crate::stop::Stop;
@@ -35,7 +41,15 @@ pub(crate) const BATCH_CALLS: usize = 1_000;
 /// region, at one file every five minutes).
 const FILES_MAX: usize = 100_000;
 
-/// One `[[cloudtrail]]`.
+/// How long nobody may have written to a file about hosts before it is read (chosen by hand: copying one
+/// takes seconds).
+const SETTLED_MS: u64 = 60_000;
+
+/// How long nobody may have written to a digest before it is checked: what copies a bucket brings the files
+/// that it names within this (chosen by hand).
+const DIGEST_SETTLED_MS: u64 = 10 * 60_000;
+
+/// One `[[cloudtrail]]`, `[[vpc_flow]]` or `[[resolver]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -67,6 +81,10 @@ impl Settings {
 pub(crate) struct Follower {
     /// Which, and how often.
     pub(crate) settings: Settings,
+    /// Which log about hosts it holds, if not CloudTrail.
+    pub(crate) hosts: Option<hosts::Log>,
+    /// Public keys of CloudTrail's digests, if those are checked.
+    pub(crate) keys: Option<Arc<Keys>>,
     /// Where it is remembered how far each file was read.
     pub(crate) store: Store,
     /// Who gets the calls.
@@ -123,7 +141,8 @@ impl Follower {
         let mut report = Report::new(&mut told);
         let mut files = Vec::new();
         let folder = &self.settings.path;
-        let listed = files::for_each(folder, LOG_ENDINGS, &mut report, &mut |path, _| {
+        let endings = self.hosts.map_or(LOG_ENDINGS, |_| hosts::ENDINGS);
+        let listed = files::for_each(folder, endings, &mut report, &mut |path, _| {
             if files.len() >= FILES_MAX {
                 return Err(format!("more than {FILES_MAX} files"));
             }
@@ -157,8 +176,15 @@ impl Follower {
             .read(|connection| sources::file(connection, &name))?;
         if let Some(known) = &known
             && (known.bytes, known.modified_ms) == (bytes, modified_ms)
+            && (self.hosts.is_none() || known.read_to == 0)
         {
             return Ok(());
+        }
+        if let Some(log) = self.hosts {
+            return self.host_log(path, name, log, known.as_ref(), (bytes, modified_ms));
+        }
+        if let Some(keys) = self.keys.as_ref().filter(|_| digest::is_digest(path)) {
+            return self.digest(path, name, keys, (bytes, modified_ms));
         }
         let mut reading = Reading::open(path, known.as_ref())?;
         let outcome = self.read(&mut reading);
@@ -177,11 +203,94 @@ impl Follower {
         let last = Batch {
             calls: std::mem::take(&mut reading.calls),
             file: Some((name, state)),
-            backfill: None,
+            ..Batch::default()
         };
         self.analysis.batch(last);
         self.metrics.log_files_read.add(1);
         outcome.map(|_| ())
+    }
+
+    /// Checks a digest, once what it names has had the time to come.
+    fn digest(
+        &self,
+        path: &Path,
+        name: String,
+        keys: &Keys,
+        (bytes, modified_ms): (u64, u64),
+    ) -> anyhow::Result<()> {
+        if clock::now_ms().saturating_sub(modified_ms) < DIGEST_SETTLED_MS {
+            return Ok(());
+        }
+        let checked = digest::folder::check(path, keys)?;
+        let (trail, outcome) = match checked {
+            Ok(trail) => (trail, Ok(())),
+            Err(why) => (Vec::new(), Err(anyhow::anyhow!(why))),
+        };
+        let state = FileState {
+            bytes,
+            modified_ms,
+            read_to: 0,
+            mark: Vec::new(),
+        };
+        self.analysis.batch(Batch {
+            trail,
+            file: Some((name, state)),
+            ..Batch::default()
+        });
+        self.metrics.log_files_read.add(1);
+        outcome
+    }
+
+    /// Reads a file about hosts, once.
+    fn host_log(
+        &self,
+        path: &Path,
+        name: String,
+        log: hosts::Log,
+        known: Option<&FileState>,
+        (bytes, modified_ms): (u64, u64),
+    ) -> anyhow::Result<()> {
+        if clock::now_ms().saturating_sub(modified_ms) < SETTLED_MS {
+            return Ok(());
+        }
+        let state = FileState {
+            bytes,
+            modified_ms,
+            read_to: 0,
+            mark: Vec::new(),
+        };
+        // One that was begun has portions of it stored; one that is read has none to go on at.
+        let is_begun = known.is_some_and(|known| known.read_to > 0);
+        let is_added_to = known.is_some() && !is_begun;
+        let mut outcome = Ok(());
+        if is_added_to {
+            outcome = Err(anyhow::anyhow!("changed after it was read; not read again"));
+        } else {
+            // What is stored of a file that has changed since is in its beginning all the same.
+            let portions = Portions {
+                analysis: &self.analysis,
+                name: &name,
+                state: &state,
+                done: known.map_or(0, |known| known.read_to),
+            };
+            let mut input = Input::open(path)?;
+            let Ok(told) = portions.read(&mut input, log) else {
+                // The next start takes it up again.
+                return Ok(());
+            };
+            self.metrics
+                .log_events_refused
+                .add("unreadable", told.refused);
+            if let Some(why) = told.broken.map(|error| error.to_string()).or(told.damage) {
+                outcome = Err(anyhow::anyhow!(why));
+            }
+            self.metrics.log_files_read.add(1);
+        }
+        self.analysis.batch(Batch {
+            file: Some((name, state)),
+            ..Batch::default()
+        });
+        outcome
     }
 
     fn read(&self, reading: &mut Reading) -> anyhow::Result<End> {
@@ -422,6 +531,8 @@ mod tests {
                 path: folder.path().to_owned(),
                 poll_s: 1,
             },
+            hosts: None,
+            keys: None,
             store: store.clone(),
             analysis: inbox,
             metrics: Arc::default(),

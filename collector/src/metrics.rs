@@ -121,6 +121,8 @@ pub(crate) struct Metrics {
     pub(crate) log_objects: Family,
     /// Their bytes.
     pub(crate) log_bytes_read: Counter,
+    /// Digest files of CloudTrail, by what their signature says.
+    pub(crate) digests: Family,
     /// Messages of queues, by what became of them.
     pub(crate) queue_messages: Family,
     /// Questions to queues that came to nothing.
@@ -208,7 +210,7 @@ impl Metrics {
         ]
     }
 
-    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 18] {
+    fn families(&self) -> [(&'static str, &'static str, &'static str, &Family); 19] {
         [
             (
                 "envelopes_refused",
@@ -263,6 +265,12 @@ impl Metrics {
                 "objects with logs, by what they hold or why they were not read",
                 "kind",
                 &self.log_objects,
+            ),
+            (
+                "digests",
+                "digest files of CloudTrail in buckets, by what their signature says",
+                "outcome",
+                &self.digests,
             ),
             (
                 "queue_messages",

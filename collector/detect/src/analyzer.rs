@@ -253,7 +253,7 @@ impl Analyzer {
     /// Puts away the findings of issues that an event settles.
     fn settle(&mut self, event: &Event) {
         for detection in detections::ALL {
-            let settled = (detection.reads() == event.source())
+            let settled = (detection.reads() == event.source().alike())
                 .then(|| detection.settles(event))
                 .flatten();
             if let Some(id) = settled.and_then(|issue| self.ledger.open(&issue)) {
@@ -273,7 +273,7 @@ impl Analyzer {
             history: &mut self.history,
         };
         for detection in detections::ALL {
-            if detection.reads() == source {
+            if detection.reads() == source.alike() {
                 detection.evaluate(event, &mut context, occurrences);
             }
         }

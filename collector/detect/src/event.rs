@@ -11,20 +11,23 @@ use crate::logs::{Login, Reported};
 pub enum SourceKind {
     /// Summaries of agents, live or replayed.
     Agent,
+    /// Summaries made of logs about hosts: VPC flow logs, resolver query logs.
+    HostLog,
     /// CloudTrail.
     Cloudtrail,
     /// GuardDuty's own findings.
     Guardduty,
     /// Logs of RDS and Aurora databases.
     Rds,
-    /// What the collector noticed about the sensors and about itself; `serve` alone has it.
+    /// What the collector noticed about the sensors, about itself and about the logs it was given.
     Sensor,
 }
 
 impl SourceKind {
     /// Every source.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Agent,
+        Self::HostLog,
         Self::Cloudtrail,
         Self::Guardduty,
         Self::Rds,
@@ -35,6 +38,7 @@ impl SourceKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::HostLog => "host_log",
             Self::Cloudtrail => "cloudtrail",
             Self::Guardduty => "guardduty",
             Self::Rds => "rds",
@@ -42,14 +46,23 @@ impl SourceKind {
         }
     }
 
+    /// The source whose events say the same: who reads summaries reads them wherever they are from.
+    pub(crate) fn alike(self) -> Self {
+        match self {
+            Self::HostLog => Self::Agent,
+            other => other,
+        }
+    }
+
     /// How late an event of this source may come and still meet its windows, nanoseconds: agents
-    /// ship within seconds; CloudTrail delivers within 15 minutes on average and no promise (its
-    /// user guide, "How CloudTrail works"), so twice that; CloudWatch Logs has the lines of a database within
-    /// minutes.
+    /// ship within seconds; flow logs come within 5 to 10 minutes (VPC user guide, "Flow logs basics"),
+    /// so 15; CloudTrail delivers within 15 minutes on average and no promise (its user guide, "How
+    /// CloudTrail works"), so twice that; CloudWatch Logs has the lines of a database within minutes.
     pub fn lateness_ns(self) -> u64 {
         const SECOND: u64 = 1_000_000_000;
         match self {
             Self::Agent | Self::Sensor => 30 * SECOND,
+            Self::HostLog => 15 * 60 * SECOND,
             Self::Cloudtrail => 30 * 60 * SECOND,
             Self::Guardduty | Self::Rds => 15 * 60 * SECOND,
         }
@@ -71,17 +84,20 @@ pub enum Event {
     Sensor(SensorEvent),
     /// A remark about a feed of indicators.
     Feed(FeedEvent),
+    /// A remark about CloudTrail's own record.
+    Trail(TrailEvent),
 }
 
 impl Event {
     /// Its source.
     pub fn source(&self) -> SourceKind {
         match self {
+            Self::Summary(summary) if is_of_log(summary) => SourceKind::HostLog,
             Self::Summary(_) => SourceKind::Agent,
             Self::Api(_) => SourceKind::Cloudtrail,
             Self::Login(_) => SourceKind::Rds,
             Self::Reported(_) => SourceKind::Guardduty,
-            Self::Sensor(_) | Self::Feed(_) => SourceKind::Sensor,
+            Self::Sensor(_) | Self::Feed(_) | Self::Trail(_) => SourceKind::Sensor,
         }
     }
 
@@ -94,9 +110,21 @@ impl Event {
             Self::Reported(finding) => finding.last_ns,
             Self::Sensor(event) => event.time_ns,
             Self::Feed(event) => event.time_ns,
+            Self::Trail(event) => event.time_ns,
         }
     }
 }
+
+/// Whether a summary was made of a log and not by an agent.
+fn is_of_log(summary: &Summary) -> bool {
+    matches!(&*summary.host.capture, FLOW_LOG | QUERY_LOG)
+}
+
+/// What a summary made of VPC flow logs says of its capture.
+pub(crate) const FLOW_LOG: &str = "vpc-flow-log";
+
+/// What one made of resolver query logs says.
+pub(crate) const QUERY_LOG: &str = "resolver-query-log";
 
 /// A remark about one sensor: it was blind, it contradicts itself, someone speaks in its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,6 +206,37 @@ pub enum SensorWord {
     Refused {
         /// The stable word of the refusal.
         reason: &'static str,
+    },
+}
+
+/// A remark about a file of CloudTrail that its digests speak of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrailEvent {
+    /// The account that the file is of.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// The bucket that it was written to.
+    pub bucket: String,
+    /// Its key.
+    pub file: String,
+    /// The end of the hour that it is of.
+    pub time_ns: u64,
+    /// What.
+    pub word: TrailWord,
+}
+
+/// What can be said about a file of CloudTrail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrailWord {
+    /// A log file has other content than CloudTrail wrote.
+    Altered,
+    /// A log file is not there.
+    Missing,
+    /// A digest does not hold.
+    Chain {
+        /// Why, in words.
+        why: String,
     },
 }
 

@@ -34,7 +34,10 @@ pub mod time;
 pub use admit::{Admission, Admitted, Gap, Gaps, KnownAgent, Link, Refusal, Standing};
 pub use analyzer::{Analyzer, Output, Totals};
 pub use detections::{SENSOR_CLOCK, SENSOR_SILENT};
-pub use event::{Event, FeedEvent, FeedWord, SensorEvent, SensorWindow, SensorWord, SourceKind};
+pub use event::{
+    Event, FeedEvent, FeedWord, SensorEvent, SensorWindow, SensorWord, SourceKind, TrailEvent,
+    TrailWord,
+};
 pub use finding::Finding;
 pub use history::{Baseline, Dimension, Learned, LearnedError, Met, Values, Whose};
 pub use incident::Incident;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use picket_detect::logs::{ApiCall, ApiCallError};
 use picket_detect::sigma::RuleSet;
-use picket_detect::{Analyzer, FeedEvent, Learned, SensorEvent};
+use picket_detect::{Analyzer, FeedEvent, Learned, SensorEvent, TrailEvent};
 use picket_intel::IndicatorSet;
+use picket_wire::Summary;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::backfill::Progress;
@@ -46,6 +47,10 @@ impl Call {
 pub(crate) struct Batch {
     /// Calls of the AWS API, in the order of the log.
     pub(crate) calls: Vec<Call>,
+    /// What logs about hosts tell.
+    pub(crate) summaries: Vec<Summary>,
+    /// What is wrong with CloudTrail's record.
+    pub(crate) trail: Vec<TrailEvent>,
     /// The state of the file or object that they are the last of for now.
     pub(crate) file: Option<(String, FileState)>,
     /// How far a back-fill is with them.

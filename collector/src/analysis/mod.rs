@@ -341,7 +341,7 @@ impl Analysis {
         })
     }
 
-    /// Feeds those calls that were not seen before.
+    /// Feeds what logs tell, and those calls that were not seen before.
     fn batch(&self, analyst: &mut Analyst, batch: Batch) -> Outcome {
         let (mut fresh, mut memorable) = (HashSet::new(), Vec::new());
         for Call {
@@ -372,6 +372,12 @@ impl Analysis {
             let event = Event::Api(Box::new(call));
             analyst.usage.note_event(&event, bytes);
             self.feed(analyst, event);
+        }
+        for summary in batch.summaries {
+            self.feed(analyst, Event::Summary(Box::new(summary)));
+        }
+        for event in batch.trail {
+            self.feed(analyst, Event::Trail(event));
         }
         let mut outcome = Outcome {
             memorable,

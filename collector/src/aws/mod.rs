@@ -5,6 +5,7 @@
 //! AWS's own tools find them ([`credentials`]), and sent by the HTTP client that is there already. Every
 //! answer is bounded, and what a service said when it refused is part of the error.
 
+pub(crate) mod cloudtrail;
 pub(crate) mod credentials;
 pub(crate) mod encode;
 pub(crate) mod limits;

@@ -22,6 +22,7 @@ use super::page::{self, Table};
 use super::shape::Shape;
 use super::{Outcome, baselines, serve};
 use crate::config::{Agent, Config};
+use crate::digest::{self, Keys};
 use crate::rules;
 use crate::source::hosts::{self, Log};
 use crate::source::limits::EVENTS_SEEN_MAX;
@@ -115,7 +116,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         analyzer.set_learned(baselines::read(file)?);
     }
     let mut files = Vec::new();
-    let (sorted, mut input, mut logs_usage) =
+    let keys = config.digests.keys();
+    let keys = keys
+        .map_err(|bad| anyhow::anyhow!(bad))
+        .context("configuration")?;
+    let (sorted, mut input, mut logs_usage, digests) =
         read(arguments, config.agents, &mut files, &mut report).context("sort events by time")?;
     let mut offline = Offline::new(analyzer);
     offline
@@ -125,6 +130,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         serve::write_whole(file, &(offline.analyzer.learned().to_json() + "\n"))?;
     }
     offline.usage.merge(std::mem::take(&mut logs_usage));
+    if config.digests.check {
+        offline.check(&digests, &keys, &mut report);
+    }
     let results = offline.finish(&mut input);
     let prices = Prices::built_in()?;
     input.charges = prices.charges(&input.usage);
@@ -179,7 +187,7 @@ fn read(
     agents: Vec<Agent>,
     files: &mut Vec<PathBuf>,
     report: &mut Report<'_>,
-) -> io::Result<(Sorted, Input, Usage)> {
+) -> io::Result<(Sorted, Input, Usage, Vec<PathBuf>)> {
     let mut sorter = Sorter::default();
     let mut summaries = summaries::Reader::new(agents);
     for path in &arguments.summaries {
@@ -224,7 +232,7 @@ fn read(
         cloudtrail: cloudtrail.totals,
         ..Input::default()
     };
-    Ok((sorter.finish()?, input, usage))
+    Ok((sorter.finish()?, input, usage, cloudtrail.digests))
 }
 
 /// What became of the input before it reached the analyzer.
@@ -336,6 +344,19 @@ impl Offline {
             self.take(event);
         }
         Ok(())
+    }
+
+    /// Checks CloudTrail's digests against the files that they name.
+    fn check(&mut self, digests: &[PathBuf], keys: &Keys, report: &mut Report<'_>) {
+        for path in digests {
+            match digest::folder::check(path, keys) {
+                Ok(Ok(events)) => events
+                    .into_iter()
+                    .for_each(|event| self.take(Event::Trail(event))),
+                Ok(Err(why)) => report.fault(path, None, format_args!("no digest: {why}")),
+                Err(error) => report.fault(path, None, error),
+            }
+        }
     }
 
     fn take(&mut self, event: Event) {

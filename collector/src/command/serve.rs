@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! agents → listen → gate → journal ┐
-//! CloudTrail files → follow ───────┤
+//! folders of logs → follow ────────┤
 //! queues, buckets → pull ──────────┴→ analysis → findings, outbox → alert channels
 //! ```
 //!
@@ -34,10 +34,11 @@ use crate::api::{self, Desk, Guard, SocketPeer, Tokens};
 use crate::claims::Claims;
 use crate::clock;
 use crate::config::{BadValue, Config, ConfigError};
+use crate::digest::Keys;
 use crate::enrol;
 use crate::fetch::{self, Fetcher, Prepared};
 use crate::files;
-use crate::follow::Follower;
+use crate::follow::{self, Follower};
 use crate::indicators::door::{Door, Queue};
 use crate::indicators::{self, Board, Crier, Hub, Inputs};
 use crate::ingest::gate::{Keeper, Refusals};
@@ -51,6 +52,7 @@ use crate::pull::{Backfill, Means as Pulling, Queue as LogQueue};
 use crate::registry::Registry;
 use crate::rules;
 use crate::signing::SigningKey;
+use crate::source::hosts::Log;
 use crate::stop::Stopper;
 use crate::store::{Store, journal, upkeep};
 use crate::tls;
@@ -215,8 +217,11 @@ impl Service {
             store: self.store.clone(),
             analysis: inbox.clone(),
             metrics: shared.metrics.clone(),
+            keys: Arc::new(self.config.digests.keys()?),
+            is_checking: self.config.digests.check,
             is_stopping: shared.is_stopping.clone(),
         };
+        let keys = pulling.keys.clone();
         let pulled = pulled(&self.config, &pulling)?;
         // What is left of the way in would keep the analysis from its end.
         drop(pulling);
@@ -224,7 +229,7 @@ impl Service {
             &shared,
             (inbox, outlet),
             crier,
-            pulled,
+            (pulled, keys),
             &mut parts,
             &mut way_out,
         );
@@ -274,7 +279,7 @@ impl Service {
         shared: &Shared,
         (inbox, outlet): (Inbox, Outlet),
         crier: Crier,
-        pulled: Pulled,
+        (pulled, keys): (Pulled, Arc<Keys>),
         parts: &mut Parts,
         way_out: &mut JoinSet<()>,
     ) {
@@ -416,16 +421,18 @@ impl Service {
             fetcher.run(stop).await;
             ("fetching of feeds", Ok(()))
         });
-        for settings in self.config.cloudtrail.clone() {
+        for (settings, hosts) in followed(&self.config) {
             let follower = Follower {
                 settings,
+                hosts,
+                keys: self.config.digests.check.then(|| keys.clone()),
                 store: self.store.clone(),
                 analysis: inbox.clone(),
                 metrics: shared.metrics.clone(),
                 is_stopping: shared.is_stopping.clone(),
             };
             let stop = shared.stop_in.ear();
-            parts.spawn(async { ("reading of CloudTrail", follower.run(stop).await) });
+            parts.spawn(async { ("reading of log files", follower.run(stop).await) });
         }
         for queue in pulled.0 {
             let stop = shared.stop_in.ear();
@@ -509,6 +516,18 @@ fn pulled(config: &Config, means: &Pulling) -> Result<Pulled, BadValue> {
         queues.collect::<Result<_, _>>()?,
         backfills.collect::<Result<_, _>>()?,
     ))
+}
+
+/// The folders that are followed, and which log about hosts each holds, if not CloudTrail.
+fn followed(config: &Config) -> Vec<(follow::Settings, Option<Log>)> {
+    [
+        (&config.cloudtrail, None),
+        (&config.vpc_flow, Some(Log::VpcFlow)),
+        (&config.resolver, Some(Log::ResolverQuery)),
+    ]
+    .into_iter()
+    .flat_map(|(folders, log)| folders.iter().map(move |folder| (folder.clone(), log)))
+    .collect()
 }
 
 type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;

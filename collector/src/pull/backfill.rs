@@ -29,7 +29,6 @@ use crate::aws::s3::{Listed, Place};
 use crate::aws::{self, AwsError};
 use crate::clock;
 use crate::config::BadValue;
-use crate::quiet::Quiet;
 use crate::stop::Stop;
 use crate::store::backfill::{self, Mark, Progress};
 
@@ -55,20 +54,16 @@ impl Backfill {
         table: &str,
         means: Means,
     ) -> Result<Self, BadValue> {
-        let aws =
-            open(aws, &settings.name()).map_err(|error| BadValue::new(table, error.to_string()))?;
+        let objects = open(aws, &settings.name(), means)
+            .map_err(|error| BadValue::new(table, error.to_string()))?;
         Ok(Self {
             place: Place {
-                region: region(settings.region.as_ref(), &aws, table)?,
+                region: region(settings.region.as_ref(), &objects.aws, table)?,
                 bucket: settings.bucket.clone(),
             },
             name: settings.id(),
             settings,
-            objects: std::sync::Arc::new(Objects {
-                aws,
-                means,
-                quiet: Quiet::default().into(),
-            }),
+            objects: std::sync::Arc::new(objects),
         })
     }
 

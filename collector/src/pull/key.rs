@@ -4,12 +4,15 @@
 //! …AWSLogs/[o-…/]<account>/CloudTrail/<region>/2026/01/31/…_20260131T1205Z_….json.gz
 //! …AWSLogs/[o-…/]<account>/CloudTrail-Digest/<region>/2026/01/31/…_20260131T120500Z.json.gz
 //! …AWSLogs/[o-…/]<account>/CloudTrail-Insight/…   …/CloudTrail-NetworkActivity/…
+//! …AWSLogs/<account>/vpcflowlogs/<region>/…        …/aws-service=vpcflowlogs/…/year=2026/month=01/…
+//! …AWSLogs/<account>/vpcdnsquerylogs/<vpc>/2026/01/31/…
 //! ```
 
 use super::settings::Kind;
+use crate::source::hosts;
 
 /// What an object holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Log {
     /// Events of CloudTrail.
     Cloudtrail,
@@ -17,6 +20,8 @@ pub(super) enum Log {
     Insight,
     /// What CloudTrail signs: which files it delivered in an hour, and their hashes.
     Digest,
+    /// About hosts.
+    Hosts(hosts::Log),
 }
 
 impl Log {
@@ -30,11 +35,16 @@ impl Log {
             "CloudTrail" | "CloudTrail-NetworkActivity" => Some(Self::Cloudtrail),
             "CloudTrail-Insight" => Some(Self::Insight),
             "CloudTrail-Digest" => Some(Self::Digest),
+            "vpcflowlogs" | "aws-service=vpcflowlogs" => Some(Self::Hosts(hosts::Log::VpcFlow)),
+            "vpcdnsquerylogs" => Some(Self::Hosts(hosts::Log::ResolverQuery)),
             _ => None,
         });
         match (holds, named) {
+            (_, named @ Some(_)) => named,
+            (Kind::ByKey, None) => None,
             (Kind::Cloudtrail, None) => Some(Self::Cloudtrail),
-            (_, named) => named,
+            (Kind::VpcFlow, None) => Some(Self::Hosts(hosts::Log::VpcFlow)),
+            (Kind::Resolver, None) => Some(Self::Hosts(hosts::Log::ResolverQuery)),
         }
     }
 
@@ -44,6 +54,8 @@ impl Log {
             Self::Cloudtrail => "cloudtrail",
             Self::Insight => "insight",
             Self::Digest => "digest",
+            Self::Hosts(hosts::Log::VpcFlow) => "vpc_flow",
+            Self::Hosts(hosts::Log::ResolverQuery) => "resolver",
         }
     }
 }
@@ -90,6 +102,14 @@ mod tests {
         assert_eq!(other("CloudTrail-Insight"), Some(Log::Insight));
         assert_eq!(other("CloudTrail-NetworkActivity"), Some(Log::Cloudtrail));
         assert_eq!(other("Config"), None);
+        let flow = Some(Log::Hosts(hosts::Log::VpcFlow));
+        assert_eq!(other("vpcflowlogs"), flow);
+        assert_eq!(of("a/aws-service=vpcflowlogs/year=2026/x.log.gz"), flow);
+        assert_eq!(
+            other("vpcdnsquerylogs"),
+            Some(Log::Hosts(hosts::Log::ResolverQuery))
+        );
+        assert_eq!(Log::of("a/x.log", Kind::VpcFlow), flow);
         assert_eq!(of(DAY), None);
         assert_eq!(of("logs/CloudTrail"), None);
         assert_eq!(

@@ -12,6 +12,7 @@
 
 mod backfill;
 mod body;
+mod digest;
 mod key;
 mod limits;
 mod notice;
@@ -25,7 +26,9 @@ use std::sync::atomic::AtomicBool;
 use crate::analysis::Inbox;
 use crate::aws::{self, Aws, AwsError, credentials};
 use crate::config::BadValue;
+use crate::digest::Keys;
 use crate::metrics::Metrics;
+use crate::quiet::Quiet;
 use crate::store::Store;
 
 pub(crate) use backfill::Backfill;
@@ -41,18 +44,31 @@ pub(crate) struct Means {
     pub(crate) analysis: Inbox,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// Public keys of digests that are configured.
+    pub(crate) keys: Arc<Keys>,
+    /// Whether digests are checked.
+    pub(crate) is_checking: bool,
     /// Set when the process is to end.
     pub(crate) is_stopping: Arc<AtomicBool>,
 }
 
-/// Opens calls of AWS in the name that settings say.
-fn open(settings: &aws::Settings, name: &settings::Name) -> Result<Aws, AwsError> {
+/// Opens the way to objects in the name that settings say.
+fn open(
+    settings: &aws::Settings,
+    name: &settings::Name,
+    means: Means,
+) -> Result<object::Objects, AwsError> {
     let role = name.role_arn.clone().map(|arn| credentials::Role {
         arn,
         external_id: name.external_id.clone(),
         session: credentials::SESSION.to_owned(),
     });
-    Aws::open(settings, role)
+    Ok(object::Objects {
+        aws: Aws::open(settings, role)?,
+        means,
+        quiet: Quiet::default().into(),
+        asked: tokio::sync::Mutex::default(),
+    })
 }
 
 /// The region of a table of the configuration, or which key is missing.

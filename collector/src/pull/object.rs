@@ -13,13 +13,17 @@ use reqwest::header::ETAG;
 
 use super::Means;
 use super::body::Body;
+use super::digest::Check;
 use super::key::Log;
 use crate::analysis::{Batch, Call};
 use crate::aws::s3::Place;
 use crate::aws::{Aws, AwsError};
 use crate::clock;
+use crate::digest::Keys;
 use crate::follow::BATCH_CALLS;
+use crate::portions::Portions;
 use crate::quiet::Quiet;
+use crate::source::hosts;
 use crate::source::inflate::{Input, InputError};
 use crate::source::limits::CHUNK_BYTES;
 use crate::store::backfill::Progress;
@@ -35,7 +39,7 @@ pub(super) struct Object {
 
 impl Object {
     /// The name it is remembered by.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("s3://{}/{}", self.place.bucket, self.key)
     }
 }
@@ -65,11 +69,13 @@ pub(super) struct Objects {
     pub(super) aws: Aws,
     pub(super) means: Means,
     pub(super) quiet: Mutex<Quiet>,
+    /// Public keys that CloudTrail was asked for last.
+    pub(super) asked: tokio::sync::Mutex<Keys>,
 }
 
 impl Objects {
     /// Writes a line about `word` unless one was written just now.
-    fn may_say(&self, word: &'static str) -> Option<u64> {
+    pub(super) fn may_say(&self, word: &'static str) -> Option<u64> {
         let mut quiet = self
             .quiet
             .lock()
@@ -131,34 +137,57 @@ impl Objects {
             .store
             .read_async(move |connection| sources::file(connection, &asked))
             .await?;
-        let is_known = known.is_some_and(|known| known == state && !state.mark.is_empty());
+        // The same version of it; read to its end if there is no place to go on at.
+        let known = known.filter(|known| {
+            (known.bytes, &known.mark) == (state.bytes, &state.mark) && !state.mark.is_empty()
+        });
+        let done = known.as_ref().map_or(0, |known| known.read_to);
+        let is_known = known.is_some() && done == 0;
         let response = response.filter(|_| !is_known);
         if is_known {
             self.means.metrics.log_objects.add("known", 1);
         }
+        let response = match response {
+            Some(response) if object.log == Log::Digest && self.means.is_checking => {
+                let check = Check {
+                    place: object.place,
+                    key: object.key,
+                    file: (name, state),
+                    backfill,
+                };
+                return self.check(check, response).await;
+            }
+            // What is not to be checked is passed over.
+            other => other.filter(|_| object.log != Log::Digest),
+        };
         let body = response.map(Body::of);
         let means = self.means.clone();
         let (log, file) = (object.log, (name.clone(), state));
         let read = tokio::task::spawn_blocking(move || {
             let mut reading = Reading::new(&means, backfill);
             match body {
-                Some(body) => reading.whole(body, log, file),
+                Some(body) => reading.whole(body, log, file, done),
                 None => Ok(reading.skip()),
             }
         });
         let outcome = read.await.context("reading broke off")??;
         if let Some(why) = outcome.damage {
-            self.means.metrics.log_files_damaged.add(1);
-            if let Some(unsaid) = self.may_say("damage") {
-                tracing::warn!(
-                    object = name,
-                    error = why,
-                    unsaid,
-                    "log object not read whole"
-                );
-            }
+            self.damaged(&name, &why);
         }
         Ok(outcome.end)
+    }
+
+    /// Reports an object that could not be read whole.
+    pub(super) fn damaged(&self, name: &str, why: &str) {
+        self.means.metrics.log_files_damaged.add(1);
+        if let Some(unsaid) = self.may_say("damage") {
+            tracing::warn!(
+                object = name,
+                error = why,
+                unsaid,
+                "log object not read whole"
+            );
+        }
     }
 
     /// Analyses events that came as the text of messages; says of each whether it had any, or that they
@@ -180,6 +209,14 @@ struct Outcome {
     end: End,
     /// What is wrong with the object.
     damage: Option<String>,
+}
+
+/// Where reading ended.
+enum Read {
+    /// At the end, or where it cannot be read on; with what is wrong with the object.
+    Whole(Option<String>),
+    /// Before, as the process is to end.
+    Stopped,
 }
 
 /// Events on their way to the analysis.
@@ -216,6 +253,7 @@ impl<'a> Reading<'a> {
             calls,
             file,
             backfill,
+            ..Batch::default()
         })
     }
 
@@ -233,60 +271,28 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads an object.
+    /// Reads an object, of which `done` portions are stored if it is about hosts.
     fn whole(
         &mut self,
         body: Body,
         log: Log,
         file: (String, FileState),
+        done: u64,
     ) -> anyhow::Result<Outcome> {
         let metrics = &self.means.metrics;
         let bytes = file.1.bytes;
-        let mut damage = None;
-        let mut splitter = Splitter::default();
-        match Input::new(body) {
-            Err(InputError::Read(error)) => return Err(error).context("read the object"),
-            Err(error) => damage = Some(error.to_string()),
-            Ok(mut input) => {
-                let mut chunk = vec![0; CHUNK_BYTES];
-                loop {
-                    if self.is_stopping() {
-                        return Ok(Outcome {
-                            end: End::Stopped,
-                            damage: None,
-                        });
-                    }
-                    let count = match input.read(&mut chunk) {
-                        Ok(count) => count,
-                        Err(InputError::Read(error)) => {
-                            return Err(error).context("read the object");
-                        }
-                        Err(error) => {
-                            damage = Some(error.to_string());
-                            break;
-                        }
-                    };
-                    if count == 0 {
-                        splitter.end();
-                    } else {
-                        splitter.push(&chunk[..count]);
-                    }
-                    if !self.pieces(&mut splitter) {
-                        return Ok(Outcome {
-                            end: End::Stopped,
-                            damage: None,
-                        });
-                    }
-                    if count == 0 {
-                        break;
-                    }
-                }
-            }
-        }
-        let damage = damage.or_else(|| {
-            let (line, why) = self.fault?;
-            Some(format!("line {line}: {why}"))
-        });
+        let read = match (Input::new(body), log) {
+            (Err(InputError::Read(error)), _) => return Err(error).context("read the object"),
+            (Err(error), _) => Read::Whole(Some(error.to_string())),
+            (Ok(input), Log::Hosts(log)) => self.hosts(input, log, &file, done)?,
+            (Ok(input), _) => self.events(input)?,
+        };
+        let Read::Whole(damage) = read else {
+            return Ok(Outcome {
+                end: End::Stopped,
+                damage: None,
+            });
+        };
         if let Some((_, progress)) = &mut self.backfill {
             progress.bytes += bytes;
             progress.events += self.events;
@@ -301,6 +307,60 @@ impl<'a> Reading<'a> {
             end: if is_stored { End::Done } else { End::Stopped },
             damage: damage.filter(|_| is_stored),
         })
+    }
+
+    /// Reads the events of CloudTrail.
+    fn events(&mut self, mut input: Input) -> anyhow::Result<Read> {
+        let mut splitter = Splitter::default();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            if self.is_stopping() {
+                return Ok(Read::Stopped);
+            }
+            let count = match input.read(&mut chunk) {
+                Ok(count) => count,
+                Err(InputError::Read(error)) => return Err(error).context("read the object"),
+                Err(error) => return Ok(Read::Whole(Some(error.to_string()))),
+            };
+            if count == 0 {
+                splitter.end();
+            } else {
+                splitter.push(&chunk[..count]);
+            }
+            if !self.pieces(&mut splitter) {
+                return Ok(Read::Stopped);
+            }
+            if count == 0 {
+                let why = |(line, why): &(u64, SplitError)| format!("line {line}: {why}");
+                return Ok(Read::Whole(self.fault.as_ref().map(why)));
+            }
+        }
+    }
+
+    /// Reads what a log tells of hosts.
+    fn hosts(
+        &mut self,
+        mut input: Input,
+        log: hosts::Log,
+        (name, state): &(String, FileState),
+        done: u64,
+    ) -> anyhow::Result<Read> {
+        let portions = Portions {
+            analysis: &self.means.analysis,
+            name,
+            state,
+            done,
+        };
+        let Ok(told) = portions.read(&mut input, log) else {
+            return Ok(Read::Stopped);
+        };
+        if let Some(error) = told.broken {
+            return Err(error).context("read the object");
+        }
+        self.events += told.records;
+        let refused = &self.means.metrics.log_events_refused;
+        refused.add("unreadable", told.refused);
+        Ok(Read::Whole(told.damage))
     }
 
     /// Takes the events out of the text of a message; says whether there were any.

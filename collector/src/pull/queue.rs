@@ -15,9 +15,7 @@ use super::{Means, open, region};
 use crate::aws::s3::{self, Place};
 use crate::aws::sqs::{self, Message};
 use crate::aws::{self, AwsError};
-use crate::clock;
 use crate::config::BadValue;
-use crate::quiet::Quiet;
 use crate::stop::Stop;
 
 /// Reads one queue.
@@ -48,18 +46,14 @@ impl Queue {
         table: &str,
         means: Means,
     ) -> Result<Self, BadValue> {
-        let aws =
-            open(aws, &settings.name()).map_err(|error| BadValue::new(table, error.to_string()))?;
+        let objects = open(aws, &settings.name(), means)
+            .map_err(|error| BadValue::new(table, error.to_string()))?;
         let named = settings.region.clone();
         let named = named.or_else(|| sqs::region_of(&settings.queue_url));
         Ok(Self {
-            region: region(named.as_ref(), &aws, table)?,
+            region: region(named.as_ref(), &objects.aws, table)?,
             settings,
-            objects: Objects {
-                aws,
-                means,
-                quiet: Quiet::default().into(),
-            },
+            objects,
         })
     }
 
@@ -196,10 +190,7 @@ impl Queue {
     }
 
     fn may_say(&self, word: &'static str) -> Option<u64> {
-        let quiet = self.objects.quiet.lock();
-        quiet
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .may_say(word, clock::now_ms())
+        self.objects.may_say(word)
     }
 
     /// Reads the objects that a message announces.

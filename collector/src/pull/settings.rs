@@ -15,6 +15,10 @@ pub enum Kind {
     ByKey,
     /// CloudTrail events, in any common shape.
     Cloudtrail,
+    /// VPC flow logs as text.
+    VpcFlow,
+    /// Route 53 Resolver query logs.
+    Resolver,
 }
 
 /// In whose name AWS is asked.

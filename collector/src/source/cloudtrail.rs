@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use picket_detect::logs::{Piece, Splitter};
 
+use crate::digest;
 use crate::source::files::{self, LOG_ENDINGS};
 use crate::source::inflate::Input;
-use crate::source::limits::CHUNK_BYTES;
+use crate::source::limits::{CHUNK_BYTES, DIGESTS_MAX};
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
 
@@ -32,6 +33,8 @@ pub struct Totals {
 pub struct Reader {
     /// What was read so far.
     pub totals: Totals,
+    /// Digest files among them, which are checked and not read as logs.
+    pub digests: Vec<PathBuf>,
     previous_time_ns: u64,
     buffer: Vec<u8>,
 }
@@ -62,6 +65,11 @@ impl Reader {
             };
             names.push(file.to_owned());
             self.totals.files += 1;
+            if digest::is_digest(file) && self.digests.len() < DIGESTS_MAX {
+                self.totals.foreign += 1;
+                self.digests.push(file.to_owned());
+                return Ok(());
+            }
             let read = self.read_file(source, sorter, report);
             report.end_of_file(file);
             read

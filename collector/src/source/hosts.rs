@@ -7,10 +7,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use picket_detect::logs::{Columns, FlowLine, Gather, Query};
+use picket_detect::logs::{Columns, FlowLine, Gather, Place, Query};
+use picket_wire::Summary;
 
 use crate::source::files;
-use crate::source::inflate::Input;
+use crate::source::inflate::{Input, InputError};
 use crate::source::limits::CHUNK_BYTES;
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
@@ -18,7 +19,7 @@ use crate::source::{Origin, Record, Report, Sorter};
 use crate::usage::{Source, Usage};
 
 /// Endings of these logs in a folder.
-const ENDINGS: &[&str] = &["log", "gz", "txt", "json", "jsonl", "ndjson", "parquet"];
+pub(crate) const ENDINGS: &[&str] = &["log", "gz", "txt", "json", "jsonl", "ndjson", "parquet"];
 
 /// First bytes of a Parquet file.
 const PARQUET: &[u8] = b"PAR1";
@@ -90,7 +91,7 @@ impl Reader {
             self.totals.files += 1;
             self.read_file(file, number, sorter, report)?;
             report.end_of_file(file);
-            self.hand_on(number, sorter)
+            Ok(())
         })
     }
 
@@ -108,15 +109,42 @@ impl Reader {
                 return Ok(());
             }
         };
+        let mut told = |place, why| report.fault(file, place, why);
+        let mut totals = self.totals;
+        let read = self.take(&mut input, &mut told, &mut |summaries| {
+            totals.summaries += summaries.len() as u64;
+            push(summaries, number, sorter)
+        });
+        self.totals.summaries = totals.summaries;
+        if let Some((place, error)) = read? {
+            report.fault(file, Some(place), error);
+        }
+        self.totals.bytes += input.inflated();
+        Ok(())
+    }
+
+    /// Reads what `input` has to its end: `told` hears what is wrong with it, `hand_on` gets the
+    /// summaries, some at a time. The same input gives the same summaries in the same portions. Returns
+    /// where and why the input broke off, if it did.
+    ///
+    /// # Errors
+    /// Those of `hand_on`, which end it.
+    pub(crate) fn take(
+        &mut self,
+        input: &mut Input,
+        told: &mut dyn FnMut(Option<Place>, String),
+        hand_on: &mut dyn FnMut(Vec<Summary>) -> io::Result<()>,
+    ) -> io::Result<Option<(Place, InputError)>> {
         let mut lines = Lines::default();
         let mut columns = Columns::default();
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut head: Vec<u8> = Vec::with_capacity(PARQUET.len());
+        let mut broken = None;
         loop {
             let read = match input.read(&mut chunk) {
                 Ok(read) => read,
                 Err(error) => {
-                    report.fault(file, Some(lines.here()), error);
+                    broken = Some((lines.here(), error));
                     break;
                 }
             };
@@ -124,12 +152,9 @@ impl Reader {
             // The first reads may be of a byte or two.
             head.extend(part.iter().take(PARQUET.len() - head.len()));
             if head == PARQUET {
-                report.fault(
-                    file,
-                    None,
-                    "Parquet is not read; have flow logs written as text",
-                );
-                return Ok(());
+                let why = "Parquet is not read; have flow logs written as text";
+                told(None, why.to_owned());
+                return Ok(None);
             }
             // An empty read is the end: what is left is a line too.
             lines.push(part, read == 0, &mut |place, line| {
@@ -139,10 +164,10 @@ impl Reader {
                 }
                 .unwrap_or_else(|why| {
                     self.totals.refused += 1;
-                    report.fault(file, Some(place), why);
+                    told(Some(place), why);
                 });
                 if self.gather.is_full() {
-                    self.hand_on(number, sorter)?;
+                    hand_on(self.gather.take())?;
                 }
                 Ok(())
             })?;
@@ -150,8 +175,8 @@ impl Reader {
                 break;
             }
         }
-        self.totals.bytes += input.inflated();
-        Ok(())
+        hand_on(self.gather.take())?;
+        Ok(broken)
     }
 
     /// Takes a line in, or says what is wrong with it.
@@ -188,22 +213,20 @@ impl Reader {
         }
         Ok(())
     }
+}
 
-    fn hand_on(&mut self, file: u32, sorter: &mut Sorter) -> io::Result<()> {
-        for summary in self.gather.take() {
-            self.totals.summaries += 1;
-            sorter.push(&Record {
-                time_ns: summary.window.end_ns,
-                kind: Kind::Summary,
-                origin: Origin {
-                    file,
-                    ..Origin::default()
-                },
-                bytes: &summary.to_bytes(),
-            })?;
-        }
-        Ok(())
-    }
+fn push(summaries: Vec<Summary>, file: u32, sorter: &mut Sorter) -> io::Result<()> {
+    summaries.into_iter().try_for_each(|summary| {
+        sorter.push(&Record {
+            time_ns: summary.window.end_ns,
+            kind: Kind::Summary,
+            origin: Origin {
+                file,
+                ..Origin::default()
+            },
+            bytes: &summary.to_bytes(),
+        })
+    })
 }
 
 #[cfg(test)]
@@ -213,7 +236,6 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use picket_wire::Summary;
 
     use super::*;
     use crate::source::limits::LINE_BYTES_MAX;

@@ -54,3 +54,7 @@ pub const LINE_BYTES_MAX: usize = 512 << 10;
 /// Databases whose logs are read at once, each with the connections that wait in it: more than an account may have (40 by
 /// default).
 pub const DATABASES_READ_MAX: usize = 1_024;
+
+/// Digest files of CloudTrail that are checked, 200 bytes each: ten years of ten accounts by regions, one an
+/// hour.
+pub const DIGESTS_MAX: usize = 1_000_000;

@@ -142,7 +142,8 @@ impl Usage {
             | Event::Login(_)
             | Event::Reported(_)
             | Event::Sensor(_)
-            | Event::Feed(_) => {}
+            | Event::Feed(_)
+            | Event::Trail(_) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 
 use crate::cloud::{ACCOUNT, Cloud, GUEST, REGION};
-use crate::rig::{Agent, INSTANCE, Rig, until};
+use crate::rig::{Agent, INSTANCE, LISTED, Rig, until};
 
 const ROOT: &str = "Policy:IAMUser/RootCredentialUsage";
 
@@ -209,6 +209,67 @@ async fn a_member_accounts_queue_is_read_in_its_role() {
         .await;
     rig.finding(ROOT, 2).await;
     drained(&member, &queue).await;
+}
+
+const C2: &str = "Backdoor:EC2/C&CActivity.B";
+
+/// A flow log in which a host calls the listed address in each of these minutes.
+fn flow_log(minutes: std::ops::Range<u64>) -> Vec<u8> {
+    let mut text =
+        "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes \
+        start end action log-status\n"
+            .to_owned();
+    for minute in minutes {
+        let (start, port) = (1_767_225_600 + 60 * minute, 40_000 + minute);
+        text += &format!(
+            "2 {ACCOUNT} eni-0a 10.0.0.5 {LISTED} {port} 443 6 10 840 {start} {} ACCEPT OK\n",
+            start + 50
+        );
+    }
+    gzip(text.as_bytes())
+}
+
+#[tokio::test]
+async fn logs_about_hosts_come_by_queue_and_folder_once() {
+    let Some(cloud) = Cloud::start() else { return };
+    cloud.bucket("flows").await;
+    let queue = cloud.queue("logs").await;
+    cloud.announce("flows", "logs").await;
+    let folder = "[[vpc_flow]]\npath = 'FOLDER/logs'\npoll_s = 1\n";
+    let mut rig = rig(&cloud, &format!("{}{folder}", queue_table(&queue)));
+    rig.start().await;
+    let key = format!(
+        "AWSLogs/{ACCOUNT}/vpcflowlogs/{REGION}/2026/01/01/{ACCOUNT}_vpcflowlogs_{REGION}_fl-1_\
+         20260101T0005Z_a.log.gz"
+    );
+    cloud.put("flows", &key, flow_log(0..3)).await;
+    rig.finding(C2, 3).await;
+    // Announced again, and the same under another name: records have no identity, objects do.
+    let again = json!({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Copy",
+        "awsRegion": REGION, "s3": {"bucket": {"name": "flows"}, "object": {"key": key}}}]});
+    cloud.send(&queue, &again.to_string()).await;
+    metric(&rig, "log_objects_total{kind=\"known\"}", 1.0).await;
+    // A file that is still being written is left alone; one that was is read, once.
+    let file = rig.path("logs/flow.log.gz");
+    std::fs::write(&file, flow_log(3..5)).unwrap();
+    let written = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
+    let open = std::fs::File::options().write(true).open(&file).unwrap();
+    open.set_modified(written).unwrap();
+    rig.finding(C2, 5).await;
+    rig.kill();
+    rig.start().await;
+    let other = rig.path("logs/other.log.gz");
+    std::fs::write(&other, flow_log(5..6)).unwrap();
+    let open = std::fs::File::options().write(true).open(&other).unwrap();
+    open.set_modified(written).unwrap();
+    rig.finding(C2, 6).await;
+    drained(&cloud, &queue).await;
+    assert_eq!(
+        rig.metric("picket_collector_events_analysed_total{source=\"host_log\"}")
+            .await,
+        1.0
+    );
+    assert_eq!(rig.rows("source_file WHERE read_to = 0"), 3);
 }
 
 /// Objects of one bucket, several regions and days; returns how many events there are.

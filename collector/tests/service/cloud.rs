@@ -94,8 +94,30 @@ impl Cloud {
 
     /// Puts something into a bucket: an object, or with an empty key the bucket itself.
     pub(crate) async fn put(&self, bucket: &str, key: &str, body: impl Into<reqwest::Body>) {
+        self.put_with(bucket, key, body, &[]).await;
+    }
+
+    /// Takes an object out of a bucket.
+    pub(crate) async fn delete(&self, bucket: &str, key: &str) {
+        let request = self.client.delete(format!("{}/{bucket}/{key}", self.url));
+        let request = request.header("authorization", self.signed("s3"));
+        let response = request.send().await.unwrap();
+        assert!(response.status().is_success(), "{bucket}/{key}");
+    }
+
+    /// Puts an object with headers of its own.
+    pub(crate) async fn put_with(
+        &self,
+        bucket: &str,
+        key: &str,
+        body: impl Into<reqwest::Body>,
+        headers: &[(&str, &str)],
+    ) {
         let url = format!("{}/{bucket}/{key}", self.url);
-        let request = self.client.put(url.trim_end_matches('/'));
+        let mut request = self.client.put(url.trim_end_matches('/'));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let response = request
             .header("authorization", self.signed("s3"))
             .body(body)

@@ -16,6 +16,7 @@ mod baselines;
 mod buckets;
 mod cloud;
 mod configuration;
+mod digests;
 mod durability;
 mod enrolment;
 mod feeds;

@@ -26,6 +26,7 @@ mod sensor;
 mod sensor_indicators;
 mod sensor_state;
 mod stolen_credential;
+mod trail_integrity;
 mod verdict;
 
 use picket_intel::IndicatorSet;
@@ -107,4 +108,5 @@ detections! {
     sensor_indicators: SensorIndicators,
     sensor_state: SensorState,
     stolen_credential: StolenCredential,
+    trail_integrity: TrailIntegrity,
 }

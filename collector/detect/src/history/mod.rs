@@ -83,7 +83,8 @@ impl History {
             | Event::Login(_)
             | Event::Reported(_)
             | Event::Sensor(_)
-            | Event::Feed(_) => {}
+            | Event::Feed(_)
+            | Event::Trail(_) => {}
         }
     }
 
@@ -101,13 +102,19 @@ impl History {
                 }
             }
             Event::Login(login) => self.logins.learn(login),
-            Event::Summary(_) | Event::Reported(_) | Event::Sensor(_) | Event::Feed(_) => {}
+            Event::Summary(_)
+            | Event::Reported(_)
+            | Event::Sensor(_)
+            | Event::Feed(_)
+            | Event::Trail(_) => {}
         }
     }
 
     /// Forgets what no event of `source` can meet any more. What is known of trails stays.
     pub(crate) fn expire(&mut self, source: SourceKind, watermark_ns: u64) {
-        if source == SourceKind::Agent && watermark_ns - self.expired_ns >= EXPIRE_EVERY_NS {
+        if source.alike() == SourceKind::Agent
+            && watermark_ns.saturating_sub(self.expired_ns) >= EXPIRE_EVERY_NS
+        {
             self.expired_ns = watermark_ns;
             let before_ns = watermark_ns.saturating_sub(AGENT_FACTS_NS);
             self.probes.expire(before_ns);

@@ -17,6 +17,7 @@ use picket_wire::{
 use super::limits::{GATHERED_MAX, GATHERED_TOGETHER};
 use super::resolver_query::Query;
 use super::vpc_flow::{Direction, FlowRecord};
+use crate::event::{FLOW_LOG, QUERY_LOG};
 
 /// A window of what is gathered; flow logs aggregate over one minute or ten.
 const WINDOW_NS: u64 = 60_000_000_000;
@@ -82,7 +83,7 @@ impl Gather {
             for some in conversations.chunks(GATHERED_TOGETHER) {
                 told.push(Summary {
                     conversations: some.to_vec(),
-                    ..summary(window, &who, "vpc-flow-log", &own)
+                    ..summary(window, &who, FLOW_LOG, &own)
                 });
             }
         }
@@ -96,7 +97,7 @@ impl Gather {
             for some in questions.chunks(GATHERED_TOGETHER) {
                 told.push(Summary {
                     questions: some.to_vec(),
-                    ..summary(window, &who, "resolver-query-log", &own)
+                    ..summary(window, &who, QUERY_LOG, &own)
                 });
             }
         }

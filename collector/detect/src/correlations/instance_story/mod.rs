@@ -109,7 +109,11 @@ impl Correlation for InstanceStory {
             }
             Event::Api(call) => self.on_call(call),
             Event::Reported(finding) => self.on_reported(finding),
-            Event::Summary(_) | Event::Login(_) | Event::Sensor(_) | Event::Feed(_) => {}
+            Event::Summary(_)
+            | Event::Login(_)
+            | Event::Sensor(_)
+            | Event::Feed(_)
+            | Event::Trail(_) => {}
         }
     }
 
