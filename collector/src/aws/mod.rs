@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Method, Response, Url, redirect};
 use serde::Deserialize;
 
 use credentials::{Chain, Role};
@@ -70,6 +70,10 @@ fn endpoint(text: &str) -> Result<Url, String> {
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err("must begin with http:// or https://".to_owned());
     }
+    let has_more = !matches!(url.path(), "" | "/") || url.query().is_some();
+    if has_more || !url.username().is_empty() || url.password().is_some() {
+        return Err("must be a host and a port, and no more".to_owned());
+    }
     Ok(url)
 }
 
@@ -94,6 +98,8 @@ pub(crate) enum AwsError {
         code: String,
         /// What it says.
         message: String,
+        /// The region that it says the bucket is in.
+        region: Option<String>,
     },
     /// More than an answer has.
     #[error("answer longer than {0} bytes")]
@@ -107,6 +113,24 @@ impl AwsError {
     /// Whether the thing asked for is not there, and asking again will not bring it.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if code == "NoSuchKey")
+    }
+
+    /// Whether asking again will not help, as the object cannot be read as it is: put into an archive, its
+    /// key of KMS gone or disabled, or of a name that cannot be asked for.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Request(_) => true,
+            Self::Refused { code, .. } => code == "InvalidObjectState" || code.starts_with("KMS."),
+            _ => false,
+        }
+    }
+
+    /// The region to ask in instead.
+    pub(crate) fn elsewhere(&self) -> Option<&str> {
+        match self {
+            Self::Refused { region, .. } => region.as_deref(),
+            _ => None,
+        }
     }
 
     fn is_passing(&self) -> bool {
@@ -340,7 +364,8 @@ async fn refusal(response: Response) -> AwsError {
     }
     let status = response.status();
     let elsewhere = response.headers().get("x-amz-bucket-region");
-    let elsewhere = elsewhere.and_then(|region| region.to_str().ok().map(str::to_owned));
+    let elsewhere = elsewhere.and_then(|region| region.to_str().ok());
+    let region = elsewhere.filter(|one| is_region(one)).map(str::to_owned);
     let body = held(response, REFUSAL_BYTES_MAX).await.unwrap_or_default();
     let mut words: Words = serde_json::from_slice(&body).unwrap_or_default();
     // A body that cannot be read leaves the status to speak.
@@ -355,22 +380,14 @@ async fn refusal(response: Response) -> AwsError {
     let code = words.code.rsplit('#').next().unwrap_or_default();
     let mut code = shown(code);
     if code.is_empty() {
-        // An answer without a body, as to a question about a key that is not there.
-        code = match status {
-            StatusCode::NOT_FOUND => "NoSuchKey".to_owned(),
-            status => status.canonical_reason().unwrap_or_default().to_owned(),
-        };
-    }
-    let mut message = shown(&words.message);
-    if status.is_redirection()
-        && let Some(region) = elsewhere
-    {
-        message = format!("the bucket is in region {}", shown(&region));
+        // S3 says of a key that is not there what it is; whoever says nothing is not S3.
+        code = status.canonical_reason().unwrap_or_default().to_owned();
     }
     AwsError::Refused {
         status: status.as_u16(),
         code,
-        message,
+        message: shown(&words.message),
+        region,
     }
 }
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! So accounts and regions come side by side, as they would have come live, and windows meet what
-//! belongs into them. Objects that lie in no folder of a day come before all days, and only if neither
-//! a first nor a last day is asked for. The mark behind which to go on is stored with what came of each
+//! belongs into them. Objects that lie in no folder of a day come before all days; where a first or a last
+//! day is asked for, those whose keys say that they are of one between. The mark behind which to go on is stored with what came of each
 //! object; after it, a listing is made anew and what is not behind the mark is left out.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +23,7 @@ use super::limits::{
     PAUSE_MAX, TOLD_EVERY,
 };
 use super::object::{End, Object, Objects, Opened};
-use super::settings::BucketSettings;
+use super::settings::{BucketSettings, Kind};
 use super::{Means, open, region};
 use crate::aws::s3::{Listed, Place};
 use crate::aws::{self, AwsError};
@@ -162,7 +162,8 @@ impl Backfill {
         let mut next: Option<String> = None;
         loop {
             let page = aws.list(place, prefix, false, next.as_deref()).await?;
-            listed.extend(page.objects);
+            let logs = page.objects.into_iter().filter(|one| self.is_log(one));
+            listed.extend(logs);
             ensure!(
                 listed.len() <= OBJECTS_PER_DAY_MAX,
                 "more than {OBJECTS_PER_DAY_MAX} objects in one day; give a longer prefix"
@@ -184,7 +185,7 @@ impl Backfill {
                 .list(&self.place, prefix, true, next.as_deref())
                 .await?;
             folders.extend(page.folders);
-            objects.extend(page.objects);
+            objects.extend(page.objects.into_iter().filter(|one| self.is_log(one)));
             ensure!(
                 folders.len() <= FOLDERS_MAX && objects.len() <= OBJECTS_PER_DAY_MAX,
                 "more than {FOLDERS_MAX} folders or {OBJECTS_PER_DAY_MAX} objects in one; give a \
@@ -213,42 +214,81 @@ impl Backfill {
             loose.extend(objects);
             for folder in folders {
                 if let Some(year) = key::number(&folder, "year", 4) {
-                    self.year(&folder, year, &mut days, &mut count).await?;
-                } else if depth < FOLDER_DEPTH_MAX && is_of_interest(&folder) {
+                    let stray = self.year(&folder, year, &mut days, &mut count).await?;
+                    loose.extend(stray);
+                } else if self.settings.holds != Kind::ByKey || is_of_interest(&folder) {
+                    ensure!(
+                        depth < FOLDER_DEPTH_MAX,
+                        "more than {FOLDER_DEPTH_MAX} folders within each other; give a longer prefix"
+                    );
                     open.push_back((folder, depth + 1));
                 }
             }
+            ensure!(
+                loose.len() <= OBJECTS_PER_DAY_MAX,
+                "more than {OBJECTS_PER_DAY_MAX} objects in no folder of a day; give a longer prefix"
+            );
         }
-        if self.settings.from.is_some() || self.settings.to.is_some() {
-            loose.clear();
-        }
-        Ok((days, loose))
+        Ok((days, self.wanted(loose)))
     }
 
+    /// Those of the loose objects that lie between the first and the last day by what their keys say.
+    fn wanted(&self, mut loose: Vec<Listed>) -> Vec<Listed> {
+        let BucketSettings { from, to, .. } = &self.settings;
+        if from.is_none() && to.is_none() {
+            return loose;
+        }
+        let mut dateless = 0_usize;
+        loose.retain(|one| {
+            let Some(day) = key::day(&one.key) else {
+                dateless += 1;
+                return false;
+            };
+            from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to)
+        });
+        if dateless > 0 {
+            tracing::warn!(
+                backfill = self.name,
+                objects = dateless,
+                "keys say no day, and from or to is asked for; left out"
+            );
+        }
+        loose
+    }
+
+    fn is_log(&self, listed: &Listed) -> bool {
+        Log::of(&listed.key, self.settings.holds).is_some()
+    }
+
+    /// The days of a year that are wanted; gives the objects that lie in none of them.
     async fn year(
         &self,
         folder: &str,
         year: u32,
         days: &mut Days,
         count: &mut usize,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<Listed>> {
         let BucketSettings { from, to, .. } = &self.settings;
         let year = i16::try_from(year).unwrap_or_default();
         let is_wanted =
             from.is_none_or(|from| from.year() <= year) && to.is_none_or(|to| to.year() >= year);
         if !is_wanted {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        for folder in self.folders(folder).await?.0 {
+        let (months, mut stray) = self.folders(folder).await?;
+        for folder in months {
             let Some(month) = key::number(&folder, "month", 2) else {
+                self.list(&folder, &mut stray).await?;
                 continue;
             };
-            for folder in self.folders(&folder).await?.0 {
-                let Some(day) = key::number(&folder, "day", 2) else {
-                    continue;
-                };
+            let (folders, objects) = self.folders(&folder).await?;
+            stray.extend(objects);
+            for folder in folders {
                 // Numbers of two digits.
-                let Ok(date) = Date::new(year, month as i8, day as i8) else {
+                let date = key::number(&folder, "day", 2)
+                    .and_then(|day| Date::new(year, month as i8, day as i8).ok());
+                let Some(date) = date else {
+                    self.list(&folder, &mut stray).await?;
                     continue;
                 };
                 if from.is_none_or(|from| from <= date) && to.is_none_or(|to| date <= to) {
@@ -261,7 +301,7 @@ impl Backfill {
                 }
             }
         }
-        Ok(())
+        Ok(stray)
     }
 
     /// Reads the objects of a day that lie behind the mark.
@@ -345,7 +385,12 @@ struct Ahead(JoinHandle<Result<Opened, AwsError>>);
 
 impl Ahead {
     fn of(objects: std::sync::Arc<Objects>, object: Object) -> Self {
-        Self(tokio::spawn(async move { objects.open(object).await }))
+        Self(tokio::spawn(async move {
+            match objects.open(object.clone()).await {
+                Err(error) if error.is_final() => Ok(objects.left_out(object, &error)),
+                opened => opened,
+            }
+        }))
     }
 
     async fn wait(mut self) -> anyhow::Result<Opened> {

@@ -8,6 +8,8 @@
 //! …AWSLogs/<account>/vpcdnsquerylogs/<vpc>/2026/01/31/…
 //! ```
 
+use jiff::civil::Date;
+
 use super::settings::Kind;
 use crate::source::hosts;
 
@@ -75,6 +77,24 @@ pub(super) fn stamp(key: &str) -> &str {
     name.split(['_', '.']).find(is_stamp).unwrap_or_default()
 }
 
+/// The day that a key says: by the time in the name of the file, else by its folders.
+pub(super) fn day(key: &str) -> Option<Date> {
+    let stamp = stamp(key);
+    let of = |year: &str, month: &str, day: &str| {
+        Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
+    };
+    if !stamp.is_empty() {
+        return of(stamp.get(..4)?, stamp.get(4..6)?, stamp.get(6..8)?);
+    }
+    let folders: Vec<&str> = key.split('/').collect();
+    folders.windows(4).find_map(|some| match some {
+        [year, month, day, _] if (year.len(), month.len(), day.len()) == (4, 2, 2) => {
+            of(year, month, day)
+        }
+        _ => None,
+    })
+}
+
 /// The number that the last folder of a prefix stands for: `2026` in `…/2026/`, as in `…/year=2026/`.
 pub(super) fn number(folder: &str, part: &str, digits: usize) -> Option<u32> {
     let last = folder.strip_suffix('/')?.rsplit('/').next()?;
@@ -91,6 +111,17 @@ mod tests {
     use super::*;
 
     const DAY: &str = "AWSLogs/111122223333/CloudTrail/eu-central-1/2026/01/31/";
+
+    #[test]
+    fn a_key_says_its_day_by_its_file_or_else_by_its_folders() {
+        let file = "111122223333_CloudTrail_eu-central-1_20260130T1205Z_a1.json.gz";
+        let told = |key: &str| day(key).map(|day| day.to_string());
+        assert_eq!(told(&format!("{DAY}{file}")).as_deref(), Some("2026-01-30"));
+        assert_eq!(told(&format!("{DAY}a.json")).as_deref(), Some("2026-01-31"));
+        for dateless in ["2026/1/31/a", "a/2026/02/31/a", "b/a.json", ""] {
+            assert_eq!(told(dateless), None, "{dateless}");
+        }
+    }
 
     #[test]
     fn a_key_says_what_it_is() {

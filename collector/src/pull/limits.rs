@@ -32,7 +32,7 @@ pub(super) const FOLDERS_MAX: usize = 20_000;
 /// Folders within folders above those of years. `prefix/AWSLogs/o-1/1/CloudTrail/region/` has six.
 pub(super) const FOLDER_DEPTH_MAX: usize = 12;
 
-/// Days of all folders together, 4 bytes each: ten years of 250 accounts by regions.
+/// Days of all folders together, some 110 bytes each: 110 MB, ten years of 270 accounts by regions.
 pub(super) const DAYS_MAX: usize = 1_000_000;
 
 /// Objects between two words about progress in the log, and the pause between them at least.

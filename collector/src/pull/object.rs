@@ -88,7 +88,17 @@ impl Objects {
     /// # Errors
     /// It cannot be had for now. That it is gone is none.
     pub(super) async fn open(&self, object: Object) -> Result<Opened, AwsError> {
-        let response = match self.aws.object(&object.place, &object.key).await {
+        let mut object = object;
+        let mut asked = self.aws.object(&object.place, &object.key).await;
+        // Notices of CloudTrail name no region, so the queue's was taken.
+        if let Err(error) = &asked
+            && let Some(region) = error.elsewhere()
+            && region != object.place.region
+        {
+            object.place.region = region.to_owned();
+            asked = self.aws.object(&object.place, &object.key).await;
+        }
+        let response = match asked {
             Ok(response) => Some(response),
             Err(error) if error.is_gone() => {
                 self.means.metrics.log_objects.add("gone", 1);
@@ -117,6 +127,17 @@ impl Objects {
             object,
             response,
         })
+    }
+
+    /// An object that a back-fill leaves out, as it can never be read.
+    pub(super) fn left_out(&self, object: Object, error: &AwsError) -> Opened {
+        self.means.metrics.log_objects.add("refused", 1);
+        self.damaged(&object.name(), &error.to_string());
+        Opened {
+            object,
+            response: None,
+            state: FileState::default(),
+        }
     }
 
     /// Reads an object to its end and waits until what came of it is stored, with the mark of the
@@ -190,17 +211,19 @@ impl Objects {
         }
     }
 
-    /// Analyses events that came as the text of messages; says of each whether it had any, or that they
-    /// could not be stored.
-    pub(super) async fn texts(&self, texts: Vec<String>) -> anyhow::Result<Vec<bool>> {
+    /// Analyses the events that came as the text of a message; says whether it had any, or nothing if the
+    /// analysis has ended before they were stored.
+    ///
+    /// # Errors
+    /// Reading broke off.
+    pub(super) async fn text(&self, text: String) -> anyhow::Result<Option<bool>> {
         let means = self.means.clone();
         let read = tokio::task::spawn_blocking(move || {
             let mut reading = Reading::new(&means, None);
-            let had = texts.iter().map(|text| reading.text(text)).collect();
-            anyhow::ensure!(reading.flush(None), "the analysis has ended");
-            Ok(had)
+            let had = reading.text(&text)?;
+            reading.flush(None).then_some(had)
         });
-        read.await.context("reading broke off")?
+        read.await.context("reading broke off")
     }
 }
 
@@ -363,14 +386,14 @@ impl<'a> Reading<'a> {
         Ok(Read::Whole(told.damage))
     }
 
-    /// Takes the events out of the text of a message; says whether there were any.
-    fn text(&mut self, text: &str) -> bool {
+    /// Takes the events out of the text of a message; says whether there were any, or nothing if those
+    /// handed in were not stored.
+    fn text(&mut self, text: &str) -> Option<bool> {
         let before = self.events;
         let mut splitter = Splitter::default();
         splitter.push(text.as_bytes());
         splitter.end();
-        self.pieces(&mut splitter);
-        self.events > before
+        self.pieces(&mut splitter).then_some(self.events > before)
     }
 
     fn is_stopping(&self) -> bool {

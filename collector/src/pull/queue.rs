@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
+
 use super::key::Log;
 use super::limits::{PAUSE_FIRST, PAUSE_MAX};
 use super::notice::{self, Announced, Notice};
@@ -78,7 +80,11 @@ impl Queue {
             match received {
                 Ok(messages) => {
                     pause = PAUSE_FIRST;
-                    if self.round(messages).await {
+                    let goes_on = tokio::select! {
+                        goes_on = self.round(messages) => goes_on,
+                        () = stop.told() => return Ok(()),
+                    };
+                    if goes_on {
                         continue;
                     }
                     stop.told().await;
@@ -101,6 +107,7 @@ impl Queue {
     async fn round(&self, messages: Vec<Message>) -> bool {
         let third = Duration::from_secs(self.settings.hidden_s) / 3;
         let mut tick = tokio::time::interval(third.max(Duration::from_millis(100)));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.tick().await;
         for (at, message) in messages.iter().enumerate() {
             let work = self.message(message);
@@ -155,11 +162,12 @@ impl Queue {
             Notice::Nothing => Fate::Delete("nothing"),
             Notice::Unknown(why) => self.poison(message, why),
             Notice::Objects(announced) => self.announced(message, announced).await,
-            Notice::Event => match self.objects.texts(vec![message.body.clone()]).await {
-                Ok(had) if had == [true] => Fate::Delete("event"),
-                Ok(_) => self.poison(message, "neither an object nor an event"),
+            Notice::Event => match self.objects.text(message.body.clone()).await {
+                Ok(Some(true)) => Fate::Delete("event"),
+                Ok(Some(false)) => self.poison(message, "neither an object nor an event"),
                 // The analysis has ended.
-                Err(_) => Fate::Stopped,
+                Ok(None) => Fate::Stopped,
+                Err(error) => self.poison(message, &error.to_string()),
             },
         }
     }
@@ -193,14 +201,20 @@ impl Queue {
         self.objects.may_say(word)
     }
 
-    /// Reads the objects that a message announces.
+    /// Reads the objects that a message announces, each whatever becomes of the others; those that were
+    /// read are known when it comes again.
     async fn announced(&self, message: &Message, announced: Vec<Announced>) -> Fate {
+        let mut fate = Fate::Delete("objects");
         for one in announced {
             let region = one.region.unwrap_or_else(|| self.region.clone());
-            let is_named = s3::is_bucket(&one.bucket) && aws::is_region(&region);
+            if !s3::is_bucket(&one.bucket) || !aws::is_region(&region) {
+                fate = self.poison(message, "names no bucket");
+                continue;
+            }
             let own = &self.settings.buckets;
-            if !is_named || !(own.is_empty() || own.contains(&one.bucket)) {
-                return self.poison(message, "names a bucket that is not to be read");
+            if !own.is_empty() && !own.contains(&one.bucket) {
+                fate = self.unlisted(message, &one.bucket);
+                continue;
             }
             let Some(log) = Log::of(&one.key, self.settings.holds) else {
                 self.objects.means.metrics.log_objects.add("other", 1);
@@ -219,7 +233,7 @@ impl Queue {
                 Ok(End::Stopped) => return Fate::Stopped,
                 Err(error) => match error.downcast_ref::<AwsError>() {
                     // It cannot be asked for, today or tomorrow.
-                    Some(AwsError::Request(why)) => return self.poison(message, why),
+                    Some(AwsError::Request(why)) => fate = self.poison(message, why),
                     _ => {
                         self.objects.means.metrics.queue_messages.add("failed", 1);
                         if let Some(unsaid) = self.may_say("failed") {
@@ -231,12 +245,27 @@ impl Queue {
                                 "object not read; trying again"
                             );
                         }
-                        return Fate::Keep;
+                        fate = Fate::Keep;
                     }
                 },
             }
         }
-        Fate::Delete("objects")
+        fate
+    }
+
+    /// A message about a bucket that is not listed: kept, as the list may have a slip in it.
+    fn unlisted(&self, message: &Message, bucket: &str) -> Fate {
+        self.objects.means.metrics.queue_messages.add("unlisted", 1);
+        if let Some(unsaid) = self.may_say("unlisted") {
+            let id = &message.id;
+            tracing::warn!(
+                message = id,
+                bucket,
+                unsaid,
+                "bucket is not among those to be read"
+            );
+        }
+        Fate::Keep
     }
 
     async fn object(&self, object: Object) -> anyhow::Result<End> {

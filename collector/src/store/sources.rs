@@ -15,7 +15,7 @@ const KEPT_MAX: i64 = 50_000;
 pub(crate) const MARK_BYTES: usize = 256;
 
 /// A log file as it was when it was last read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct FileState {
     /// Its size then.
     pub(crate) bytes: u64,
@@ -67,15 +67,29 @@ pub(crate) fn put_file(
     Ok(())
 }
 
-/// Paths of files that were last read before `before_ms`.
+/// Paths of files on disk that were last read before `before_ms`.
 pub(crate) fn files_read_before(
     connection: &Connection,
     before_ms: u64,
 ) -> rusqlite::Result<Vec<String>> {
-    let mut statement =
-        connection.prepare("SELECT path FROM source_file WHERE read_at < ?1 ORDER BY path")?;
+    let mut statement = connection
+        .prepare("SELECT path FROM source_file WHERE read_at < ?1 AND path NOT LIKE 's3://%'")?;
     let rows = statement.query_map([signed(before_ms)], |row| row.get(0))?;
     rows.collect()
+}
+
+/// Forgets objects of buckets read before this, a bounded number; says how many.
+pub(crate) fn prune_objects(
+    transaction: &Transaction<'_>,
+    before_ms: u64,
+) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached(
+            "DELETE FROM source_file WHERE path IN (
+                SELECT path FROM source_file
+                WHERE path >= 's3://' AND path < 's3:0' AND read_at < ?1 LIMIT ?2)",
+        )?
+        .execute(params![signed(before_ms), PRUNED_ROWS_MAX])
 }
 
 /// Forgets a file.

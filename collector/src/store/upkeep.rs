@@ -74,6 +74,7 @@ async fn round(store: &Store, limits: &Limits, now_ms: u64) -> Result<usize, Sto
                 Ok(journal::prune(transaction, journal_ms)?
                     + sources::prune(transaction, api_calls_ms)?
                     + sources::prune_kept(transaction)?
+                    + sources::prune_objects(transaction, api_calls_ms)?
                     + findings::prune(transaction, findings_ms)?
                     + outbox::prune(transaction, findings_ms)?
                     + usage::prune(transaction, now_ms)?

@@ -301,7 +301,14 @@ async fn fill(cloud: &Cloud) -> u32 {
     ] {
         cloud.put("trail", key, body).await;
     }
-    n + 1
+    // Beside the folders of days, and put into an archive.
+    let stray = key(REGION, 2, 7).replace("/02/", "/");
+    cloud.put("trail", &stray, file(n..n + 20)).await;
+    let archived = [("x-amz-storage-class", "GLACIER")];
+    cloud
+        .put_with("trail", &key(REGION, 3, 58), file(0..1), &archived)
+        .await;
+    n + 20
 }
 
 const BACKFILL: &str = "[[s3]]\nbucket = 'trail'\nprefix = 'AWSLogs/'\nfrom = '2026-01-01'\n";
@@ -335,9 +342,10 @@ async fn a_backfill_that_is_killed_goes_on_and_analyses_each_event_once() {
     }
     assert!(kills >= 3, "it was too quick to be killed: {kills}");
     finished(&killed).await;
+    metric(&whole, "log_objects_total{kind=\"refused\"}", 1.0).await;
     for rig in [&whole, &killed] {
         assert_eq!(rig.rows("api_call"), i64::from(events));
-        assert_eq!(rig.rows("backfill WHERE objects = 144 AND damaged = 0"), 1);
+        assert_eq!(rig.rows("backfill WHERE objects = 146 AND damaged = 0"), 1);
     }
     let told = |rig: &Rig| {
         let found = rig.lines(&["findings", "list"]);
