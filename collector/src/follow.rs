@@ -33,6 +33,7 @@ use crate::source::limits::CHUNK_BYTES;
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::store::sources::{self, FileState, MARK_BYTES};
+use crate::usage::Usage;
 
 /// Calls handed to the analysis at once: enough to share a flush, few enough to stay small.
 pub(crate) const BATCH_CALLS: usize = 1_000;
@@ -263,6 +264,7 @@ impl Follower {
         let is_begun = known.is_some_and(|known| known.read_to > 0);
         let is_added_to = known.is_some() && !is_begun;
         let mut outcome = Ok(());
+        let mut usage = Usage::default();
         if is_added_to {
             outcome = Err(anyhow::anyhow!("changed after it was read; not read again"));
         } else {
@@ -285,8 +287,10 @@ impl Follower {
                 outcome = Err(anyhow::anyhow!(why));
             }
             self.metrics.log_files_read.add(1);
+            usage = told.usage;
         }
         self.analysis.batch(Batch {
+            usage,
             file: Some((name, state)),
             ..Batch::default()
         });

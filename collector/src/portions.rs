@@ -9,6 +9,7 @@ use crate::analysis::{Batch, Inbox};
 use crate::source::hosts::{Log, Reader};
 use crate::source::inflate::{Input, InputError};
 use crate::store::sources::FileState;
+use crate::usage::Usage;
 
 /// A log that is read.
 pub(crate) struct Portions<'a> {
@@ -29,6 +30,8 @@ pub(crate) struct Told {
     pub(crate) records: u64,
     /// Lines that could not be read.
     pub(crate) refused: u64,
+    /// What its lines were, by account and day.
+    pub(crate) usage: Usage,
     /// What is wrong with it first.
     pub(crate) damage: Option<String>,
     /// Why it could not be read on, if it could not be had.
@@ -68,6 +71,7 @@ impl Portions<'_> {
         let mut out = Told {
             records: reader.totals.records,
             refused: reader.totals.refused,
+            usage: reader.usage,
             damage,
             broken: None,
         };

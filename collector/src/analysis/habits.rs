@@ -1,20 +1,21 @@
 //! What is usual, kept over restarts: read back before the first event, written at intervals and at the
 //! end.
 //!
-//! What a crash loses is what was learned since it was last written, of [`CALLS_LOST_MAX`] calls at
-//! most. A row that cannot be read back, or
-//! that another version wrote, is refused and counted; its principal is learned anew.
+//! What a crash loses is what was learned since it was last written, of [`CALLS_LOST_MAX`] calls at most.
+//! A row that cannot be read back, or that another version wrote, is refused and counted; its principal is
+//! learned anew.
 
 use picket_detect::{Baseline, Learned, Whose};
 
 use super::outcome::Outcome;
 use super::{Analysis, Analyst};
 use crate::clock;
+use crate::follow::BATCH_CALLS;
 use crate::store::baselines::{self, BaselineRow, VERSION};
 
-/// Calls after which what they taught is written: so many are analysed in a fraction of a second, and
-/// take less to write than to read.
-const CALLS_LOST_MAX: usize = 10_000;
+/// Calls after which what they taught is written: those of a full batch, so that a back-fill loses none;
+/// fewer would write the same rows for each event that comes by itself.
+const CALLS_LOST_MAX: usize = BATCH_CALLS;
 
 impl Analysis {
     /// Reads back what was usual before a restart.
@@ -71,12 +72,11 @@ impl Analysis {
         })
     }
 
-    /// What calls taught is written with the mark that keeps them from being taught again: with the last
-    /// of a back-fill, and after so many that a crash does not lose much.
+    /// What calls taught is written with the mark that keeps them from being taught again: with each
+    /// object of a back-fill, and after so many that a crash does not lose much.
     pub(super) fn habits_with(&self, analyst: &mut Analyst, batch: &Outcome) -> Vec<BaselineRow> {
         analyst.calls_taught += batch.seen.len();
-        let is_last = batch.backfill.as_ref().is_some_and(|(_, of)| of.is_done);
-        if is_last || analyst.calls_taught >= CALLS_LOST_MAX {
+        if batch.backfill.is_some() || analyst.calls_taught >= CALLS_LOST_MAX {
             self.habits(analyst)
         } else {
             Vec::new()

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::backfill::Progress;
 use crate::store::sources::FileState;
+use crate::usage::Usage;
 
 /// Things that may wait for the analysis; senders of logs wait, remarks about sensors are counted as
 /// dropped (chosen by hand).
@@ -51,6 +52,8 @@ pub(crate) struct Batch {
     pub(crate) summaries: Vec<Summary>,
     /// What is wrong with CloudTrail's record.
     pub(crate) trail: Vec<TrailEvent>,
+    /// What logs about hosts were read, for usage: with the last of a log, so that none counts twice.
+    pub(crate) usage: Usage,
     /// The state of the file or object that they are the last of for now.
     pub(crate) file: Option<(String, FileState)>,
     /// How far a back-fill is with them.

@@ -373,6 +373,7 @@ impl Analysis {
             analyst.usage.note_event(&event, bytes);
             self.feed(analyst, event);
         }
+        analyst.usage.merge(batch.usage);
         for summary in batch.summaries {
             self.feed(analyst, Event::Summary(Box::new(summary)));
         }

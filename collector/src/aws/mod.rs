@@ -112,7 +112,7 @@ pub(crate) enum AwsError {
 impl AwsError {
     /// Whether the thing asked for is not there, and asking again will not bring it.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == "NoSuchKey")
+        matches!(self, Self::Refused { code, .. } if code == "NoSuchKey" || code == "NoSuchBucket")
     }
 
     /// Whether asking again will not help, as the object cannot be read as it is: put into an archive, its

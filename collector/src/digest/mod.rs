@@ -275,7 +275,7 @@ impl Digest {
         let previous = Self::parse(content)?;
         match &self.previous_signature {
             Some(signature) => previous.judge(keys, Some(signature)).unwrap_or(Ok(())),
-            None => Ok(()),
+            None => Err("the next one carries no signature of it".to_owned()),
         }
     }
 }

@@ -24,6 +24,16 @@ pub(super) struct Check {
     pub(super) backfill: Backfilled,
 }
 
+/// What lies where a digest says.
+enum There {
+    /// Something.
+    Here(reqwest::Response),
+    /// Nothing.
+    Gone,
+    /// What can never be read, as it is in an archive or its key of KMS is disabled.
+    Closed,
+}
+
 impl Objects {
     /// Checks a digest and hands in what is wrong.
     ///
@@ -87,12 +97,20 @@ impl Objects {
         if digest.object != key {
             chain(key, format!("it was written as {:?}", digest.object));
         }
-        let keys = self.keys(digest).await;
+        let (keys, are_all) = self.keys(digest).await;
         match digest.judge(&keys, signature) {
             Some(Ok(())) => self.means.metrics.digests.add("signed", 1),
             Some(Err(why)) => {
                 self.means.metrics.digests.add("forged", 1);
                 chain(key, why);
+            }
+            // Who writes a digest can name any key.
+            None if are_all => {
+                self.means.metrics.digests.add("forged", 1);
+                chain(
+                    key,
+                    "it names a key that CloudTrail does not have".to_owned(),
+                );
             }
             None => self.means.metrics.digests.add("no_key", 1),
         }
@@ -100,7 +118,7 @@ impl Objects {
         if let Some(previous) = &digest.previous {
             let there = self.get(digest, place, previous).await?;
             match there {
-                Some(response) => {
+                There::Here(response) => {
                     is_expired = false;
                     let judged = match content(response).await? {
                         Ok(bytes) => digest.judge_previous(&keys, &bytes),
@@ -111,22 +129,23 @@ impl Objects {
                     }
                 }
                 // One that nobody has seen may have expired before us.
-                None if self.was_seen(place, previous).await? => {
+                There::Closed => is_expired = false,
+                There::Gone if self.was_seen(place, previous).await? => {
                     is_expired = false;
                     chain(&previous.object, "it was there and is gone".to_owned());
                 }
-                None => {}
+                There::Gone => {}
             }
         }
         let mut missing = Vec::new();
         for log in &digest.logs {
             match self.get(digest, place, log).await? {
-                None if self.was_seen(place, log).await? => {
-                    is_expired = false;
+                There::Closed => is_expired = false,
+                There::Gone => {
+                    is_expired &= !self.was_seen(place, log).await?;
                     missing.push(digest.event(&log.object, TrailWord::Missing));
                 }
-                None => missing.push(digest.event(&log.object, TrailWord::Missing)),
-                Some(response) => {
+                There::Here(response) => {
                     is_expired = false;
                     let body = Body::of(response);
                     let hash = tokio::task::spawn_blocking(move || digest::hash(Input::new(body)));
@@ -146,21 +165,24 @@ impl Objects {
         Ok(events)
     }
 
-    /// Asks for an object that a digest names; `None` if it is gone. A bucket that was copied whole stands
+    /// Asks for an object that a digest names. A bucket that was copied whole stands
     /// for the one that the digest names.
-    async fn get(
-        &self,
-        digest: &Digest,
-        place: &Place,
-        named: &Named,
-    ) -> anyhow::Result<Option<reqwest::Response>> {
+    async fn get(&self, digest: &Digest, place: &Place, named: &Named) -> anyhow::Result<There> {
         let mut place = place.clone();
         if named.bucket != digest.bucket {
             place.bucket.clone_from(&named.bucket);
         }
         match self.aws.object(&place, &named.object).await {
-            Ok(response) => Ok(Some(response)),
-            Err(error) if error.is_gone() => Ok(None),
+            Ok(response) => Ok(There::Here(response)),
+            Err(error) if error.is_gone() => Ok(There::Gone),
+            Err(error) if error.is_final() => {
+                self.means.metrics.digests.add("closed", 1);
+                if let Some(unsaid) = self.may_say("closed") {
+                    let object = &named.object;
+                    tracing::warn!(object, %error, unsaid, "named by a digest and not readable");
+                }
+                Ok(There::Closed)
+            }
             Err(error) => Err(error).with_context(|| format!("get {}", named.object)),
         }
     }
@@ -179,21 +201,25 @@ impl Objects {
     }
 
     /// The keys that may have signed a digest: those configured, else those of its region.
-    async fn keys(&self, digest: &Digest) -> Keys {
+    /// Says too whether CloudTrail was asked, so that there are no others.
+    async fn keys(&self, digest: &Digest) -> (Keys, bool) {
         let configured = &self.means.keys;
         if configured.has(digest) {
-            return Keys::clone(configured);
+            return (Keys::clone(configured), true);
         }
         let mut asked = self.asked.lock().await;
         if asked.has(digest) {
-            return asked.clone();
+            return (asked.clone(), true);
         }
         let answer = self.aws.public_keys(&digest.region, digest.end()).await;
         let keys = answer
             .map_err(|error| error.to_string())
             .and_then(|answer| Keys::parse(&answer));
         match keys {
-            Ok(keys) => *asked = keys,
+            Ok(keys) => {
+                *asked = keys;
+                return (asked.clone(), true);
+            }
             Err(error) => {
                 if let Some(unsaid) = self.may_say("keys") {
                     tracing::warn!(
@@ -204,7 +230,7 @@ impl Objects {
                 }
             }
         }
-        asked.clone()
+        (asked.clone(), false)
     }
 }
 

@@ -28,6 +28,7 @@ use crate::source::inflate::{Input, InputError};
 use crate::source::limits::CHUNK_BYTES;
 use crate::store::backfill::Progress;
 use crate::store::sources::{self, FileState, MARK_BYTES};
+use crate::usage::Usage;
 
 /// An object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,6 +251,8 @@ struct Reading<'a> {
     events: u64,
     fault: Option<(u64, SplitError)>,
     backfill: Backfilled,
+    /// What a log about hosts was made of, once it is read.
+    usage: Usage,
 }
 
 impl<'a> Reading<'a> {
@@ -261,6 +264,7 @@ impl<'a> Reading<'a> {
             events: 0,
             fault: None,
             backfill,
+            usage: Usage::default(),
         }
     }
 
@@ -274,6 +278,7 @@ impl<'a> Reading<'a> {
         }
         self.means.analysis.batch(Batch {
             calls,
+            usage: std::mem::take(&mut self.usage),
             file,
             backfill,
             ..Batch::default()
@@ -381,6 +386,7 @@ impl<'a> Reading<'a> {
             return Err(error).context("read the object");
         }
         self.events += told.records;
+        self.usage = told.usage;
         let refused = &self.means.metrics.log_events_refused;
         refused.add("unreadable", told.refused);
         Ok(Read::Whole(told.damage))

@@ -264,6 +264,11 @@ async fn logs_about_hosts_come_by_queue_and_folder_once() {
     open.set_modified(written).unwrap();
     rig.finding(C2, 6).await;
     drained(&cloud, &queue).await;
+    // Each line of each log once, whatever was announced twice and whoever was killed.
+    let usage = rig.lines(&["usage"]);
+    let of_flows = usage.iter().filter(|row| row["source"] == "vpc_flow");
+    let lines: u64 = of_flows.filter_map(|row| row["events"].as_u64()).sum();
+    assert_eq!(lines, 6, "{usage:?}");
     assert_eq!(
         rig.metric("picket_collector_events_analysed_total{source=\"host_log\"}")
             .await,

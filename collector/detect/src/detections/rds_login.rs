@@ -118,16 +118,19 @@ impl Detection for RdsLogin {
         let logins = &mut context.history.logins;
         match login.outcome {
             LoginOutcome::Failed => {
-                if logins.refused(login, address) {
-                    out.extend(
-                        Look {
-                            login,
-                            address,
-                            logins,
-                            settings,
-                        }
-                        .failed(),
-                    );
+                if !logins.refused(login, address) {
+                    return;
+                }
+                let look = Look {
+                    login,
+                    address,
+                    logins,
+                    settings,
+                };
+                let begin_ns = look.begin_ns(settings.failures_window_s);
+                if let Some(one) = look.failed() {
+                    logins.told(login, address, begin_ns);
+                    out.push(one);
                 }
             }
             LoginOutcome::Succeeded => {
@@ -159,16 +162,15 @@ struct Look<'a> {
 impl Look<'_> {
     fn failed(&self) -> Option<Occurrence> {
         let refusals = self.refusals(self.settings.failures_window_s);
-        let (_, before) = refusals.split_last()?;
-        if !self.is_told(&refusals) {
+        if !self.is_worth_telling(&refusals) {
             return None;
         }
-        // What led here is told with the first; then each by itself.
-        let new = if self.is_told(before) {
-            vec![self.now()]
-        } else {
-            refusals.iter().map(|one| self.evidence(one)).collect()
-        };
+        // What led here is told with the first; then each once.
+        let new: Vec<&Refusal> = refusals
+            .iter()
+            .copied()
+            .filter(|one| !one.is_told)
+            .collect();
         let users = users(&refusals);
         let why = format!(
             "{} refusals of {} within {} s as {} ({})",
@@ -185,11 +187,8 @@ impl Look<'_> {
         );
         Some(Occurrence {
             count: new.len() as u64,
-            first_ns: refusals
-                .first()
-                .filter(|_| new.len() > 1)
-                .map_or(self.login.time_ns, |one| one.time_ns),
-            evidence: new,
+            first_ns: new.first().map_or(self.login.time_ns, |one| one.time_ns),
+            evidence: new.into_iter().map(|one| self.evidence(one)).collect(),
             mitre: &["T1110"],
             ..self.occurrence(
                 &FAILED,
@@ -203,7 +202,7 @@ impl Look<'_> {
     }
 
     /// Says whether so many refusals of one address are worth telling.
-    fn is_told(&self, refusals: &[&Refusal]) -> bool {
+    fn is_worth_telling(&self, refusals: &[&Refusal]) -> bool {
         let settings = self.settings;
         let is_spray = users(refusals).len() >= settings.users_min;
         let is_outside = !is_private(self.address);
@@ -232,6 +231,8 @@ impl Look<'_> {
         let users = users(&refusals);
         let known = self.logins.known(self.login);
         let is_usual = known.is_some_and(|known| known.has_pair(&self.login.user, self.address));
+        // Somebody who logs in from there as ever, whoever else of the same network is refused.
+        let is_guessed_user = users.contains(&*self.login.user);
         let is_own = users.iter().all(|user| *user == self.login.user);
         let severity = if is_private(self.address) {
             settings.inside_break_in_severity
@@ -239,7 +240,10 @@ impl Look<'_> {
             settings.break_in_severity
         };
         let is_guessed = !is_private(self.address) || users.len() >= settings.users_min;
-        if refusals.len() < settings.break_in_failures_min || !is_guessed || is_usual && is_own {
+        if refusals.len() < settings.break_in_failures_min
+            || !is_guessed
+            || is_usual && (is_own || !is_guessed_user)
+        {
             return None;
         }
         let user = quote(&self.login.user);
@@ -518,6 +522,11 @@ mod tests {
             .map(|n| login(LoginOutcome::Failed, "app", OUTSIDE, n * 100))
             .collect();
         check(&[&slow], &[]);
+        // As many as make it one at any time, and each of them counts once.
+        let steady: Vec<Login> = (0..20)
+            .map(|n| login(LoginOutcome::Failed, "app", OUTSIDE, n * 62))
+            .collect();
+        check(&[&steady], &[(FAILED, 2.0, 20)]);
     }
 
     #[test]
@@ -597,6 +606,17 @@ mod tests {
             .collect();
         check(
             &[&habit(8), &other, &[ok("boss", "198.51.100.7", at + 60)]],
+            &[(FAILED, 2.0, 12)],
+        );
+        // Of whom others are tried as well, and then it is them.
+        let sprayed: Vec<Login> = (0..12)
+            .map(|n| {
+                let user = if n % 2 == 0 { "boss" } else { "root" };
+                login(LoginOutcome::Failed, user, "198.51.100.7", at + n)
+            })
+            .collect();
+        check(
+            &[&habit(8), &sprayed, &[ok("boss", "198.51.100.7", at + 60)]],
             &[(FAILED, 2.0, 12), (BREAK_IN, 8.0, 1)],
         );
     }

@@ -116,6 +116,8 @@ pub(crate) struct Refusal {
     log: LoginLog,
     /// Another log of the database told of it before.
     is_repeat: bool,
+    /// A finding counts it.
+    pub(crate) is_told: bool,
 }
 
 /// Refusals of one address at one database.
@@ -195,8 +197,18 @@ impl Logins {
             program: login.program.clone(),
             log: login.log,
             is_repeat,
+            is_told: false,
         });
         !is_repeat
+    }
+
+    /// Notes that a finding counts the refusals of an address since `begin_ns`.
+    pub(crate) fn told(&mut self, login: &Login, address: IpAddr, begin_ns: u64) {
+        let attempts = self.attempts.write((key(login), address), login.time_ns);
+        let told = attempts.refusals.iter_mut().rev();
+        for one in told.take_while(|one| one.time_ns >= begin_ns) {
+            one.is_told = true;
+        }
     }
 
     /// Takes in what a login changes, once every detection has compared it with what was before.

@@ -1,6 +1,6 @@
 //! Passwords guessed: many of one user, many users from one place.
 
-use super::{Callers, Calls, Counts, FindingType, HOUR, Rule, SPRAY, TEN_MINUTES, one};
+use super::{Callers, Calls, Counts, FindingType, HOUR, Rule, SPRAY, one};
 use crate::detections::look::Look;
 
 const GUESSED: FindingType =
@@ -10,7 +10,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "password_guessed",
         kind: &GUESSED,
-        window_s: TEN_MINUTES,
+        window_s: HOUR,
         steps: &[(5, 5.0), (50, 8.0)],
         calls: Calls::Named(&[("signin", &["ConsoleLogin"])]),
         by: Callers::All,

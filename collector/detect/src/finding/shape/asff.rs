@@ -90,6 +90,8 @@ fn kind(type_name: &str) -> String {
     let purpose = type_name.split(':').next().unwrap_or_default();
     let place = match (purpose, tactic(type_name)) {
         ("Exfiltration", _) => "Effects/Data Exfiltration".to_owned(),
+        // The taxonomy has no tactic of this name.
+        ("Impact", _) => "Effects/Data Destruction".to_owned(),
         ("CryptoCurrency", _) => "Effects/Resource Consumption".to_owned(),
         ("Policy", _) => "Software and Configuration Checks/AWS Security Best Practices".to_owned(),
         (_, tactic) => format!("TTPs/{tactic}"),
