@@ -77,7 +77,11 @@ async fn what_was_learned_outlives_the_program() {
         "c.jsonl",
         &call(1_001, 12, "DescribeInstances", "192.0.2.1", "aws-cli/2"),
     );
-    analysed(&rig, 2.0).await;
+    // Analysed and stored: or it would be read again.
+    until("the call to be stored", || async {
+        (rig.rows("api_call") == 202).then_some(())
+    })
+    .await;
     rig.kill();
     rig.start().await;
     assert_eq!(listed(&rig, "principal")[0]["calls"], 200);
