@@ -2,10 +2,11 @@
 //! name.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::source::Report;
+use crate::source::inflate::Input;
 use crate::source::limits::FOLDER_DEPTH_MAX;
 
 /// Endings of logs in a folder. A file named directly may have any.
@@ -28,6 +29,49 @@ pub fn for_each<E>(
     } else {
         read(path, report)
     }
+}
+
+/// A log that is open, unpacked as it is read.
+pub(crate) struct OpenLog<'a> {
+    pub(crate) path: &'a Path,
+    /// Its place among the names of all files read.
+    pub(crate) number: u32,
+    pub(crate) input: Input,
+}
+
+/// Calls `read` with every log that `path` stands for, open, and gives each its number: its place in
+/// `names`. What cannot be opened is reported, and has a number too. Says how many have.
+///
+/// # Errors
+/// Those of `read`, which ends the walk.
+pub(crate) fn for_each_open(
+    path: &Path,
+    endings: &[&str],
+    names: &mut Vec<PathBuf>,
+    report: &mut Report<'_>,
+    read: &mut dyn FnMut(OpenLog<'_>, &mut Report<'_>) -> io::Result<()>,
+) -> io::Result<u64> {
+    let before = names.len();
+    for_each(path, endings, report, &mut |path,
+                                          report|
+     -> io::Result<()> {
+        let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        names.push(path.to_owned());
+        match Input::open(path) {
+            Ok(input) => read(
+                OpenLog {
+                    path,
+                    number,
+                    input,
+                },
+                report,
+            )?,
+            Err(error) => report.fault(path, None, error),
+        }
+        report.end_of_file(path);
+        Ok(())
+    })?;
+    Ok((names.len() - before) as u64)
 }
 
 fn walk<E>(

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use picket_detect::logs::Reported;
 use picket_detect::logs::rds::{Cut, Objects};
 
-use crate::source::inflate::Input;
+use crate::source::files::{self, OpenLog};
 use crate::source::limits::CHUNK_BYTES;
 use crate::source::sort::Kind;
-use crate::source::{Origin, Record, Report, Sorter, files};
+use crate::source::{Origin, Record, Report, Sorter};
 
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -46,30 +46,28 @@ impl Reader {
         sorter: &mut Sorter,
         report: &mut Report<'_>,
     ) -> io::Result<()> {
-        files::for_each(path, files::LOG_ENDINGS, report, &mut |file, report| {
-            let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
-            names.push(file.to_owned());
-            self.totals.files += 1;
-            self.read_file(file, number, sorter, report)?;
-            report.end_of_file(file);
-            Ok(())
-        })
+        let count = files::for_each_open(
+            path,
+            files::LOG_ENDINGS,
+            names,
+            report,
+            &mut |log, report| self.read_file(log, sorter, report),
+        )?;
+        self.totals.files += count;
+        Ok(())
     }
 
     fn read_file(
         &mut self,
-        file: &Path,
-        number: u32,
+        log: OpenLog<'_>,
         sorter: &mut Sorter,
         report: &mut Report<'_>,
     ) -> io::Result<()> {
-        let mut input = match Input::open(file) {
-            Ok(input) => input,
-            Err(error) => {
-                report.fault(file, None, error);
-                return Ok(());
-            }
-        };
+        let OpenLog {
+            path: file,
+            number,
+            mut input,
+        } = log;
         let mut objects = Objects::default();
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {

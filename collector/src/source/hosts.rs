@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use picket_detect::logs::{Columns, FlowLine, Gather, Place, Query};
 use picket_wire::Summary;
 
-use crate::source::files;
+use crate::source::files::{self, OpenLog};
 use crate::source::inflate::{Input, InputError};
 use crate::source::limits::CHUNK_BYTES;
 use crate::source::lines::Lines;
@@ -85,30 +85,24 @@ impl Reader {
         sorter: &mut Sorter,
         report: &mut Report<'_>,
     ) -> io::Result<()> {
-        files::for_each(path, ENDINGS, report, &mut |file, report| {
-            let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
-            names.push(file.to_owned());
-            self.totals.files += 1;
-            self.read_file(file, number, sorter, report)?;
-            report.end_of_file(file);
-            Ok(())
-        })
+        let count = files::for_each_open(path, ENDINGS, names, report, &mut |log, report| {
+            self.read_file(log, sorter, report)
+        })?;
+        self.totals.files += count;
+        Ok(())
     }
 
     fn read_file(
         &mut self,
-        file: &Path,
-        number: u32,
+        log: OpenLog<'_>,
         sorter: &mut Sorter,
         report: &mut Report<'_>,
     ) -> io::Result<()> {
-        let mut input = match Input::open(file) {
-            Ok(input) => input,
-            Err(error) => {
-                report.fault(file, None, error);
-                return Ok(());
-            }
-        };
+        let OpenLog {
+            path: file,
+            number,
+            mut input,
+        } = log;
         let mut told = |place, why| report.fault(file, place, why);
         let mut totals = self.totals;
         let read = self.take(&mut input, &mut told, &mut |summaries| {

@@ -13,11 +13,11 @@ use std::path::{Component, Path, PathBuf};
 use picket_detect::logs::rds::{Cut, Export, Objects};
 use picket_detect::logs::{Database, Login, LoginReader, Place, RdsLogError};
 
-use crate::source::inflate::Input;
+use crate::source::files::{self, OpenLog};
 use crate::source::limits::{CHUNK_BYTES, DATABASES_READ_MAX};
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
-use crate::source::{Origin, Record, Report, Sorter, files};
+use crate::source::{Origin, Record, Report, Sorter};
 use crate::usage::{Source, Usage};
 
 /// What was read.
@@ -80,14 +80,11 @@ impl Reader {
         report: &mut Report<'_>,
     ) -> io::Result<()> {
         // Names of rotated logs end in an hour or a number: every file counts.
-        files::for_each(path, &[], report, &mut |file, report| {
-            let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
-            names.push(file.to_owned());
-            self.totals.files += 1;
-            self.read_file(file, number, sorter, report)?;
-            report.end_of_file(file);
-            Ok(())
-        })
+        let count = files::for_each_open(path, &[], names, report, &mut |log, report| {
+            self.read_file(log, sorter, report)
+        })?;
+        self.totals.files += count;
+        Ok(())
     }
 
     /// Says that no file will follow: tells connections that nothing came of.
@@ -103,18 +100,15 @@ impl Reader {
 
     fn read_file(
         &mut self,
-        file: &Path,
-        number: u32,
+        log: OpenLog<'_>,
         sorter: &mut Sorter,
         report: &mut Report<'_>,
     ) -> io::Result<()> {
-        let mut input = match Input::open(file) {
-            Ok(input) => input,
-            Err(error) => {
-                report.fault(file, None, error);
-                return Ok(());
-            }
-        };
+        let OpenLog {
+            path: file,
+            number,
+            mut input,
+        } = log;
         let database = database_of(file);
         let mut form = None;
         let mut chunk = vec![0; CHUNK_BYTES];
