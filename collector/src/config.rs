@@ -363,6 +363,37 @@ mod tests {
         check_shown(&full_example().parse().unwrap(), &[]);
     }
 
+    /// What the CloudFormation template writes when a collector boots for the first time, with
+    /// CloudFormation's own values filled in.
+    fn written_by_the_template() -> String {
+        const TEMPLATE: &str = include_str!("../../packaging/cloudformation/collector.yaml");
+        let (mut written, mut inside) = (String::new(), false);
+        for line in TEMPLATE.lines().map(str::trim) {
+            if inside && line == "END" {
+                inside = false;
+            } else if inside {
+                written += &format!("{line}\n");
+            }
+            inside |= line.ends_with("/etc/picket/collector.toml <<'END'");
+        }
+        let queue = "https://sqs.eu-central-1.amazonaws.com/111122223333/trail";
+        written
+            .replace("${Name}", "collector.example.com")
+            .replace("${AccountList}", "111122223333\", \"444455556666")
+            .replace("${QueueUrl}", queue)
+            .replace("${TrailBucket}", "example-trail")
+    }
+
+    #[test]
+    fn the_template_writes_what_is_read() {
+        let written = written_by_the_template();
+        assert!(!written.contains("${"), "{written}");
+        let config = load(&written).unwrap();
+        assert_eq!(config.accounts.own, ["111122223333", "444455556666"]);
+        assert_eq!(config.sqs.len(), 1);
+        assert_eq!(config.sqs[0].buckets, ["example-trail"]);
+    }
+
     /// Asks the reader which keys the table at `path` may have, by giving it one that nobody knows,
     /// and looks whether the example has them all; then goes down into its tables.
     fn check_shown(full: &toml::Table, path: &[&str]) {
