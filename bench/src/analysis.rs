@@ -59,10 +59,7 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     )?;
     let [ours, baseline]: [Vec<f64>; 2] = columns.try_into().ok().context("two columns")?;
     let conversations = ours.iter().map(|n| n * CONVERSATIONS as f64).collect();
-    report.add(
-        "collector/analysis_vs_decode",
-        &Samples { ours, baseline },
-    );
+    report.add("collector/analysis_vs_decode", &Samples { ours, baseline });
     report.add(
         "collector/analysis_conversations",
         &Samples::alone(conversations),
@@ -74,13 +71,8 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
 fn growth(setting: &Setting, told: &Summary, report: &mut Report) -> Result<()> {
     let template = setting.scratch.join("told-by-fleet.cbor");
     std::fs::write(&template, told.to_bytes()).context("write what hosts tell")?;
-    let mut held = Vec::new();
-    for hosts in FLEETS {
-        held.push(Held::by_process(&template, hosts)?);
-    }
-    let [few, some, many] = &held[..] else {
-        unreachable!("as many as fleets");
-    };
+    let [few, some, many] = FLEETS.map(|hosts| Held::by_process(&template, hosts));
+    let (few, some, many) = (few?, some?, many?);
     report.add(
         "collector/analysis_10k_hosts",
         &Samples {
@@ -94,8 +86,8 @@ fn growth(setting: &Setting, told: &Summary, report: &mut Report) -> Result<()> 
     report.add(
         "collector/analysis_memory_per_host",
         &Samples {
-            ours: vec![each(some, many)],
-            baseline: vec![each(few, some)],
+            ours: vec![each(&some, &many)],
+            baseline: vec![each(&few, &some)],
         },
     );
     Ok(())
@@ -164,9 +156,7 @@ fn fleet(
     let mut random = Random::new(7);
     (0..windows)
         .flat_map(move |window| (0..hosts).map(move |host| (window, host)))
-        .map(move |(window, host)| {
-            of_host(told, host, u64::from(window) * apart_ns, &mut random)
-        })
+        .map(move |(window, host)| of_host(told, host, u64::from(window) * apart_ns, &mut random))
 }
 
 /// What one host tells in the window that begins so long after the start.
@@ -174,7 +164,13 @@ fn of_host(told: &Summary, host: u32, after_ns: u64, random: &mut Random) -> Sum
     let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + host + 1));
     let start_ns = START_NS + after_ns;
     let local: Vec<IpAddr> = told.host.local.iter().map(|net| net.address).collect();
-    let own = |other: IpAddr| if local.contains(&other) { address } else { other };
+    let own = |other: IpAddr| {
+        if local.contains(&other) {
+            address
+        } else {
+            other
+        }
+    };
     let shift = |time_ns: u64| start_ns + time_ns.saturating_sub(told.window.start_ns);
     let from = |all: usize, random: &mut Random| random.below(all as u32) as usize;
     let mut summary = Summary {

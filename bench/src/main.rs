@@ -5,6 +5,7 @@
 //! here says why, and its rows are told as not run. Nothing here asserts: a machine that is busy is
 //! slow, and the table says so in minimum, median and maximum.
 
+mod analysis;
 mod bundle;
 mod capture;
 mod cloudtrail;
@@ -55,12 +56,18 @@ struct Arguments {
     /// Where the numbers go
     #[arg(long, value_name = "FILE", default_value = "bench-results.json")]
     out: PathBuf,
-    /// Only parts whose name begins so: kernel, traffic, sets, bundle, offline, live, wire, limits, ingest, fleet, cloudtrail
+    /// Only parts whose name begins so: kernel, traffic, sets, bundle, offline, live, wire, limits, ingest, fleet, analysis, cloudtrail
     #[arg(long, value_name = "PART")]
     only: Option<String>,
     /// Rounds of each measurement
     #[arg(long, default_value = "7")]
     rounds: usize,
+    /// Of the analysis part: analyse this many hosts, tell what it took, and do nothing else
+    #[arg(long, hide = true, requires = "template")]
+    hold: Option<u32>,
+    /// What each of them tells
+    #[arg(long, hide = true)]
+    template: Option<PathBuf>,
 }
 
 /// Measures one part.
@@ -87,6 +94,7 @@ const PARTS: &[(&str, Part, &[&str])] = &[
     ("limits", limits::measure, &["limits/"]),
     ("ingest", ingest::measure, &["collector/ingest_"]),
     ("fleet", fleet::measure, &["fleet/"]),
+    ("analysis", analysis::measure, &["collector/analysis_"]),
     (
         "cloudtrail",
         cloudtrail::measure,
@@ -106,6 +114,9 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let (Some(hosts), Some(template)) = (arguments.hold, &arguments.template) {
+        return analysis::hold(template, hosts);
+    }
     let scratch = tempfile::Builder::new()
         .prefix("pk-bench-")
         .tempdir()

@@ -216,6 +216,30 @@ pub(crate) const NAMES: &[Name] = &[
     row("fleet/10k_turned_away", "times a window", "", Nothing),
     row("fleet/10k_rss", "MiB", "", Nothing),
     row(
+        "collector/analysis_vs_decode",
+        "summaries/CPU-s",
+        "decoding alone",
+        Nothing,
+    ),
+    row(
+        "collector/analysis_conversations",
+        "conversations/CPU-s",
+        "",
+        Nothing,
+    ),
+    row(
+        "collector/analysis_10k_hosts",
+        "summaries/CPU-s",
+        "10 hosts",
+        RatioAtLeast(0.5),
+    ),
+    row(
+        "collector/analysis_memory_per_host",
+        "KiB",
+        "from 10 to 1,000 hosts",
+        RatioAtMost(1.5),
+    ),
+    row(
         "collector/cloudtrail_all_vs_parse",
         "events/CPU-s",
         "typed parsing alone",
