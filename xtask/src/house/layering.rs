@@ -41,6 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "picket-agent",
             "picket-detect",
+            "picket-intel",
             "picket-sense",
             "picket-tests",
             "picket-wire",
