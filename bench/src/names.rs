@@ -246,6 +246,12 @@ pub(crate) const NAMES: &[Name] = &[
         RatioAtLeast(0.45),
     ),
     row(
+        "collector/cloudtrail_all_vs_serde",
+        "events/CPU-s",
+        "serde_json, of gz",
+        Nothing,
+    ),
+    row(
         "collector/cloudtrail_all_vs_sonic",
         "events/CPU-s",
         "sonic-rs, of gz",
@@ -267,6 +273,12 @@ pub(crate) const NAMES: &[Name] = &[
         "collector/cloudtrail_plain_vs_parse",
         "MB/CPU-s",
         "typed parsing alone",
+        Nothing,
+    ),
+    row(
+        "collector/cloudtrail_plain_vs_sonic",
+        "MB/CPU-s",
+        "sonic-rs",
         Nothing,
     ),
     row(
