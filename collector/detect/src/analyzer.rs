@@ -199,7 +199,12 @@ impl Analyzer {
 
     /// Takes in one event.
     pub fn on_event(&mut self, mut event: Event) {
-        if let Event::Summary(summary) = &mut event {
+        self.on_event_mut(&mut event);
+    }
+
+    /// The same, for a caller that has use for what is left of the event.
+    pub fn on_event_mut(&mut self, event: &mut Event) {
+        if let Event::Summary(summary) = event {
             self.exclude(&mut summary.hits);
         }
         let source = event.source();
@@ -209,22 +214,31 @@ impl Analyzer {
             flow.late += 1;
         }
         let mut occurrences = std::mem::take(&mut self.occurrences);
-        self.look(&event, &mut occurrences);
+        self.look(event, &mut occurrences);
         for occurrence in occurrences.drain(..) {
             let taken = self.ledger.take(occurrence);
             tell(taken, &mut self.totals, &mut self.correlations);
         }
         self.occurrences = occurrences;
+        if let Event::Api(call) = event {
+            self.take_ruled(call);
+        }
+        self.link();
+        self.settle(event);
+    }
+
+    /// Takes in what rules of the operator's own matched of a call.
+    fn take_ruled(&mut self, call: &ApiCall) {
         for ruled in self.ruled.drain(..) {
             let kind = ruled.kind();
-            let taken = self.ledger.take_ruled(ruled);
-            if let (Some(kind), Some((_, finding))) = (kind, &taken) {
-                self.sigma.note_told(kind, &finding.id);
+            let taken = self.ledger.take_ruled(ruled, call);
+            let Some((_, finding)) = &taken else {
+                continue;
+            };
+            if let Some(kind) = kind {
+                self.sigma.note_told(kind, &finding.id, call);
             }
-            let is_on_trial = |finding: &Finding| self.on_trial.contains(&finding.picket.rule);
-            let joins = !taken
-                .as_ref()
-                .is_some_and(|(_, finding)| is_on_trial(finding));
+            let joins = self.on_trial.is_empty() || !self.on_trial.contains(&finding.picket.rule);
             let correlations = if joins {
                 &mut self.correlations[..]
             } else {
@@ -232,8 +246,6 @@ impl Analyzer {
             };
             tell(taken, &mut self.totals, correlations);
         }
-        self.link();
-        self.settle(&event);
     }
 
     /// Drops hits on what no list may name: an agent's own lists are read without the public suffixes,

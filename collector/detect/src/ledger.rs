@@ -2,12 +2,15 @@
 //! changed.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::detections::{Issue, Occurrence};
 use crate::finding::{
-    Evidence, Finding, Picket, RuntimeDetails, Service, ThreatEvidence, finding_id, partition,
+    ApiEvidence, EvidenceLog, Finding, Picket, RuntimeDetails, Service, ThreatEvidence, finding_id,
+    partition,
 };
 use crate::limits::{ARCHIVED_MAX, EVIDENCE_ALWAYS, EVIDENCE_MAX, FINDING_DAYS_MAX, FINDINGS_MAX};
+use crate::logs::ApiCall;
 use crate::sigma::{Ruled, Told};
 use crate::time::Time;
 
@@ -23,6 +26,8 @@ pub(crate) struct Ledger {
     leaving: VecDeque<Finding>,
     /// Pieces of evidence kept by all of them.
     evidence: usize,
+    /// Room for the subject of a piece.
+    subject: String,
     pub(crate) counters: Counters,
 }
 
@@ -92,15 +97,11 @@ impl Ledger {
         Some((taken, &entry.finding))
     }
 
-    /// Takes in what a rule matched, as [`Ledger::take`] does.
-    pub(crate) fn take_ruled(&mut self, ruled: Ruled) -> Option<(Taken, &Finding)> {
+    /// Takes in what a rule matched of a call, as [`Ledger::take`] does.
+    pub(crate) fn take_ruled(&mut self, ruled: Ruled, call: &ApiCall) -> Option<(Taken, &Finding)> {
         let told = match ruled {
             Ruled::New(told) => *told,
-            Ruled::Again {
-                finding,
-                time_ns,
-                evidence,
-            } => return self.again(&finding, time_ns, *evidence),
+            Ruled::Again { finding, like } => return self.again(&finding, &like, call),
         };
         let (taken, finding) = self.take(told.occurrence)?;
         let id = finding.id.clone();
@@ -117,16 +118,24 @@ impl Ledger {
     }
 
     /// Counts another occurrence of which the finding says everything already.
-    fn again(&mut self, id: &str, time_ns: u64, evidence: Evidence) -> Option<(Taken, &Finding)> {
+    fn again(
+        &mut self,
+        id: &str,
+        like: &Arc<ApiEvidence>,
+        call: &ApiCall,
+    ) -> Option<(Taken, &Finding)> {
         let entry = self.open.get_mut(id)?;
         if !entry.changed {
             entry.changed = true;
             self.changed.push_back(id.to_owned());
         }
         let finding = &mut entry.finding;
-        let times = (Time(time_ns), Time(time_ns));
-        count(finding, times, 1, &mut self.counters);
-        keep(finding, evidence, &mut self.evidence, &mut self.counters);
+        let time = Time(call.event_time_ns);
+        count(finding, (time, time), 1, &mut self.counters);
+        keep(finding, &mut self.evidence, &mut self.counters, |log| {
+            let event_id = call.event_id.as_deref().unwrap_or_default();
+            log.push_like(like, event_id, time, &mut self.subject);
+        });
         Some((Taken::Added, &entry.finding))
     }
 
@@ -331,7 +340,7 @@ fn add(
     }
     count(finding, (first, last), occurrence.count, counters);
     for evidence in occurrence.evidence {
-        keep(finding, evidence, evidence_kept, counters);
+        keep(finding, evidence_kept, counters, |log| log.push(evidence));
     }
 }
 
@@ -359,9 +368,9 @@ fn count(finding: &mut Finding, times: (Time, Time), count: u64, counters: &mut 
 /// Keeps a piece of evidence, if there is room for it.
 fn keep(
     finding: &mut Finding,
-    evidence: Evidence,
     evidence_kept: &mut usize,
     counters: &mut Counters,
+    push: impl FnOnce(&mut EvidenceLog),
 ) {
     let picket = &mut finding.picket;
     let before = picket.evidence.len();
@@ -371,7 +380,7 @@ fn keep(
         counters.evidence_left_out += 1;
         return;
     }
-    picket.evidence.push(evidence);
+    push(&mut picket.evidence);
     let after = picket.evidence.len();
     *evidence_kept += after - before;
     if after == before {

@@ -1,4 +1,4 @@
-//! An instant of event time, written as RFC 3339 in UTC.
+//! An instant of event time, written as RFC 3339 in UTC, and the day it falls on.
 
 use std::fmt;
 
@@ -10,11 +10,41 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Time(pub u64);
 
 impl Time {
-    /// The day it falls on, `YYYY-MM-DD` in UTC.
-    pub fn day(self) -> String {
-        let mut text = self.to_string();
-        text.truncate("YYYY-MM-DD".len());
-        text
+    /// The day it falls on.
+    pub fn day(self) -> Day {
+        // 64 bits of nanoseconds are 213,503 days.
+        Day((self.0 / DAY_NS) as u32)
+    }
+}
+
+const DAY_NS: u64 = 24 * 3_600 * 1_000_000_000;
+
+/// A day in UTC, written `YYYY-MM-DD`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(u32);
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = Time(u64::from(self.0) * DAY_NS).to_string();
+        f.write_str(text.get(.."YYYY-MM-DD".len()).unwrap_or(&text))
+    }
+}
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let date = String::deserialize(deserializer)?;
+        let time: Timestamp = format!("{date}T00:00:00Z")
+            .parse()
+            .map_err(de::Error::custom)?;
+        u64::try_from(time.as_nanosecond())
+            .map(|ns| Time(ns).day())
+            .map_err(|_| de::Error::custom("a day outside 1970 to 2554"))
     }
 }
 
@@ -57,7 +87,23 @@ mod tests {
         check(1_700_000_000_123_000_000, "2023-11-14T22:13:20.123Z");
         check(1_700_000_000_000_000_001, "2023-11-14T22:13:20.000000001Z");
         check(u64::MAX, "2554-07-21T23:34:33.709551615Z");
-        assert_eq!(Time(1_700_000_000_123_000_000).day(), "2023-11-14");
+    }
+
+    #[test]
+    fn a_day_reads_back() {
+        let check = |ns, expected: &str| {
+            let day = Time(ns).day();
+            assert_eq!(day.to_string(), expected);
+            let json = serde_json::to_string(&day).unwrap();
+            assert_eq!(serde_json::from_str::<Day>(&json).unwrap(), day);
+        };
+        check(0, "1970-01-01");
+        check(DAY_NS - 1, "1970-01-01");
+        check(1_700_000_000_123_000_000, "2023-11-14");
+        check(u64::MAX, "2554-07-21");
+        for text in ["\"1969-12-31\"", "\"2023-11\"", "\"\"", "3"] {
+            assert!(serde_json::from_str::<Day>(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -259,6 +259,10 @@ struct Input {
     prices: String,
 }
 
+/// Bytes of room that are kept from one call for the next: most records are far smaller, and a few so large
+/// that nobody should hold on to theirs.
+const ROOM_BYTES_MAX: usize = 64 << 10;
+
 /// The analyzer being fed.
 struct Offline {
     analyzer: Analyzer,
@@ -268,6 +272,7 @@ struct Offline {
     refused: u64,
     usage: Usage,
     newest_ns: BTreeMap<SourceKind, u64>,
+    room: String,
 }
 
 impl Offline {
@@ -280,6 +285,7 @@ impl Offline {
             refused: 0,
             usage: Usage::default(),
             newest_ns: BTreeMap::new(),
+            room: String::new(),
         }
     }
 
@@ -322,7 +328,7 @@ impl Offline {
                         continue;
                     }
                 },
-                Kind::Api => match ApiCall::parse(record.bytes, record.time_ns) {
+                Kind::Api => match ApiCall::parse_in(record.bytes, record.time_ns, self.room()) {
                     Ok(call) if !self.seen.insert(call.key) => {
                         self.repeated += 1;
                         continue;
@@ -359,13 +365,26 @@ impl Offline {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, mut event: Event) {
         let source = event.source();
         let newest = self.newest_ns.entry(source).or_default();
         *newest = event.time_ns().max(*newest);
         let watermark = newest.saturating_sub(source.lateness_ns());
-        self.analyzer.on_event(event);
+        self.analyzer.on_event_mut(&mut event);
+        if let Event::Api(call) = event {
+            let room = call.into_room();
+            self.room = if room.capacity() <= ROOM_BYTES_MAX {
+                room
+            } else {
+                String::new()
+            };
+        }
         self.analyzer.advance(source, watermark);
+    }
+
+    /// The room of the last call.
+    fn room(&mut self) -> String {
+        std::mem::take(&mut self.room)
     }
 
     fn finish(mut self, input: &mut Input) -> Results {

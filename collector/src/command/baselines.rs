@@ -184,7 +184,8 @@ const WHAT: [(&str, picket_detect::Dimension); 5] = [
 /// A day since the epoch, as a date.
 fn day(number: u32) -> String {
     const DAY_NS: u64 = 86_400 * 1_000_000_000;
-    picket_detect::Time(u64::from(number).saturating_mul(DAY_NS)).day()
+    let time = picket_detect::Time(u64::from(number).saturating_mul(DAY_NS));
+    time.day().to_string()
 }
 
 impl Export {

@@ -3,6 +3,7 @@
 //! Names, paths and user agents were chosen by adversaries; control characters in them are shown as
 //! escapes, never sent to the terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use picket_detect::Finding;
@@ -231,7 +232,7 @@ fn flat(page: &mut Page, name: &str, value: &serde_json::Value) {
 }
 
 fn evidence(page: &mut Page, finding: &Finding) {
-    let all: Vec<&Evidence> = finding.picket.evidence.iter().collect();
+    let all: Vec<Cow<'_, Evidence>> = finding.picket.evidence.iter().collect();
     let left_out = finding.picket.evidence_left_out;
     page.part(&format!(
         "evidence ({} kept, {left_out} counted and not kept)",

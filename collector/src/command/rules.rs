@@ -267,7 +267,7 @@ fn did<'a>(set: &'a RuleSet, found: &[Finding]) -> Vec<Did<'a>> {
         let name = format!("sigma/{}", rule.id);
         let findings = of.get(&*name).map(Vec::as_slice).unwrap_or_default();
         let calls = findings.iter().flat_map(|f| f.picket.evidence.iter());
-        let calls = calls.filter_map(|evidence| match evidence {
+        let calls = calls.filter_map(|evidence| match &*evidence {
             Evidence::Cloudtrail(call) => Some(format!(
                 "{} {} {} by {} from {}",
                 call.time, call.event_source, call.event_name, call.principal, call.source_ip

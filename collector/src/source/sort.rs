@@ -124,8 +124,12 @@ impl Sorter {
     /// # Errors
     /// Those of reading temporary files.
     pub fn finish(mut self) -> io::Result<Sorted> {
-        if !self.runs.is_empty() && !self.entries.is_empty() {
-            self.spill()?;
+        if !self.runs.is_empty() {
+            if !self.entries.is_empty() {
+                self.spill()?;
+            }
+            // What is done with the records wants the room now.
+            (self.bytes, self.entries) = (Vec::new(), Vec::new());
         }
         self.entries.sort_unstable_by_key(|entry| entry.key);
         let merge = Merge::new(std::mem::take(&mut self.runs))?;

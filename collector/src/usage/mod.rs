@@ -160,7 +160,7 @@ impl Usage {
     /// What was counted, by day, source and account.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let each = self.rows.iter().flat_map(|(&(day, source), accounts)| {
-            let day = Time(u64::from(day) * DAY_NS).day();
+            let day = Time(u64::from(day) * DAY_NS).day().to_string();
             accounts.iter().map(move |(account, amount)| Row {
                 day: day.clone(),
                 source,

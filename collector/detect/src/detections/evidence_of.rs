@@ -160,7 +160,12 @@ fn some(text: &str) -> Option<String> {
 
 /// A call as evidence.
 pub(crate) fn call(call: &ApiCall) -> Evidence {
-    Evidence::Cloudtrail(ApiEvidence {
+    Evidence::Cloudtrail(api(call))
+}
+
+/// The same, whatever else it may become.
+pub(crate) fn api(call: &ApiCall) -> ApiEvidence {
+    ApiEvidence {
         event_id: owned(call.event_id.as_deref()),
         time: Time(call.event_time_ns),
         event_source: call.event_source.to_string(),
@@ -169,7 +174,7 @@ pub(crate) fn call(call: &ApiCall) -> Evidence {
         principal: owned(call.identity.arn.as_deref().or(call.identity.actor())),
         user_agent: call.user_agent.as_deref().map(quote),
         error_code: call.error_code.as_deref().map(str::to_owned),
-    })
+    }
 }
 
 fn tunnel(kind: Option<TunnelKind>, id: Option<u32>) -> Option<TunnelEvidence> {

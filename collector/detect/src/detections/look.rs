@@ -6,6 +6,7 @@ use crate::history::{Dimension, Frequency, History, compared_by};
 use crate::logs::IdentityKind;
 use crate::logs::agent_words::Says;
 use crate::logs::cloudtrail::ApiCall;
+use crate::logs::identity::resource;
 use crate::policy::{Policy, account_of, glob, texts};
 use crate::settings::Accounts;
 
@@ -100,7 +101,7 @@ impl<'a> Look<'a> {
             | IdentityKind::IdentityCenterUser => true,
             IdentityKind::AssumedRole => {
                 let role = identity.actor().unwrap_or_default();
-                role.contains(":role/aws-reserved/sso.amazonaws.com/")
+                resource(role).starts_with("role/aws-reserved/sso.amazonaws.com/")
                     || (identity.role_name())
                         .is_some_and(|name| name.starts_with("AWSReservedSSO_"))
             }

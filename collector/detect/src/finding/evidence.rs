@@ -1,10 +1,7 @@
-//! Evidence: single events that a finding rests on, and which of many are kept.
-
-use std::collections::{BTreeSet, VecDeque};
+//! Evidence: single events that a finding rests on.
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{EVIDENCE_DISTINCT_MAX, EVIDENCE_FIRST_MAX, EVIDENCE_LAST_MAX};
 use crate::time::Time;
 
 /// One event.
@@ -28,7 +25,7 @@ pub enum Evidence {
 }
 
 /// A call of the AWS API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiEvidence {
     /// CloudTrail's event id.
     pub event_id: String,
@@ -281,9 +278,13 @@ impl Evidence {
     }
 
     /// The API, peer or name whose first event is always kept.
-    fn subject(&self) -> String {
+    pub(super) fn subject(&self) -> String {
         match self {
-            Self::Cloudtrail(api) => format!("{}:{}", api.event_source, api.event_name),
+            Self::Cloudtrail(api) => {
+                let mut subject = String::new();
+                write_api(&api.event_source, &api.event_name, &mut subject);
+                subject
+            }
             Self::Dns(dns) => dns.name.clone(),
             Self::Flow(flow) | Self::Tls(flow) => {
                 format!("{}>{}:{}", flow.src_ip, flow.dst_ip, flow.dst_port)
@@ -306,159 +307,10 @@ impl Evidence {
     }
 }
 
-/// The evidence of a finding: the first [`EVIDENCE_FIRST_MAX`] events, the last
-/// [`EVIDENCE_LAST_MAX`], and from between the first of each API, peer and name.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(from = "Vec<Evidence>", into = "Vec<Evidence>")]
-pub struct EvidenceLog {
-    first: Vec<Evidence>,
-    distinct: Vec<Evidence>,
-    /// The last ones, each with whether it is the first of its subject.
-    last: VecDeque<(Evidence, bool)>,
-    subjects: BTreeSet<String>,
-}
-
-impl EvidenceLog {
-    /// How many events are kept.
-    pub fn len(&self) -> usize {
-        self.first.len() + self.distinct.len() + self.last.len()
-    }
-
-    /// Says whether none is kept.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_empty()
-    }
-
-    /// The events kept: in the order they came.
-    pub fn iter(&self) -> impl Iterator<Item = &Evidence> {
-        let last = self.last.iter().map(|(evidence, _)| evidence);
-        self.first.iter().chain(&self.distinct).chain(last)
-    }
-
-    /// Says whether another event takes the place of one, unless that is kept for its subject.
-    pub(crate) fn is_full(&self) -> bool {
-        self.last.len() >= EVIDENCE_LAST_MAX
-    }
-
-    /// Takes an event in, which becomes the last one.
-    pub(crate) fn push(&mut self, evidence: Evidence) {
-        let fresh = self.note_subject(&evidence);
-        if self.first.len() < EVIDENCE_FIRST_MAX {
-            self.first.push(evidence);
-            return;
-        }
-        self.last.push_back((evidence, fresh));
-        if self.last.len() > EVIDENCE_LAST_MAX
-            && let Some((oldest, true)) = self.last.pop_front()
-            && self.distinct.len() < EVIDENCE_DISTINCT_MAX
-        {
-            self.distinct.push(oldest);
-        }
-    }
-
-    /// Says whether the subject is new; once the table is full, nothing is.
-    fn note_subject(&mut self, evidence: &Evidence) -> bool {
-        let room = EVIDENCE_FIRST_MAX + EVIDENCE_DISTINCT_MAX + EVIDENCE_LAST_MAX;
-        self.subjects.len() < room && self.subjects.insert(evidence.subject())
-    }
-}
-
-impl PartialEq for EvidenceLog {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl From<EvidenceLog> for Vec<Evidence> {
-    fn from(log: EvidenceLog) -> Self {
-        let last = log.last.into_iter().map(|(evidence, _)| evidence);
-        log.first
-            .into_iter()
-            .chain(log.distinct)
-            .chain(last)
-            .collect()
-    }
-}
-
-impl From<Vec<Evidence>> for EvidenceLog {
-    /// Sorts a stored list back into its three parts, which follow from their sizes.
-    fn from(mut events: Vec<Evidence>) -> Self {
-        let mut log = Self::default();
-        let after_first = events.len().min(EVIDENCE_FIRST_MAX);
-        let mut rest = events.split_off(after_first);
-        let last = rest.split_off(rest.len().saturating_sub(EVIDENCE_LAST_MAX));
-        for evidence in events.iter().chain(&rest) {
-            log.note_subject(evidence);
-        }
-        log.first = events;
-        log.distinct = rest;
-        log.distinct.truncate(EVIDENCE_DISTINCT_MAX);
-        for evidence in last {
-            let fresh = log.note_subject(&evidence);
-            log.last.push_back((evidence, fresh));
-        }
-        log
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sensor(at: u64, what: &str) -> Evidence {
-        Evidence::Sensor(SensorEvidence {
-            time: Time(at),
-            agent: "a".into(),
-            what: what.into(),
-        })
-    }
-
-    fn times(log: &EvidenceLog) -> Vec<u64> {
-        log.iter().map(|evidence| evidence.time().0).collect()
-    }
-
-    #[test]
-    fn keeps_the_first_the_last_and_the_first_of_each_subject() {
-        let mut log = EvidenceLog::default();
-        for at in 0..1_000 {
-            // A new subject at 150 and at 500 only, and one that stays in the last hundred.
-            let what = match at {
-                150 => "x",
-                500 => "y",
-                990 => "z",
-                _ => "same",
-            };
-            log.push(sensor(at, what));
-        }
-        let expected: Vec<u64> = (0..100).chain([150, 500]).chain(900..1_000).collect();
-        assert_eq!(times(&log), expected);
-    }
-
-    #[test]
-    fn a_stored_log_goes_on_as_if_it_had_never_been_stored() {
-        let mut log = EvidenceLog::default();
-        for at in 0..2_000u64 {
-            log.push(sensor(at, &format!("{}", at * at % 311)));
-            if at % 97 == 0 {
-                let json = serde_json::to_string(&log).unwrap();
-                let stored: EvidenceLog = serde_json::from_str(&json).unwrap();
-                assert_eq!(stored, log);
-                let mut stored = stored;
-                stored.push(sensor(at, "more"));
-                let mut kept = log.clone();
-                kept.push(sensor(at, "more"));
-                assert_eq!(stored, kept, "after {at}");
-            }
-        }
-    }
-
-    #[test]
-    fn is_bounded() {
-        let mut log = EvidenceLog::default();
-        for at in 0..5_000u64 {
-            log.push(sensor(at, &format!("{at}")));
-        }
-        let most = EVIDENCE_FIRST_MAX + EVIDENCE_DISTINCT_MAX + EVIDENCE_LAST_MAX;
-        assert_eq!(log.len(), most);
-    }
+/// Writes the subject of a call of the AWS API.
+pub(super) fn write_api(source: &str, name: &str, out: &mut String) {
+    out.clear();
+    out.push_str(source);
+    out.push(':');
+    out.push_str(name);
 }

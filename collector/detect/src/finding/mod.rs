@@ -6,6 +6,7 @@
 
 mod action;
 mod evidence;
+mod evidence_log;
 mod kind;
 mod resource;
 mod runtime;
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use picket_wire::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::time::Time;
+use crate::time::{Day, Time};
 
 pub(crate) use action::protocol_name;
 pub use action::{
@@ -25,9 +26,10 @@ pub use action::{
     RemoteIpDetails,
 };
 pub use evidence::{
-    ApiEvidence, DnsEvidence, Evidence, EvidenceLog, FlowEvidence, HitEvidence, LoginEvidence,
-    ParentEvidence, ProcessEvidence, SensorEvidence, TunnelEvidence, ViaEvidence,
+    ApiEvidence, DnsEvidence, Evidence, FlowEvidence, HitEvidence, LoginEvidence, ParentEvidence,
+    ProcessEvidence, SensorEvidence, TunnelEvidence, ViaEvidence,
 };
+pub use evidence_log::EvidenceLog;
 pub(crate) use kind::tactic;
 pub use kind::{Band, FindingType, Origin};
 pub use resource::{
@@ -183,7 +185,7 @@ pub struct Picket {
     pub incident: Option<String>,
     /// Occurrences per day (UTC).
     #[serde(default)]
-    pub days: BTreeMap<String, u64>,
+    pub days: BTreeMap<Day, u64>,
 }
 
 impl Finding {

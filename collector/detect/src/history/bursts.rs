@@ -4,12 +4,30 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use hashbrown::Equivalent;
+
 use super::table::Table;
 use crate::finding::Evidence;
 use crate::limits::{BURST_EVIDENCE_MAX, BURST_THINGS_MAX, BURSTS_MAX};
 
 /// A rule that counts, and whom it counts for.
 type Key = (&'static str, String);
+
+/// What a [`Key`] is looked up by.
+#[derive(Hash)]
+struct KeyRef<'a>(&'static str, &'a str);
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0 == key.0 && self.1 == key.1
+    }
+}
+
+impl From<&KeyRef<'_>> for Key {
+    fn from(key: &KeyRef<'_>) -> Self {
+        (key.0, key.1.to_owned())
+    }
+}
 
 /// Things touched, by rule and by who touched them.
 #[derive(Debug)]
@@ -54,7 +72,7 @@ impl Bursts {
         now_ns: u64,
         window_ns: u64,
     ) -> Reach {
-        let burst = self.rows.write((rule, who.to_owned()), now_ns);
+        let burst = self.rows.write_by(&KeyRef(rule, who), now_ns);
         let begin_ns = now_ns.saturating_sub(window_ns);
         burst.things.retain(|_, touched_ns| *touched_ns >= begin_ns);
         burst.waiting.retain(|(seen_ns, _)| *seen_ns >= begin_ns);
@@ -76,7 +94,7 @@ impl Bursts {
 
     /// How many different things `who` touched since `since_ns`, as far as they are still counted.
     pub(crate) fn count(&self, rule: &'static str, who: &str, since_ns: u64) -> usize {
-        let burst = self.rows.get(&(rule, who.to_owned()));
+        let burst = self.rows.get(&KeyRef(rule, who));
         let touched = burst.into_iter().flat_map(|burst| burst.things.values());
         touched
             .filter(|touched_ns| **touched_ns >= since_ns)
@@ -91,7 +109,7 @@ impl Bursts {
         seen_ns: u64,
         call: impl FnOnce() -> Evidence,
     ) {
-        if let Some(burst) = self.rows.get_mut(&(rule, who.to_owned()))
+        if let Some(burst) = self.rows.get_mut(&KeyRef(rule, who))
             && burst.waiting.len() < BURST_EVIDENCE_MAX
         {
             burst.waiting.push((seen_ns, call()));
@@ -100,7 +118,7 @@ impl Bursts {
 
     /// The calls that waited.
     pub(crate) fn waiting(&mut self, rule: &'static str, who: &str) -> Vec<Evidence> {
-        let burst = self.rows.get_mut(&(rule, who.to_owned()));
+        let burst = self.rows.get_mut(&KeyRef(rule, who));
         let waiting = burst.map(|burst| std::mem::take(&mut burst.waiting));
         let waiting = waiting.unwrap_or_default().into_iter();
         waiting.map(|(_, call)| call).collect()

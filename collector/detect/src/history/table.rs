@@ -1,13 +1,15 @@
 //! A bounded table whose oldest rows make room for new ones.
 
-use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::hash::Hash;
+
+use hashbrown::Equivalent;
+use hashbrown::hash_map::{EntryRef, HashMap};
 
 /// Rows by key, each with the event time it was last written at.
 #[derive(Debug)]
 pub(crate) struct Table<K, V> {
-    rows: HashMap<K, Row<V>>,
+    rows: HashMap<K, Row<V>, RandomState>,
     rows_max: usize,
     evicted: u64,
 }
@@ -22,7 +24,7 @@ impl<K: Clone + Eq + Hash + Ord, V: Default> Table<K, V> {
     /// Holds at most `rows_max` rows.
     pub(crate) fn new(rows_max: usize) -> Self {
         Self {
-            rows: HashMap::new(),
+            rows: HashMap::default(),
             rows_max,
             evicted: 0,
         }
@@ -44,38 +46,46 @@ impl<K: Clone + Eq + Hash + Ord, V: Default> Table<K, V> {
     /// As [`Table::write`], by what a key can be made of: it is made for a row that is absent only.
     pub(crate) fn write_by<Q>(&mut self, key: &Q, now_ns: u64) -> &mut V
     where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + Equivalent<K> + ?Sized,
+        for<'q> &'q Q: Into<K>,
     {
-        if !self.rows.contains_key(key) {
-            return self.write(key.to_owned(), now_ns);
+        if self.rows.len() >= self.rows_max && !self.rows.contains_key(key) {
+            self.evict();
         }
-        let row = self.rows.get_mut(key).expect("the key is there");
+        let row = match self.rows.entry_ref(key) {
+            EntryRef::Occupied(row) => row.into_mut(),
+            EntryRef::Vacant(place) => {
+                let value = V::default();
+                let written_ns = now_ns;
+                place.insert_with_key(key.into(), Row { written_ns, value })
+            }
+        };
         row.written_ns = row.written_ns.max(now_ns);
         &mut row.value
     }
 
     /// The row of `key`.
-    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        K: Borrow<Q>,
-    {
+    pub(crate) fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
         self.rows.get(key).map(|row| &row.value)
     }
 
     /// The row of `key`, which does not become younger by this.
-    pub(crate) fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
-    where
-        K: Borrow<Q>,
-    {
+    pub(crate) fn get_mut<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<&mut V> {
         self.rows.get_mut(key).map(|row| &mut row.value)
     }
 
-    /// Takes the row of `key` out.
-    pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    /// The row of `key`, if it is there, written at `now_ns`.
+    pub(crate) fn rewrite<Q>(&mut self, key: &Q, now_ns: u64) -> Option<&mut V>
     where
-        K: Borrow<Q>,
+        Q: Hash + Equivalent<K> + ?Sized,
     {
+        let row = self.rows.get_mut(key)?;
+        row.written_ns = row.written_ns.max(now_ns);
+        Some(&mut row.value)
+    }
+
+    /// Takes the row of `key` out.
+    pub(crate) fn remove<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<V> {
         self.rows.remove(key).map(|row| row.value)
     }
 
@@ -154,6 +164,16 @@ mod tests {
             table.write(key, key);
         }
         assert_eq!(table.get(&u64::MAX), Some(&1_000));
+    }
+
+    #[test]
+    fn a_row_that_is_not_there_is_not_made_by_writing_it_again() {
+        let mut table: Table<String, u64> = Table::new(32);
+        assert_eq!(table.rewrite("a", 10), None);
+        *table.write_by("a", 10) = 7;
+        assert_eq!(table.rewrite("a", 20), Some(&mut 7));
+        table.expire(20);
+        assert_eq!(table.get("a"), Some(&7));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::agent_words::AgentWords;
 use super::call_draft::Call;
 use super::event_time;
-use super::identity::{Identity, IdentityKind};
+use super::identity::{Identity, IdentityKind, resource};
 use super::json::{Lazy, Object};
 use super::seen::EventKey;
 
@@ -145,6 +145,20 @@ impl ApiCall {
     /// # Errors
     /// Every [`ApiCallError`].
     pub fn parse(json: &[u8], previous_time_ns: u64) -> Result<Self, ApiCallError> {
+        Self::parse_in(json, previous_time_ns, String::new())
+    }
+
+    /// As [`ApiCall::parse`], in the room that the record of another call has left ([`ApiCall::into_room`]): it is
+    /// by far the largest part of a call, and one large allocation an event, made and dropped, costs as much as
+    /// all the small ones.
+    ///
+    /// # Errors
+    /// Every [`ApiCallError`].
+    pub fn parse_in(
+        json: &[u8],
+        previous_time_ns: u64,
+        room: String,
+    ) -> Result<Self, ApiCallError> {
         // Almost always proper, which the standard library is quickest to say.
         let json = match std::str::from_utf8(json) {
             Ok(text) => Cow::Borrowed(text),
@@ -194,9 +208,14 @@ impl ApiCall {
             tls: draft.tls,
             shared_event_id: draft.shared_event_id,
             from_console: draft.from_console,
-            record: Lazy::new(&json),
+            record: Lazy::in_room(&json, room),
             known: Known::default(),
         })
+    }
+
+    /// The room that the record takes, for [`ApiCall::parse_in`].
+    pub fn into_room(self) -> String {
+        self.record.into_room()
     }
 
     /// The member of the record that `path` names, such as `userIdentity.sessionContext.sessionIssuer.arn`:
@@ -252,7 +271,8 @@ impl ApiCall {
         let linked = || {
             let arn = identity.actor().unwrap_or_default();
             let name = identity.role_name().unwrap_or_default();
-            arn.contains(":role/aws-service-role/") || name.starts_with("AWSServiceRoleFor")
+            resource(arn).starts_with("role/aws-service-role/")
+                || name.starts_with("AWSServiceRoleFor")
         };
         let told = |by: &str| {
             matches!(

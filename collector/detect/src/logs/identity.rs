@@ -128,8 +128,8 @@ impl Identity {
     /// of the principal id. An EC2 instance's own role names its sessions after the instance.
     pub fn session_name(&self) -> Option<&str> {
         let from_arn = || {
-            let (_, resource) = self.arn.as_deref()?.split_once(":assumed-role/")?;
-            Some(resource.rsplit_once('/')?.1)
+            let resource = resource(self.arn.as_deref()?);
+            Some(resource.strip_prefix("assumed-role/")?.rsplit_once('/')?.1)
         };
         let from_principal = || Some(self.principal_id.as_deref()?.split_once(':')?.1);
         from_arn()
@@ -147,8 +147,8 @@ impl Identity {
                 return arn.rsplit_once('/').map(|(_, name)| name);
             }
         }
-        let (_, resource) = self.arn.as_deref()?.split_once(":assumed-role/")?;
-        resource.split('/').next()
+        let resource = resource(self.arn.as_deref()?);
+        resource.strip_prefix("assumed-role/")?.split('/').next()
     }
 
     /// The name to show: user, role, service or whatever is known, in that order.
@@ -189,6 +189,13 @@ impl Identity {
         }
         self
     }
+}
+
+/// What an ARN names, behind its fifth colon; empty if there is none.
+pub(crate) fn resource(arn: &str) -> &str {
+    // By hand: the parts are too short for a search to pay, and it is asked several times an event.
+    let mut colons = (0..arn.len()).filter(|&at| arn.as_bytes()[at] == b':');
+    colons.nth(4).map_or("", |at| &arn[at + 1..])
 }
 
 impl From<Object<Draft>> for Identity {

@@ -20,18 +20,31 @@ use serde_json::value::RawValue;
 #[derive(Default, Clone)]
 pub struct Lazy {
     /// JSON text; empty for null and for what was absent.
-    raw: Box<str>,
+    raw: String,
     value: OnceLock<Value>,
 }
 
 impl Lazy {
     /// Keeps `raw`, which must be JSON: anything else reads as null.
     pub fn new(raw: &str) -> Self {
-        let raw = if raw == "null" { "" } else { raw };
+        Self::in_room(raw, String::new())
+    }
+
+    /// As [`Lazy::new`], in the place of another text that nobody wants any more.
+    pub(crate) fn in_room(raw: &str, mut room: String) -> Self {
+        room.clear();
+        if raw != "null" {
+            room.push_str(raw);
+        }
         Self {
-            raw: raw.into(),
+            raw: room,
             value: OnceLock::new(),
         }
+    }
+
+    /// The room that its text takes.
+    pub(crate) fn into_room(self) -> String {
+        self.raw
     }
 
     /// Says whether it was null or absent. Parses nothing.

@@ -53,23 +53,39 @@ impl EventKey {
 
 /// The 16 bytes of `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
 fn uuid(text: &str) -> Option<[u8; 16]> {
+    /// Where the two digits of each byte begin.
+    const PAIRS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
-    let mut out = [0; 16];
-    let mut digits = 0;
-    for (at, &byte) in text.iter().enumerate() {
-        if matches!(at, 8 | 13 | 18 | 23) {
-            if byte != b'-' {
-                return None;
-            }
-            continue;
-        }
-        // A hex digit is below 16, so the cast keeps it whole.
-        let digit = char::from(byte).to_digit(16)? as u8;
-        out[digits / 2] = out[digits / 2] << 4 | digit;
-        digits += 1;
+    if [8, 13, 18, 23].iter().any(|&at| text[at] != b'-') {
+        return None;
     }
-    Some(out)
+    let mut seen = 0;
+    let bytes = PAIRS.map(|at| {
+        let (high, low) = (
+            DIGITS[usize::from(text[at])],
+            DIGITS[usize::from(text[at + 1])],
+        );
+        seen |= high | low;
+        high << 4 | low
+    });
+    (seen != NO_DIGIT).then_some(bytes)
 }
+
+/// What is no hex digit, whatever it is joined with.
+const NO_DIGIT: u8 = 0xff;
+
+/// The value of each hex digit.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = b"0123456789abcdef"[value];
+        digits[digit as usize] = value as u8;
+        digits[digit.to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
 
 /// The last events seen, up to a bound: the oldest is forgotten first, and counted.
 #[derive(Debug)]

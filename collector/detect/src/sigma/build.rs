@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::pattern::{Pattern, Shape};
-use super::program::{Compiled, Field, How, Node, Program, Texts, Word};
+use super::program::{Compiled, Field, How, Node, Program, Texts, Word, Words};
 use super::record::{Path, Quick};
 use super::search::{self, Check, Expr, Place, Test};
 
@@ -18,7 +18,7 @@ pub(super) struct Builder {
     tests: Vec<Compiled>,
     test_numbers: HashMap<Test, u32>,
     rules: Vec<Node>,
-    calls: BTreeMap<Quick, HashMap<Box<str>, Vec<u32>>>,
+    calls: BTreeMap<Quick, Words<Vec<u32>>>,
     always: Vec<u32>,
 }
 

@@ -54,6 +54,14 @@ pub const FIELDS_SHOWN_MAX: usize = 6;
 /// Bytes of a value that are shown.
 pub const VALUE_SHOWN_BYTES: usize = 96;
 
-/// Things that were told of which it is remembered by which finding: some hundred bytes each. Beyond
-/// this many they are told again. Chosen by hand: ten thousand principals with a few kinds of calls each.
-pub(crate) const TOLD_MAX: usize = 65_536;
+/// Calls that were told of which it is remembered by which finding, half a kilobyte each. Beyond this many
+/// they are told again. Chosen by hand: some thousand principals with a few kinds of calls each.
+pub(crate) const TOLD_MAX: usize = 32_768;
+
+/// Texts of one field of which it is remembered what rules found in them, up to [`MET_BYTES_MAX`] bytes each:
+/// a quarter of a megabyte a field at most. Beyond this many all are looked at again. Chosen by hand: an
+/// account sees some hundred programs in a day.
+pub(crate) const MET_MAX: usize = 512;
+
+/// Bytes of such a text; longer ones are looked at each time.
+pub(crate) const MET_BYTES_MAX: usize = 512;

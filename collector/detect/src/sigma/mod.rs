@@ -33,9 +33,10 @@ mod tests;
 mod yaml;
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
+
+use foldhash::quality::RandomState;
 
 pub use fault::{Fault, Why};
 pub use record::{Quick, Record};
@@ -45,10 +46,15 @@ pub use rule::{Level, Rule};
 pub use search::Placeholders;
 pub use set::{Loaded, RuleSet};
 
+use crate::detections::evidence_of;
+use crate::finding::ApiEvidence;
 use crate::logs::cloudtrail::ApiCall;
 use correlate::Correlator;
 use limits::TOLD_MAX;
 use program::Scratch;
+
+/// What a finding says of a call, as a number: alike calls that a rule matched have the same.
+pub(crate) type Alike = u128;
 
 /// The rules in force and what they remember.
 #[derive(Debug, Default)]
@@ -57,11 +63,13 @@ pub(crate) struct Sigma {
     scratch: Scratch,
     correlator: Correlator,
     matched: Vec<u32>,
-    /// The findings of what was told already, by what is told of it.
-    told: HashMap<u64, Arc<str>>,
-    /// Keyed anew in every process: what meets in this hash counts as the same, so nobody outside may
-    /// know how to make things meet.
-    hasher: RandomState,
+    /// The findings of what was told already, and the call that was, by what is told of it.
+    told: HashMap<Alike, (Arc<str>, Arc<ApiEvidence>), RandomState>,
+    /// Two, keyed anew in every process: what meets in both counts as the same, so nobody outside may know
+    /// how to make things meet, and nothing may meet by chance.
+    hashers: [RandomState; 2],
+    /// Room for what is hashed: one long text is hashed faster than many short ones.
+    room: Vec<u8>,
 }
 
 impl Sigma {
@@ -91,18 +99,19 @@ impl Sigma {
         let set = self.set.clone();
         set.program.run(call, &mut self.scratch, &mut self.matched);
         let matched = std::mem::take(&mut self.matched);
+        let mut of_call = None;
         for &number in &matched {
             let Some(rule) = set.rules.get(number as usize) else {
                 continue;
             };
             if !rule.is_silent {
-                let kind = self.kind(number, call);
-                let known = self.told.get(&kind).filter(|finding| is_open(finding));
-                if let Some(finding) = known {
+                let of_call = *of_call.get_or_insert_with(|| self.kind(call));
+                let kind = of_call ^ Alike::from(number);
+                let known = self.told.get(&kind);
+                if let Some((finding, like)) = known.filter(|(finding, _)| is_open(finding)) {
                     out.push(Ruled::Again {
                         finding: finding.clone(),
-                        time_ns: call.event_time_ns,
-                        evidence: Box::new(report::evidence(call)),
+                        like: like.clone(),
                     });
                 } else {
                     let fields = report::fields(&set.program, number, call, &mut self.scratch);
@@ -116,32 +125,47 @@ impl Sigma {
 
     /// Everything that a finding says of a call that a rule matched, but for its time and for fields that
     /// the rule alone asks about.
-    fn kind(&self, number: u32, call: &ApiCall) -> u64 {
+    fn kind(&mut self, call: &ApiCall) -> Alike {
         let who = &call.identity;
-        self.hasher.hash_one((
-            number,
-            (
-                call.account(),
-                &call.region,
-                &call.source_ip,
-                &call.user_agent,
-            ),
-            (&call.event_source, &call.event_name, &call.error_code),
-            (who.actor(), &who.arn, &who.principal_id, &who.access_key_id),
-        ))
+        self.room.clear();
+        for text in [
+            call.account(),
+            call.region.as_deref(),
+            call.source_ip.as_deref(),
+            call.user_agent.as_deref(),
+            Some(&*call.event_source),
+            Some(&*call.event_name),
+            call.error_code.as_deref(),
+            who.actor(),
+            who.arn.as_deref(),
+            who.principal_id.as_deref(),
+            who.access_key_id.as_deref(),
+        ] {
+            // Each behind its length, so that no two lists read alike.
+            let length = text.map_or(u64::MAX, |text| text.len() as u64);
+            self.room.extend_from_slice(&length.to_le_bytes());
+            self.room
+                .extend_from_slice(text.unwrap_or_default().as_bytes());
+        }
+        let [high, low] = self.hashers.each_ref().map(|one| one.hash_one(&*self.room));
+        Alike::from(high) << 64 | Alike::from(low)
     }
 
-    /// Notes by which finding something was told.
-    pub(crate) fn note_told(&mut self, kind: u64, finding: &str) {
+    /// Notes by which finding a call was told.
+    pub(crate) fn note_told(&mut self, kind: Alike, finding: &str, call: &ApiCall) {
         if self.told.len() >= TOLD_MAX {
             // What comes again is told again, which costs time and loses nothing.
             self.told.clear();
         }
-        self.told.insert(kind, finding.into());
+        let like = evidence_of::api(call).into();
+        self.told.insert(kind, (finding.into(), like));
     }
 
     /// Tells the correlations that a rule matched, and those that correlate them.
     fn correlate(&mut self, set: &Arc<RuleSet>, number: u32, call: &ApiCall, out: &mut Vec<Ruled>) {
+        if set.members.get(number as usize).is_none_or(Vec::is_empty) {
+            return;
+        }
         let mut matched = vec![number];
         while let Some(number) = matched.pop() {
             for &plan_number in set.members.get(number as usize).into_iter().flatten() {

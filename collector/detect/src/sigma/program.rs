@@ -12,12 +12,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use aho_corasick::AhoCorasick;
+use foldhash::fast::FixedState;
+use foldhash::quality::RandomState;
 use regex::Regex;
 use serde_json::Value;
 
+use super::limits::{MET_BYTES_MAX, MET_MAX};
 use super::number::{Compare, Number, TimePart};
 use super::record::{Path, Quick, Record, leaves, text_of};
 use super::search::Place;
+
+/// Things by words of rules. The hash is the same in every process: whoever writes the rules may know it,
+/// and whoever writes the events puts nothing into the table.
+pub(super) type Words<T> = HashMap<Box<str>, T, FixedState>;
 
 /// A rule's condition over the tests of all rules.
 #[derive(Debug)]
@@ -35,7 +42,7 @@ pub(super) struct Program {
     pub(super) tests: Vec<Compiled>,
     pub(super) rules: Vec<Node>,
     /// Which rules a value at hand calls for.
-    pub(super) calls: BTreeMap<Quick, HashMap<Box<str>, Vec<u32>>>,
+    pub(super) calls: BTreeMap<Quick, Words<Vec<u32>>>,
     /// Rules that every event must be shown to.
     pub(super) always: Vec<u32>,
 }
@@ -51,8 +58,8 @@ pub(super) struct Field {
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     /// In lower case.
-    pub(super) whole: HashMap<Box<str>, u32>,
-    pub(super) whole_cased: HashMap<Box<str>, u32>,
+    pub(super) whole: Words<u32>,
+    pub(super) whole_cased: Words<u32>,
     /// Tests that any text passes.
     pub(super) any: Option<u32>,
     pub(super) parts: Option<AhoCorasick>,
@@ -106,6 +113,9 @@ pub(super) struct Scratch {
     held: Vec<u32>,
     /// Event for which a field's texts were last looked at.
     looked: Vec<u32>,
+    /// By field, what is told of texts that were looked at before: programs, callers and places come again
+    /// and again, and an automaton takes a step a letter.
+    met: Vec<HashMap<Box<str>, Box<[u32]>, RandomState>>,
     /// Event for which a rule was last looked at.
     asked: Vec<u32>,
     candidates: Vec<u32>,
@@ -165,7 +175,7 @@ impl Program {
         if matches!(test.how, How::Texts) {
             if scratch.looked[test.field as usize] != event {
                 scratch.looked[test.field as usize] = event;
-                field.look(record, scratch);
+                self.look(test.field as usize, record, scratch);
             }
         } else if scratch.made[at] != event {
             scratch.made[at] = event;
@@ -265,6 +275,7 @@ impl Scratch {
         self.made.resize(program.tests.len(), 0);
         self.held.resize(program.tests.len(), 0);
         self.looked.resize(program.fields.len(), 0);
+        self.met.resize_with(program.fields.len(), HashMap::default);
         self.asked.resize(program.rules.len(), 0);
         self.event = self.event.wrapping_add(1);
         if self.event == 0 {
@@ -281,19 +292,43 @@ impl Scratch {
     }
 }
 
-impl Field {
-    /// Answers everything that is asked of the field's texts.
-    fn look(&self, record: &dyn Record, scratch: &mut Scratch) {
+impl Program {
+    /// Answers everything that is asked of a field's texts.
+    fn look(&self, field: usize, record: &dyn Record, scratch: &mut Scratch) {
+        let Some(Field { path, texts }) = self.fields.get(field) else {
+            return;
+        };
         let mut lower = std::mem::take(&mut scratch.lower);
         let mut room = std::mem::take(&mut scratch.room);
         let (held, event) = (&mut scratch.held, scratch.event);
-        match &self.path {
+        let mut hold = |test: u32| {
+            if let Some(held) = held.get_mut(test as usize) {
+                *held = event;
+            }
+        };
+        match path {
             Some(path) => match path.quick.and_then(|quick| record.quick(quick)) {
-                Some(text) => self.texts.look(text, &mut lower, held, event),
+                Some(text) if texts.parts.is_some() && text.len() <= MET_BYTES_MAX => {
+                    let met = &mut scratch.met[field];
+                    if let Some(tests) = met.get(text) {
+                        tests.iter().copied().for_each(hold);
+                    } else {
+                        let mut tests = Vec::new();
+                        texts.look(text, &mut lower, &mut |test| tests.push(test));
+                        tests.sort_unstable();
+                        tests.dedup();
+                        tests.iter().copied().for_each(hold);
+                        if met.len() >= MET_MAX {
+                            met.clear();
+                        }
+                        met.insert(text.into(), tests.into());
+                    }
+                }
+                Some(text) => texts.look(text, &mut lower, &mut hold),
                 None => {
                     path.values(record, &mut |value| {
                         if let Some(text) = text_of(value, &mut room) {
-                            self.texts.look(text, &mut lower, held, event);
+                            texts.look(text, &mut lower, &mut hold);
                         }
                         false
                     });
@@ -302,7 +337,7 @@ impl Field {
             None => {
                 leaves(record.whole(), &mut |value| {
                     if let Some(text) = text_of(value, &mut room) {
-                        self.texts.look(text, &mut lower, held, event);
+                        texts.look(text, &mut lower, &mut hold);
                     }
                     false
                 });
@@ -313,20 +348,20 @@ impl Field {
 }
 
 impl Texts {
-    fn look(&self, text: &str, lower: &mut String, held: &mut [u32], event: u32) {
-        let mut hold = |test: u32| {
-            if let Some(held) = held.get_mut(test as usize) {
-                *held = event;
-            }
-        };
+    /// Tells `hold` of every test that `text` passes, some more than once.
+    fn look(&self, text: &str, lower: &mut String, hold: &mut dyn FnMut(u32)) {
         if let Some(test) = self.any {
             hold(test);
         }
-        if let Some(&test) = self.whole_cased.get(text) {
+        if !self.whole_cased.is_empty()
+            && let Some(&test) = self.whole_cased.get(text)
+        {
             hold(test);
         }
         let is_ascii = text.is_ascii();
-        lower_into(text, lower);
+        if !self.whole.is_empty() || !is_ascii {
+            lower_into(text, lower);
+        }
         if let Some(&test) = self.whole.get(&**lower) {
             hold(test);
         }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Alike;
 use super::correlate::{Fired, Plan};
 use super::document::Kinds;
 use super::limits::{FIELDS_SHOWN_MAX, VALUE_SHOWN_BYTES};
@@ -17,7 +18,7 @@ use super::set::RuleSet;
 use crate::detections::Occurrence;
 use crate::detections::evidence_of::{self, quote};
 use crate::detections::principal::{Principal, origin, principal};
-use crate::finding::{Evidence, Finding, Role};
+use crate::finding::{ApiEvidence, Evidence, Finding, Role};
 use crate::logs::cloudtrail::ApiCall;
 
 /// What a rule matched.
@@ -29,8 +30,8 @@ pub(crate) enum Ruled {
     Again {
         /// The finding it was told by.
         finding: Arc<str>,
-        time_ns: u64,
-        evidence: Box<Evidence>,
+        /// What was told.
+        like: Arc<ApiEvidence>,
     },
 }
 
@@ -41,12 +42,12 @@ pub(crate) struct Told {
     pub(crate) set: Arc<RuleSet>,
     pub(crate) number: u32,
     /// By what the same is known when it comes again.
-    pub(crate) kind: Option<u64>,
+    pub(crate) kind: Option<Alike>,
 }
 
 impl Ruled {
     /// By what the same is known when it comes again, if it was not told before.
-    pub(crate) fn kind(&self) -> Option<u64> {
+    pub(crate) fn kind(&self) -> Option<Alike> {
         match self {
             Self::New(told) => told.kind,
             Self::Again { .. } => None,
@@ -114,7 +115,7 @@ pub(super) fn of_event(
     set: &Arc<RuleSet>,
     number: u32,
     call: &ApiCall,
-    kind: u64,
+    kind: Alike,
     fields: &[(String, String)],
 ) -> Option<Ruled> {
     let rule = set.rules.get(number as usize)?;
@@ -202,7 +203,7 @@ struct Tale {
     /// First and last, nanoseconds.
     times: (u64, u64),
     evidence: Vec<Evidence>,
-    kind: Option<u64>,
+    kind: Option<Alike>,
 }
 
 fn ruled(set: &Arc<RuleSet>, number: u32, rule: &Rule, call: &ApiCall, tale: Tale) -> Ruled {

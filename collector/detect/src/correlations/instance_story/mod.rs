@@ -13,6 +13,7 @@ mod story;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
+use hashbrown::Equivalent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -44,6 +45,22 @@ impl Default for Settings {
 /// Account and instance.
 type Key = (String, String);
 
+/// What a [`Key`] is looked up by.
+#[derive(Clone, Copy, Hash)]
+struct KeyRef<'a>(&'a str, &'a str);
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0 == key.0 && self.1 == key.1
+    }
+}
+
+impl From<&KeyRef<'_>> for Key {
+    fn from(key: &KeyRef<'_>) -> Self {
+        (key.0.to_owned(), key.1.to_owned())
+    }
+}
+
 /// A private address is an instance's from launch to termination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Lease {
@@ -72,11 +89,17 @@ pub(crate) struct InstanceStory {
     settings: Settings,
     stories: Table<Key, Story>,
     tenancies: Table<(String, IpAddr), Tenancy>,
+    news: News,
+    findings_left_out: u64,
+}
+
+/// What others have to be told of the stories.
+#[derive(Debug, Default)]
+struct News {
     links: Vec<IncidentLink>,
     changed: VecDeque<Key>,
     is_changed: BTreeSet<Key>,
     begun: u64,
-    findings_left_out: u64,
 }
 
 impl InstanceStory {
@@ -85,10 +108,7 @@ impl InstanceStory {
             settings,
             stories: Table::new(INSTANCES_MAX),
             tenancies: Table::new(INSTANCES_MAX),
-            links: Vec::new(),
-            changed: VecDeque::new(),
-            is_changed: BTreeSet::new(),
-            begun: 0,
+            news: News::default(),
             findings_left_out: 0,
         }
     }
@@ -118,13 +138,13 @@ impl Correlation for InstanceStory {
     }
 
     fn finding(&mut self, finding: &Finding) {
-        let account = finding.account_id.clone();
         if let Some(session) = finding.resource.session_name() {
             if is_instance(session) {
-                self.add_or_refresh((account, session.to_owned()), finding);
+                self.add_or_refresh(KeyRef(&finding.account_id, session), finding);
             }
             return;
         }
+        let account = finding.account_id.clone();
         let fact = FindingFact::of(finding);
         let id = finding.id.clone();
         let Some(subject) = finding.resource.instance_id() else {
@@ -147,12 +167,12 @@ impl Correlation for InstanceStory {
     }
 
     fn links(&mut self) -> Vec<IncidentLink> {
-        std::mem::take(&mut self.links)
+        std::mem::take(&mut self.news.links)
     }
 
     fn poll(&mut self) -> Option<Incident> {
-        while let Some(key) = self.changed.pop_front() {
-            self.is_changed.remove(&key);
+        while let Some(key) = self.news.changed.pop_front() {
+            self.news.is_changed.remove(&key);
             if let Some(story) = self.stories.get(&key) {
                 return Some(story.incident(&key.0, &key.1, self.id(), &self.settings));
             }
@@ -161,7 +181,7 @@ impl Correlation for InstanceStory {
     }
 
     fn begun(&self) -> u64 {
-        self.begun
+        self.news.begun
     }
 
     fn turned_away(&self) -> BTreeMap<&'static str, u64> {
@@ -199,10 +219,10 @@ impl InstanceStory {
             return;
         };
         let account = call.identity.account.as_deref().or(call.account());
-        let key = (account.unwrap_or_default().to_owned(), session.to_owned());
-        let story = self.stories.write(key.clone(), call.event_time_ns);
+        let key = KeyRef(account.unwrap_or_default(), session);
+        let story = self.stories.write_by(&key, call.event_time_ns);
         story.add_role_call(call);
-        self.settle(key);
+        self.news.settle(story, key);
     }
 
     /// A finding of GuardDuty's stands in the story of its host beside ours, and is never one of ours.
@@ -232,10 +252,10 @@ impl InstanceStory {
                 profile,
                 &addresses,
             );
+            self.news.settle(story, KeyRef(&key.0, &key.1));
             for address in addresses {
                 self.lease(&account, address, instance, call.event_time_ns);
             }
-            self.settle(key);
         }
     }
 
@@ -304,19 +324,19 @@ impl InstanceStory {
         }
     }
 
-    fn add_or_refresh(&mut self, key: Key, finding: &Finding) {
-        let known = self.stories.get_mut(&key);
-        let known = known.and_then(|story| story.findings.get_mut(&finding.id));
-        let Some(fact) = known else {
-            self.add_finding(key, finding.id.clone(), FindingFact::of(finding));
-            return;
-        };
-        if !fact.refresh(finding) {
+    fn add_or_refresh(&mut self, key: KeyRef<'_>, finding: &Finding) {
+        let story = self
+            .stories
+            .rewrite(&key, finding.service.event_last_seen.0);
+        if let Some(story) = story
+            && let Some(fact) = story.findings.get_mut(&finding.id)
+        {
+            if fact.refresh(finding) {
+                self.news.settle(story, key);
+            }
             return;
         }
-        let last_ns = fact.last_ns;
-        self.stories.write(key.clone(), last_ns);
-        self.settle(key);
+        self.add_finding((&key).into(), finding.id.clone(), FindingFact::of(finding));
     }
 
     fn add_finding(&mut self, key: Key, id: String, fact: FindingFact) {
@@ -330,14 +350,13 @@ impl InstanceStory {
         }
         story.region.clone_from(&fact.region);
         story.findings.insert(id, fact);
-        self.settle(key);
+        self.news.settle(story, KeyRef(&key.0, &key.1));
     }
+}
 
+impl News {
     /// Begins or changes the incident of a story that something was added to.
-    fn settle(&mut self, key: Key) {
-        let Some(story) = self.stories.get_mut(&key) else {
-            return;
-        };
+    fn settle(&mut self, story: &mut Story, key: KeyRef<'_>) {
         let is_told = story
             .findings
             .values()
@@ -350,15 +369,16 @@ impl InstanceStory {
             story.has_begun = true;
             self.begun += 1;
         }
-        let incident = Story::incident_id(&key.0, &key.1);
         for id in story.findings.keys() {
-            if story.linked.insert(id.clone()) {
+            if !story.linked.contains(id) {
+                story.linked.insert(id.clone());
                 self.links.push(IncidentLink {
                     finding: id.clone(),
-                    incident: incident.clone(),
+                    incident: Story::incident_id(key.0, key.1),
                 });
             }
         }
+        let key = Key::from(&key);
         if self.is_changed.insert(key.clone()) {
             self.changed.push_back(key);
         }

@@ -24,8 +24,8 @@ pub(super) struct Story {
     pub(super) launch: Option<CallFact>,
     profile: Option<String>,
     role: Option<String>,
-    /// Calls of its role by API and source.
-    pub(super) calls: BTreeMap<(String, String, String), CallFact>,
+    /// Calls of its role, sorted by API and source.
+    pub(super) calls: Vec<CallFact>,
     pub(super) calls_left_out: u64,
     pub(super) findings: BTreeMap<String, FindingFact>,
     /// Findings that have been told of their incident.
@@ -86,13 +86,9 @@ impl CallFact {
         }
     }
 
-    /// What calls alike have in common.
-    fn key(&self) -> (String, String, String) {
-        (
-            self.event_source.clone(),
-            self.event_name.clone(),
-            self.source_ip.clone(),
-        )
+    /// What calls alike have in common: API and source.
+    fn key(&self) -> [&str; 3] {
+        [&self.event_source, &self.event_name, &self.source_ip]
     }
 
     /// Adds a later call, as [`CallFact::add`] does.
@@ -254,25 +250,23 @@ impl Story {
                 .unwrap_or_default()
                 .clone_into(&mut self.region);
         }
-        let key = (
-            call.event_source.to_string(),
-            call.event_name.to_string(),
-            call.source_ip.as_deref().unwrap_or_default().to_owned(),
-        );
-        match self.calls.get_mut(&key) {
-            Some(known) if call.event_time_ns >= known.first_ns => known.again(call),
+        let source_ip = call.source_ip.as_deref().unwrap_or_default();
+        match self.find_call([&call.event_source, &call.event_name, source_ip]) {
+            Ok(at) if call.event_time_ns >= self.calls[at].first_ns => self.calls[at].again(call),
             _ => self.put_call(CallFact::of(call, Part::RoleCall)),
         }
     }
 
+    /// Where the calls of a key are, or would be.
+    fn find_call(&self, key: [&str; 3]) -> Result<usize, usize> {
+        self.calls.binary_search_by(|call| call.key().cmp(&key))
+    }
+
     fn put_call(&mut self, fact: CallFact) {
-        let key = fact.key();
-        if let Some(known) = self.calls.get_mut(&key) {
-            known.add(&fact);
-        } else if self.calls.len() < INSTANCE_CALLS_MAX {
-            self.calls.insert(key, fact);
-        } else {
-            self.calls_left_out += 1;
+        match self.find_call(fact.key()) {
+            Ok(at) => self.calls[at].add(&fact),
+            Err(at) if self.calls.len() < INSTANCE_CALLS_MAX => self.calls.insert(at, fact),
+            Err(_) => self.calls_left_out += 1,
         }
     }
 
@@ -289,7 +283,7 @@ impl Story {
     fn home(&self) -> Option<IpAddr> {
         let first = self
             .calls
-            .values()
+            .iter()
             .filter(|call| call.source.is_some())
             .min_by_key(|call| (call.first_ns, call.source))?;
         (first.first_ns < self.found_ns()?)
@@ -322,7 +316,7 @@ impl Story {
         let since_ns = found_ns.saturating_sub(lookback_ns);
         let calls: Vec<&CallFact> = self
             .calls
-            .values()
+            .iter()
             .filter(|call| call.last_ns >= since_ns)
             .collect();
         let thefts: BTreeSet<&str> = calls
@@ -461,10 +455,10 @@ impl Story {
                 };
                 match event.part {
                     Part::Launch => self.launch = Some(fact),
-                    Part::RoleCall => {
-                        self.calls.remove(&fact.key());
-                        self.put_call(fact);
-                    }
+                    Part::RoleCall => match self.find_call(fact.key()) {
+                        Ok(at) => self.calls[at] = fact,
+                        Err(_) => self.put_call(fact),
+                    },
                 }
             }
         }

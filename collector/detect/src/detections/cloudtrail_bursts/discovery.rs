@@ -15,15 +15,7 @@ pub(super) const RULES: &[Rule] = &[
         calls: Calls::Denied,
         by: Callers::All,
         counts: Counts::Failures,
-        things: |look| {
-            let call = look.call;
-            let api = format!("{} {}", call.event_source, call.event_name);
-            if look.is_console() {
-                Vec::new()
-            } else {
-                vec![api]
-            }
-        },
+        things: by_program,
         noun: "was denied different calls",
         mitre: &["T1526", "T1087.004"],
         look_alikes: "a new program whose role lacks permissions; scanners with too few",
@@ -267,8 +259,6 @@ fn by_program(look: &Look<'_>) -> Vec<String> {
 }
 
 fn api(look: &Look<'_>) -> Vec<String> {
-    vec![format!(
-        "{} {}",
-        look.call.event_source, look.call.event_name
-    )]
+    let call = look.call;
+    vec![[&*call.event_source, &*call.event_name].join(" ")]
 }

@@ -148,7 +148,7 @@ impl Rule {
             PLACES => call.identity.access_key_id.as_deref(),
             _ => call.identity.actor().or(call.identity.user_name.as_deref()),
         };
-        format!("{account} {}", one.unwrap_or_default())
+        [account, one.unwrap_or_default()].join(" ")
     }
 
     fn wants(&self, look: &Look<'_>, outcome: Outcome) -> bool {

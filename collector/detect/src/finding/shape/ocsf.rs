@@ -79,7 +79,7 @@ pub(super) fn of(finding: &Finding) -> Value {
             "attacks": picket.mitre.iter().map(|id| attack(id)).collect::<Vec<_>>(),
         },
         "resources": [resource(finding)],
-        "evidences": picket.evidence.iter().take(EVIDENCES_MAX).filter_map(evidence).collect::<Vec<_>>(),
+        "evidences": picket.evidence.iter().take(EVIDENCES_MAX).filter_map(|one| evidence(&one)).collect::<Vec<_>>(),
         "remediation": { "desc": picket.first_look.join(" ") },
         "unmapped": {
             "arn": finding.arn,
