@@ -161,31 +161,40 @@ impl Analyzer {
         self.sigma.rules()
     }
 
-    /// What was learned of who usually does what, to be kept, read or changed.
+    /// What was learned of who usually does what, and of what hosts usually do, to be kept, read or changed.
     pub fn learned(&self) -> Learned {
-        self.history.baselines.export()
+        let mut learned = self.history.baselines.export();
+        self.history.traffics.export(&mut learned, |_, _| true);
+        learned
     }
 
-    /// The same of one name: a principal's ARN, an account, an account with a kind of principal.
+    /// The same of one name: a principal's ARN, an account, an account with a kind of principal, or
+    /// account, region and host.
     pub fn learned_of(&self, name: &str) -> Learned {
-        self.history.baselines.named(name)
+        let mut learned = self.history.baselines.named(name);
+        let is_named = |key: &str, _: &_| key == name;
+        self.history.traffics.export(&mut learned, is_named);
+        learned
     }
 
     /// What was learned since it was last polled.
     pub fn poll_learned(&mut self) -> Learned {
-        self.history.baselines.poll()
+        let mut learned = self.history.baselines.poll();
+        self.history.traffics.poll(&mut learned);
+        learned
     }
 
     /// Takes back what was learned before, in place of what is known under the same names. Call it before
     /// the first event.
-    pub fn set_learned(&mut self, learned: Learned) {
+    pub fn set_learned(&mut self, mut learned: Learned) {
+        self.history.traffics.import(&mut learned);
         self.history.baselines.import(learned);
     }
 
-    /// Forgets what is usual for one principal, by its ARN: it is only learned from for a while. Returns
+    /// Forgets what is usual for one principal, by its ARN, or for one host, by account, region and host: it is only learned from for a while. Returns
     /// whether anything was known.
     pub fn forget_principal(&mut self, arn: &str) -> bool {
-        self.history.baselines.reset(arn)
+        self.history.baselines.reset(arn) || self.history.traffics.reset(arn)
     }
 
     /// Puts a finding away for good; it comes out once more as archived. Its next occurrence opens

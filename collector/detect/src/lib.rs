@@ -25,6 +25,8 @@ mod ledger;
 pub mod limits;
 pub mod logs;
 mod policy;
+mod reach;
+mod sending;
 pub mod settings;
 pub mod sigma;
 #[cfg(test)]
@@ -39,7 +41,9 @@ pub use event::{
     TrailWord,
 };
 pub use finding::Finding;
-pub use history::{Baseline, Dimension, Learned, LearnedError, Met, Values, Whose};
+pub use history::{
+    Baseline, Dimension, Learned, LearnedError, Met, Peaks, Sent, Traffic, TrafficOf, Values, Whose,
+};
 pub use incident::Incident;
 pub use settings::Settings;
 pub use time::Time;

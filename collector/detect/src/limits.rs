@@ -134,3 +134,22 @@ pub const ATTEMPTS_TOGETHER_MAX: usize = 128;
 
 /// Refusals remembered in all, some 120 bytes each: about 25 MB.
 pub const REFUSALS_MAX: usize = 200_000;
+
+/// Hosts of which it is remembered for an hour which mail servers they turned to.
+pub const MAILERS_MAX: usize = 16_384;
+
+/// Mail servers of each kind, and domains, remembered of one such host: several times what any threshold asks for.
+pub const MAIL_SERVERS_MAX: usize = 64;
+
+/// Hosts, and groups of hosts alike, each, of which it is known what is usual on the network. A common one
+/// has a dozen ports and some tens of destinations: 8 KB.
+pub const TRAFFICS_MAX: usize = 8_192;
+
+/// Ports of each protocol known of one of them. Chosen by hand: a crawler of services is not learned.
+pub const TRAFFIC_PORTS_MAX: usize = 128;
+
+/// Destinations known of one of them that it sends more than a little to.
+pub const TRAFFIC_PEERS_MAX: usize = 256;
+
+/// Programs known of one of them that send.
+pub const TRAFFIC_PROGRAMS_MAX: usize = 64;

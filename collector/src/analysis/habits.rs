@@ -5,7 +5,7 @@
 //! A row that cannot be read back, or that another version wrote, is refused and counted; its principal is
 //! learned anew.
 
-use picket_detect::{Baseline, Learned, Whose};
+use picket_detect::{Baseline, Learned, Traffic, TrafficOf, Whose};
 
 use super::outcome::Outcome;
 use super::{Analysis, Analyst};
@@ -88,17 +88,29 @@ impl Analysis {
         analyst.habits_due_ms = clock::now_ms().saturating_add(self.habits_every_ms);
         analyst.calls_taught = 0;
         let mut rows = Vec::new();
-        for (whose, name, baseline) in analyst.analyzer.poll_learned().into_rows() {
-            match serde_json::to_string(&baseline) {
+        let mut put = |whose: &str,
+                       name: String,
+                       last_ns: u64,
+                       body: serde_json::Result<String>| {
+            match body {
                 Ok(body) => rows.push(BaselineRow {
-                    whose: whose.name().to_owned(),
+                    whose: whose.to_owned(),
                     name,
                     version: VERSION,
-                    last_ms: baseline.last_ns / 1_000_000,
+                    last_ms: last_ns / 1_000_000,
                     body,
                 }),
                 Err(error) => tracing::error!(%error, name, "baseline not written"),
             }
+        };
+        let mut learned = analyst.analyzer.poll_learned();
+        for (of, name, traffic) in learned.take_traffic() {
+            let body = serde_json::to_string(&traffic);
+            put(of.name(), name, traffic.last_ns, body);
+        }
+        for (whose, name, baseline) in learned.into_rows() {
+            let body = serde_json::to_string(&baseline);
+            put(whose.name(), name, baseline.last_ns, body);
         }
         rows
     }
@@ -119,6 +131,11 @@ impl Analysis {
 fn read(row: &BaselineRow) -> Result<Learned, &'static str> {
     if row.version != VERSION {
         return Err("version");
+    }
+    let of = TrafficOf::ALL.into_iter().find(|of| of.name() == row.whose);
+    if let Some(of) = of {
+        let traffic: Traffic = serde_json::from_str(&row.body).map_err(|_| "unreadable")?;
+        return Ok(Learned::only_traffic(of, row.name.clone(), traffic));
     }
     let whose = [Whose::Principal, Whose::Peers, Whose::Account]
         .into_iter()

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use picket_detect::{Baseline, Dimension, Learned};
+use picket_detect::{Baseline, Dimension, Learned, Traffic};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Detail;
@@ -35,9 +35,9 @@ pub(crate) struct Named {
 pub(crate) struct BaselineLine {
     /// Always `baseline`.
     pub(crate) kind: String,
-    /// `principal`, `peers` or `account`.
+    /// `principal`, `peers`, `account`, `host` or `hosts_alike`.
     pub(crate) whose: String,
-    /// The ARN of a principal, an account, or an account with a kind of principal.
+    /// The ARN of a principal, an account, an account with a kind of principal, or account, region and host.
     pub(crate) name: String,
     /// First call, RFC 3339.
     pub(crate) first: String,
@@ -47,7 +47,8 @@ pub(crate) struct BaselineLine {
     pub(crate) calls: u64,
     /// Of these, denied ones.
     pub(crate) denied: u64,
-    /// Different calls, services, regions, networks and programs.
+    /// Different calls, services, regions, networks and programs. Of hosts `calls` counts windows, `networks`
+    /// destinations, `services` ports, `agents` programs.
     pub(crate) apis: usize,
     pub(crate) services: usize,
     pub(crate) regions: usize,
@@ -80,14 +81,38 @@ fn line(whose: &str, name: String, one: &Baseline) -> BaselineLine {
     }
 }
 
+/// What is usual on the network, told in the same words.
+fn traffic_line(whose: &str, name: String, one: &Traffic) -> BaselineLine {
+    BaselineLine {
+        kind: "baseline".to_owned(),
+        whose: whose.to_owned(),
+        name,
+        first: clock::rfc3339(one.first_ns / 1_000_000),
+        last: clock::rfc3339(one.last_ns / 1_000_000),
+        calls: u64::from(one.heard.calls),
+        denied: 0,
+        apis: 0,
+        services: one.tcp.len() + one.udp.len(),
+        regions: 0,
+        networks: one.peers.len(),
+        agents: one.programs.len(),
+    }
+}
+
 async fn list(State(desk): State<Desk>) -> Response {
-    let Some(learned) = desk.analysis.learned(None).await else {
+    let Some(mut learned) = desk.analysis.learned(None).await else {
         return ended();
     };
+    let of_hosts = learned
+        .take_traffic()
+        .map(|(of, name, one)| traffic_line(of.name(), name, &one));
     let all = learned
         .into_rows()
         .map(|(whose, name, one)| line(whose.name(), name, &one));
-    lines(all.filter_map(|line| serde_json::to_string(&line).ok()))
+    lines(
+        all.chain(of_hosts)
+            .filter_map(|line| serde_json::to_string(&line).ok()),
+    )
 }
 
 async fn export(State(desk): State<Desk>, Query(named): Query<Named>) -> Response {
@@ -110,7 +135,7 @@ async fn import(State(desk): State<Desk>, body: Bytes) -> Response {
             return (StatusCode::UNPROCESSABLE_ENTITY, why).into_response();
         }
     };
-    let baselines = learned.principals.len() + learned.peers.len() + learned.accounts.len();
+    let baselines = learned.len();
     if !desk.analysis.teach(learned).await {
         return ended();
     }

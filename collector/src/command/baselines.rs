@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use picket_detect::{Learned, Whose};
+use picket_detect::{Learned, Traffic, TrafficOf, Whose};
 
 use super::Outcome;
 use super::findings::{Format, joined, print};
@@ -51,7 +51,8 @@ struct List {
 struct Show {
     #[command(flatten)]
     address: Address,
-    /// The ARN of a user or role, an account, or an account with a kind of principal, as listed
+    /// The ARN of a user or role, an account, an account with a kind of principal, or account, region and
+    /// host, as listed
     name: String,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -80,7 +81,7 @@ struct Import {
 struct Reset {
     #[command(flatten)]
     address: Address,
-    /// The ARN of a user or role
+    /// The ARN of a user or role, or account, region and host
     name: String,
 }
 
@@ -137,13 +138,16 @@ fn ask(address: &Address, name: Option<&str>) -> anyhow::Result<Option<Learned>>
 
 impl Show {
     fn run(self) -> anyhow::Result<Outcome> {
-        let Some(learned) = ask(&self.address, Some(&self.name))? else {
+        let Some(mut learned) = ask(&self.address, Some(&self.name))? else {
             bail!("nothing was learned of {}", self.name);
         };
         if self.format == Format::Jsonl {
             return print(&format!("{}\n", learned.to_json()));
         }
         let mut text = String::new();
+        for (of, name, one) in learned.take_traffic() {
+            text.push_str(&shown(of, &name, &one));
+        }
         for (whose, name, one) in learned.into_rows() {
             text.push_str(&format!(
                 "{} {name}: {} calls, {} denied\n",
@@ -170,6 +174,36 @@ impl Show {
         }
         print(&text)
     }
+}
+
+/// What is usual on the network for a host, or for hosts alike.
+fn shown(of: TrafficOf, name: &str, one: &Traffic) -> String {
+    let of = of.name();
+    let days = one.heard.days;
+    let mut table = Table::new(&["what", "days", "first", "last", "most in an hour", "value"]);
+    let mut row = |what: &str, met: picket_detect::Met, most: Option<u64>, value: String| {
+        table.row(&[
+            what,
+            &met.days.to_string(),
+            &day(met.first_day),
+            &day(met.last_day),
+            &most.map(|bytes| bytes.to_string()).unwrap_or_default(),
+            &value,
+        ]);
+    };
+    for (what, ports) in [("tcp port", &one.tcp), ("udp port", &one.udp)] {
+        for (port, met) in ports {
+            row(what, *met, None, port.to_string());
+        }
+    }
+    for (what, all) in [("destination", &one.peers), ("program", &one.programs)] {
+        for (value, sent) in all {
+            let past = sent.peaks.past.iter().copied();
+            let most = past.chain([sent.peaks.today]).max();
+            row(what, sent.met, most, value.clone());
+        }
+    }
+    format!("{of} {name}: heard on {days} days\n{}", table.finish())
 }
 
 /// What values are called.
@@ -213,7 +247,7 @@ pub(super) fn read(file: &std::path::Path) -> anyhow::Result<Learned> {
 impl Import {
     fn run(self) -> anyhow::Result<Outcome> {
         // Read as a whole before anything is sent: a damaged file changes nothing.
-        let learned = read(&self.file)?;
+        let mut learned = read(&self.file)?;
         let mut sent = 0;
         let mut send = |piece: &Learned| -> anyhow::Result<()> {
             let answer = self.address.make("/v1/baselines/import", piece)?;
@@ -222,8 +256,11 @@ impl Import {
             Ok(())
         };
         let (mut piece, mut bytes) = (Learned::default(), 0);
-        for (whose, name, baseline) in learned.into_rows() {
-            let one = Learned::only(whose, name, baseline);
+        let of_hosts = learned.take_traffic();
+        let of_hosts = of_hosts.map(|(of, name, one)| Learned::only_traffic(of, name, one));
+        let of_calls = learned.into_rows();
+        let of_calls = of_calls.map(|(whose, name, one)| Learned::only(whose, name, one));
+        for one in of_calls.chain(of_hosts) {
             let adds = one.to_json().len();
             if bytes > 0 && bytes + adds > PIECE_BYTES {
                 send(&std::mem::take(&mut piece))?;

@@ -11,10 +11,13 @@ pub(crate) const VERSION: u64 = 1;
 /// (`BASELINES_MAX`).
 const ROWS_MAX: usize = picket_detect::limits::BASELINES_MAX;
 
+/// The same of hosts, and of hosts alike.
+const TRAFFICS_MAX: usize = picket_detect::limits::TRAFFICS_MAX;
+
 /// One baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BaselineRow {
-    /// Whose: `principal`, `peers` or `account`.
+    /// Whose: `principal`, `peers`, `account`, `host` or `hosts_alike`.
     pub(crate) whose: String,
     /// Its name.
     pub(crate) name: String,
@@ -49,8 +52,14 @@ pub(crate) fn put(transaction: &Transaction<'_>, rows: &[BaselineRow]) -> rusqli
             SELECT name FROM baseline WHERE whose = ?1
             ORDER BY last_at DESC, name LIMIT -1 OFFSET ?2)",
     )?;
-    for whose in ["principal", "peers", "account"] {
-        statement.execute(params![whose, ROWS_MAX as i64])?;
+    for (whose, rows_max) in [
+        ("principal", ROWS_MAX),
+        ("peers", ROWS_MAX),
+        ("account", ROWS_MAX),
+        ("host", TRAFFICS_MAX),
+        ("hosts_alike", TRAFFICS_MAX),
+    ] {
+        statement.execute(params![whose, rows_max as i64])?;
     }
     Ok(())
 }
@@ -58,7 +67,7 @@ pub(crate) fn put(transaction: &Transaction<'_>, rows: &[BaselineRow]) -> rusqli
 /// Forgets a principal.
 pub(crate) fn remove(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
     transaction.execute(
-        "DELETE FROM baseline WHERE whose = 'principal' AND name = ?1",
+        "DELETE FROM baseline WHERE whose IN ('principal', 'host') AND name = ?1",
         [name],
     )?;
     Ok(())

@@ -42,6 +42,7 @@ pub fn act(step: &Step) -> Result<()> {
         Step::Lookup { name, kind } => lookup(name, *kind).map(drop),
         Step::Talk { to, say } => talk(*to, say.as_bytes()).map(drop),
         Step::Datagram { to, say } => datagram(*to, say.as_bytes()).map(drop),
+        Step::Flood { to, bytes, count } => flood(*to, *bytes, *count),
         Step::Scan { host, first, last } => scan(*host, *first, *last),
         Step::Deliver { .. } => Ok(()),
     }
@@ -95,6 +96,20 @@ pub fn datagram(to: SocketAddr, say: &[u8]) -> Result<Vec<u8>> {
     let length = socket.recv(&mut answer).context("receive")?;
     answer.truncate(length);
     Ok(answer)
+}
+
+/// Sends datagrams from one socket, which is not connected: that nobody listens is no reason to stop.
+fn flood(to: SocketAddr, bytes: usize, count: u32) -> Result<()> {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).context("bind")?;
+    let say = vec![0; bytes];
+    for _ in 0..count {
+        socket.send_to(&say, to).context("send")?;
+    }
+    Ok(())
 }
 
 /// Tries ports one after the other; open or closed, all of them must answer.

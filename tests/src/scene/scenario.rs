@@ -48,6 +48,15 @@ pub enum Step {
         /// What is in it.
         say: String,
     },
+    /// Sends datagrams as fast as it can and waits for none back.
+    Flood {
+        /// Whom they go to.
+        to: SocketAddr,
+        /// Bytes in each.
+        bytes: usize,
+        /// How many.
+        count: u32,
+    },
     /// Tries every port of a range once over TCP.
     Scan {
         /// Whose ports.
@@ -246,7 +255,7 @@ mod tests {
                         let served = scenario.services.iter().any(|service| service.at == *to);
                         assert!(served, "{name}: nobody listens at {to}");
                     }
-                    Step::Lookup { .. } | Step::Scan { .. } => {}
+                    Step::Lookup { .. } | Step::Scan { .. } | Step::Flood { .. } => {}
                 }
             }
             assert!(

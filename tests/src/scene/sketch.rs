@@ -15,6 +15,9 @@ use crate::lab::topology::{INSTANCE, INSTANCE_V6, RESOLVER};
 /// Time between two frames of the drawing: a round trip inside a data centre.
 const PACE: Duration = Duration::from_micros(500);
 
+/// Time between two frames of a flood: twenty thousand a second.
+const FLOOD_PACE: Duration = Duration::from_micros(50);
+
 /// The first port the instance connects from; Linux starts there too.
 const FIRST_PORT: u16 = 32_768;
 
@@ -44,6 +47,12 @@ pub fn sketch(scenario: &Scenario, start: Duration) -> Vec<Timed> {
                 pen.draw(frame::udp(client, *to, say.as_bytes()));
                 pen.draw(frame::udp(*to, client, say.as_bytes()));
             }
+            Step::Flood { to, bytes, count } => {
+                let client = pen.client(to.ip());
+                for _ in 0..*count {
+                    pen.draw_after(FLOOD_PACE, frame::udp(client, *to, &vec![0; *bytes]));
+                }
+            }
             Step::Scan { host, first, last } => {
                 for port in *first..=*last {
                     pen.knock(SocketAddr::new(*host, port));
@@ -68,8 +77,13 @@ struct Pen {
 
 impl Pen {
     fn draw(&mut self, frame: Vec<u8>) {
+        self.draw_after(PACE, frame);
+    }
+
+    /// Draws a frame; the next one follows after `pace`.
+    fn draw_after(&mut self, pace: Duration, frame: Vec<u8>) {
         self.frames.push(Timed { at: self.at, frame });
-        self.at += PACE;
+        self.at += pace;
     }
 
     /// A fresh port of the instance, on its address of the peer's family.

@@ -114,6 +114,11 @@ fn scenario_stolen_key() {
     scenario("stolen-key");
 }
 
+#[test]
+fn scenario_udp_flood() {
+    scenario("udp-flood");
+}
+
 /// A new folder needs a test here.
 #[test]
 fn every_scenario_is_played() {
@@ -126,6 +131,7 @@ fn every_scenario_is_played() {
         "port-scan",
         "quiet",
         "stolen-key",
+        "udp-flood",
     ];
     assert_eq!(Scenario::all().unwrap(), here);
 }

@@ -9,23 +9,29 @@ mod by_call;
 mod cloudtrail_bursts;
 mod cloudtrail_calls;
 mod cloudtrail_logging;
+mod denial_of_service;
 pub(crate) mod evidence_of;
+mod inbound_flood;
 mod indicator_address;
 mod indicator_caller;
 mod indicator_feed;
 mod indicator_name;
 mod look;
+mod network_port_unusual;
 mod occurrence;
 mod outcome;
 mod port_scan;
 pub(crate) mod principal;
 mod rds_login;
 mod rds_login_caller;
+mod reflector;
 mod root_usage;
 mod sensor;
 mod sensor_indicators;
 mod sensor_state;
+mod spambot;
 mod stolen_credential;
+mod traffic_volume_unusual;
 mod trail_integrity;
 mod verdict;
 
@@ -96,17 +102,23 @@ detections! {
     cloudtrail_bursts: CloudtrailBursts,
     cloudtrail_calls: CloudtrailCalls,
     cloudtrail_logging: CloudtrailLogging,
+    denial_of_service: DenialOfService,
+    inbound_flood: InboundFlood,
     indicator_address: IndicatorAddress,
     indicator_caller: IndicatorCaller,
     indicator_feed: IndicatorFeed,
     indicator_name: IndicatorName,
+    network_port_unusual: NetworkPortUnusual,
     port_scan: PortScan,
     rds_login: RdsLogin,
     rds_login_caller: RdsLoginCaller,
+    reflector: Reflector,
     root_usage: RootUsage,
     sensor: Sensor,
     sensor_indicators: SensorIndicators,
     sensor_state: SensorState,
+    spambot: Spambot,
     stolen_credential: StolenCredential,
+    traffic_volume_unusual: TrafficVolumeUnusual,
     trail_integrity: TrailIntegrity,
 }

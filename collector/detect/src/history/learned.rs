@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
+use super::traffic::Traffic;
 
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
@@ -26,6 +27,12 @@ pub struct Learned {
     /// By account number.
     #[serde(default)]
     pub accounts: BTreeMap<String, Baseline>,
+    /// What is usual on the network, by account, region and host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, Traffic>,
+    /// The same of hosts alike, by account, region and the beginning of their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts_alike: BTreeMap<String, Traffic>,
 }
 
 /// Why baselines were not taken back.
@@ -48,6 +55,29 @@ impl LearnedError {
         match self {
             Self::Unreadable(_) => "unreadable",
             Self::Version { .. } => "version",
+        }
+    }
+}
+
+/// Of whom it is told what is usual on the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrafficOf {
+    /// Of one host.
+    Host,
+    /// Of hosts alike.
+    HostsAlike,
+}
+
+impl TrafficOf {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Host, Self::HostsAlike];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::HostsAlike => "hosts_alike",
         }
     }
 }
@@ -82,6 +112,8 @@ impl Default for Learned {
             principals: BTreeMap::new(),
             peers: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            hosts_alike: BTreeMap::new(),
         }
     }
 }
@@ -120,19 +152,44 @@ impl Learned {
         learned
     }
 
+    /// What is usual on the network for one host, or for hosts alike, alone.
+    pub fn only_traffic(of: TrafficOf, name: String, traffic: Traffic) -> Self {
+        let mut learned = Self::default();
+        learned.traffic_mut(of).insert(name, traffic);
+        learned
+    }
+
     /// Puts those of `other` in, in place of those of the same names.
     pub fn extend(&mut self, other: Self) {
         self.principals.extend(other.principals);
         self.peers.extend(other.peers);
         self.accounts.extend(other.accounts);
+        self.hosts.extend(other.hosts);
+        self.hosts_alike.extend(other.hosts_alike);
     }
 
     /// Says whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.principals.is_empty() && self.peers.is_empty() && self.accounts.is_empty()
+        self.len() == 0
     }
 
-    /// All of them, each with whose and its name, in order.
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        let of_calls = self.principals.len() + self.peers.len() + self.accounts.len();
+        of_calls + self.hosts.len() + self.hosts_alike.len()
+    }
+
+    /// Takes out what is usual on the network, each with of whom and its name, in order.
+    pub fn take_traffic(&mut self) -> impl Iterator<Item = (TrafficOf, String, Traffic)> + use<> {
+        let rows = |of, all: &mut BTreeMap<String, Traffic>| {
+            let all = std::mem::take(all);
+            all.into_iter().map(move |(name, one)| (of, name, one))
+        };
+        let hosts = rows(TrafficOf::Host, &mut self.hosts);
+        hosts.chain(rows(TrafficOf::HostsAlike, &mut self.hosts_alike))
+    }
+
+    /// Those of calls, each with whose and its name, in order.
     pub fn into_rows(self) -> impl Iterator<Item = (Whose, String, Baseline)> {
         let rows = |whose, all: BTreeMap<String, Baseline>| {
             all.into_iter().map(move |(name, one)| (whose, name, one))
@@ -140,6 +197,13 @@ impl Learned {
         rows(Whose::Principal, self.principals)
             .chain(rows(Whose::Peers, self.peers))
             .chain(rows(Whose::Account, self.accounts))
+    }
+
+    fn traffic_mut(&mut self, of: TrafficOf) -> &mut BTreeMap<String, Traffic> {
+        match of {
+            TrafficOf::Host => &mut self.hosts,
+            TrafficOf::HostsAlike => &mut self.hosts_alike,
+        }
     }
 
     fn of_mut(&mut self, whose: Whose) -> &mut BTreeMap<String, Baseline> {
@@ -180,8 +244,17 @@ mod tests {
         ] {
             all.extend(Learned::only(whose, name.to_owned(), Baseline::default()));
         }
+        for of in TrafficOf::ALL {
+            let one = Learned::only_traffic(of, "1 r i-1".to_owned(), Traffic::default());
+            all.extend(one);
+        }
         let mut again = Learned::default();
-        for (whose, name, baseline) in all.clone().into_rows() {
+        let mut rest = all.clone();
+        for (of, name, traffic) in rest.take_traffic() {
+            again.extend(Learned::only_traffic(of, name, traffic));
+        }
+        assert_eq!((again.len(), rest.len()), (2, 3));
+        for (whose, name, baseline) in rest.into_rows() {
             again.extend(Learned::only(whose, name, baseline));
         }
         assert_eq!(again, all);

@@ -10,10 +10,12 @@ mod knocks;
 mod lately;
 mod learned;
 mod logins;
+mod mailing;
 mod probes;
 mod sightings;
 mod spells;
 mod table;
+mod traffic;
 mod trails;
 
 use std::collections::BTreeMap;
@@ -30,12 +32,15 @@ pub(crate) use compared::{DIMENSIONS, compared_by, network, program};
 pub(crate) use homes::Homes;
 pub(crate) use knocks::Knocks;
 pub(crate) use lately::{Doings, Lately};
-pub use learned::{Learned, LearnedError, Whose};
+pub use learned::{Learned, LearnedError, TrafficOf, Whose};
 pub(crate) use logins::{Known as KnownLogins, Logins, Refusal};
+pub(crate) use mailing::{Mailing, Mailings, SMTP as MAIL_PORT, is_mail};
 pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use sightings::Sightings;
 pub(crate) use spells::{Spells, SpellsOf};
 pub(crate) use table::Table;
+pub use traffic::{Peaks, Sent, Traffic};
+pub(crate) use traffic::{Traffics, destination, is_outgoing, port_of, program as sending_program};
 pub(crate) use trails::{Trails, short as trail_name};
 
 /// How long the tables fed by agents remember, behind the watermark: an hour, which is longer than
@@ -54,6 +59,8 @@ const EXPIRE_EVERY_NS: u64 = 60 * 1_000_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) probes: Probes,
+    pub(crate) mailings: Mailings,
+    pub(crate) traffics: Traffics,
     pub(crate) sightings: Sightings,
     pub(crate) knocks: Knocks,
     pub(crate) spells: SpellsOf,
@@ -77,6 +84,7 @@ impl History {
             Event::Summary(summary) => {
                 if event.time_ns() >= watermark_ns.saturating_sub(AGENT_FACTS_NS) {
                     self.probes.note(summary);
+                    self.mailings.note(summary);
                 }
             }
             Event::Api(_)
@@ -102,8 +110,8 @@ impl History {
                 }
             }
             Event::Login(login) => self.logins.learn(login),
-            Event::Summary(_)
-            | Event::Reported(_)
+            Event::Summary(summary) => self.traffics.learn(summary),
+            Event::Reported(_)
             | Event::Sensor(_)
             | Event::Feed(_)
             | Event::Trail(_) => {}
@@ -118,6 +126,7 @@ impl History {
             self.expired_ns = watermark_ns;
             let before_ns = watermark_ns.saturating_sub(AGENT_FACTS_NS);
             self.probes.expire(before_ns);
+            self.mailings.expire(before_ns);
             self.sightings.expire(before_ns);
             self.knocks.expire(before_ns);
         }
@@ -142,6 +151,8 @@ impl History {
     pub(crate) fn turned_away(&self) -> BTreeMap<&'static str, u64> {
         let mut all = BTreeMap::new();
         all.extend(self.probes.turned_away());
+        all.extend(self.mailings.turned_away());
+        all.extend(self.traffics.turned_away());
         all.extend(self.sightings.turned_away());
         all.extend(self.knocks.turned_away());
         all.extend(self.spells.turned_away());
