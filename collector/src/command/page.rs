@@ -194,6 +194,10 @@ fn resource(page: &mut Page, resource: &Resource) {
             page.optional("user", user.user.as_deref());
             page.optional("within", user.database.as_deref());
         }
+        Resource::Lambda { function } => {
+            page.field("function", &function.function_name);
+            page.optional("interface", function.network_interface_id.as_deref());
+        }
     }
 }
 

@@ -273,7 +273,7 @@ fn occurrence(
         format!("{subject} floods {receivers} hosts of the network {target} with {what}")
     };
     let per_second = sum.per_second(summary);
-    let answered: u64 = sum.most.iter().map(|one| answers(one)).sum();
+    let answered: u64 = sum.most.iter().map(answers).sum();
     let ports = match sum.ports() {
         1 if port > 0 => format!("port {port}"),
         0 | 1 => protocol_name(protocol),

@@ -21,11 +21,11 @@ use picket_wire::{Conversation, Hit, HitKind, Host as Speaker, Opened, Summary};
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, Direction, End, quote};
-use super::verdict::{ADDRESS_TYPES, Callers, Met, Standing, Verdict, verdict};
+use super::verdict::{ADDRESS_TYPES, Callers, Met, Standing, Verdict, of_function, verdict};
 use super::{Context, Detection, Occurrence};
 use crate::conversation::{SpeakerKey, is_answered, is_own, whose};
 use crate::event::{Event, SourceKind};
-use crate::finding::{Evidence, FindingType, Role, protocol_name};
+use crate::finding::{Evidence, FindingType, LambdaDetails, Resource, Role, protocol_name};
 use crate::history::{History, Sightings};
 
 /// Settings of `indicator_address`.
@@ -34,6 +34,10 @@ use crate::history::{History, Sightings};
 pub struct Settings {
     /// Listed addresses that call.
     pub callers: Callers,
+    /// Functions (Lambda) by the network interface that their traffic passes: a flow log does not say
+    /// that an interface is a function's. Empty, as nothing can be guessed: such an interface is told of
+    /// as a host.
+    pub functions: BTreeMap<String, String>,
 }
 
 /// Listed addresses.
@@ -56,6 +60,7 @@ impl Detection for IndicatorAddress {
         let Event::Summary(summary) = event else {
             return;
         };
+        let before = out.len();
         let mut judge = Judge {
             summary,
             speaker: SpeakerKey::of(&summary.host),
@@ -81,7 +86,30 @@ impl Detection for IndicatorAddress {
             judge.on_conversation(conversation, client, &by_client);
             judge.on_tls_name(conversation, &by_name.unwrap_or_default());
         }
+        let functions = &context.settings.detections.indicator_address.functions;
+        if let Some(function) = functions.get(&summary.host.instance) {
+            let of_it = |one: &&mut Occurrence| one.subject == summary.host.instance;
+            let met = out.iter_mut().skip(before).filter(of_it);
+            met.for_each(|one| name_function(one, function));
+        }
     }
+}
+
+/// Tells of a function what was found of its interface, where GuardDuty has a name for it.
+fn name_function(occurrence: &mut Occurrence, function: &str) {
+    let Some(kind) = of_function(occurrence.kind) else {
+        return;
+    };
+    let interface = std::mem::replace(&mut occurrence.subject, function.to_owned());
+    occurrence.kind = kind;
+    occurrence.title = occurrence.title.replacen(&interface, function, 1);
+    occurrence.description = occurrence.description.replacen(&interface, function, 1);
+    occurrence.resource = Resource::Lambda {
+        function: LambdaDetails {
+            function_name: function.to_owned(),
+            network_interface_id: Some(interface),
+        },
+    };
 }
 
 /// What is listed and where.

@@ -12,6 +12,7 @@
 //! Actor key: the protocol and port.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use picket_wire::{Conversation, Summary};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use super::{Context, Detection, Occurrence};
 use crate::conversation::{is_answered, whose};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role, protocol_name};
-use crate::history::{Traffics, is_outgoing, port_of, sending_program};
+use crate::history::{Traffic, is_outgoing, port_of, sending_program};
 use crate::reach::is_public;
 
 /// Settings of `network_port_unusual`.
@@ -82,6 +83,8 @@ impl Detection for NetworkPortUnusual {
         };
         let settings = &context.settings.detections.network_port_unusual;
         let traffics = &context.history.traffics;
+        let mut known: BTreeMap<IpAddr, Option<&Traffic>> = BTreeMap::new();
+        let of_host = |client| traffics.of(&summary.host, &whose(&summary.host, client).subject);
         for c in &summary.conversations {
             if !is_public(c.server) || settings.ports_ignored.contains(&c.server_port) {
                 continue;
@@ -90,7 +93,9 @@ impl Detection for NetworkPortUnusual {
                 out.push(occurrence(summary, c, &callback_why(c, asked)));
             } else if is_outgoing(c)
                 && let Some(port) = port_of(c)
-                && let Some(why) = unusual(c, port, summary, traffics, settings)
+                && let Some(host) = known.entry(c.client).or_insert_with(|| of_host(c.client))
+                && let Some(why) =
+                    unusual(c, port, host, || traffics.alike(&summary.host), settings)
             {
                 out.push(occurrence(summary, c, &why));
             }
@@ -134,16 +139,14 @@ fn callback_why(c: &Conversation, asked: &Conversation) -> String {
 }
 
 /// Why a port is unusual for a host, if it is.
-fn unusual(
+fn unusual<'a>(
     c: &Conversation,
     port: u16,
-    summary: &Summary,
-    traffics: &Traffics,
+    host: &Traffic,
+    alike: impl FnOnce() -> Option<&'a Traffic>,
     settings: &Settings,
 ) -> Option<String> {
     let now_ns = c.last_ns;
-    let name = whose(&summary.host, c.client).subject;
-    let host = traffics.of(&summary.host, &name)?;
     let days = host.days_before(now_ns);
     let ports = host.ports_usual(now_ns);
     if days < settings.learning_days
@@ -152,8 +155,7 @@ fn unusual(
     {
         return None;
     }
-    let alike = traffics.alike(&summary.host);
-    if alike.is_some_and(|alike| alike.is_port_usual(c.protocol, port, now_ns)) {
+    if alike().is_some_and(|alike| alike.is_port_usual(c.protocol, port, now_ns)) {
         return None;
     }
     let program = match sending_program(c) {

@@ -132,6 +132,13 @@ types! {
     /// Retired by GuardDuty without a successor.
     TOR_CALLER = guardduty("UnauthorizedAccess:EC2/TorIPCaller", 5.0);
     TOR_RELAY = guardduty("UnauthorizedAccess:EC2/TorRelay", 8.0);
+    LAMBDA_C2 = guardduty("Backdoor:Lambda/C&CActivity.B", 8.0);
+    LAMBDA_MINING = guardduty("CryptoCurrency:Lambda/BitcoinTool.B", 8.0);
+    LAMBDA_BLACKHOLE = guardduty("Trojan:Lambda/BlackholeTraffic", 5.0);
+    LAMBDA_DROPPOINT = guardduty("Trojan:Lambda/DropPoint", 5.0);
+    LAMBDA_CUSTOM = guardduty("UnauthorizedAccess:Lambda/MaliciousIPCaller.Custom", 5.0);
+    LAMBDA_TOR = guardduty("UnauthorizedAccess:Lambda/TorClient", 8.0);
+    LAMBDA_TOR_RELAY = guardduty("UnauthorizedAccess:Lambda/TorRelay", 8.0);
 }
 
 /// Every type that an address or a server name can lead to.
@@ -149,7 +156,29 @@ pub(crate) const ADDRESS_TYPES: &[&FindingType] = &[
     &TOR,
     &TOR_CALLER,
     &TOR_RELAY,
+    &LAMBDA_C2,
+    &LAMBDA_MINING,
+    &LAMBDA_BLACKHOLE,
+    &LAMBDA_DROPPOINT,
+    &LAMBDA_CUSTOM,
+    &LAMBDA_TOR,
+    &LAMBDA_TOR_RELAY,
 ];
+
+/// What GuardDuty calls the same of a function, where it has a name for it.
+pub(crate) fn of_function(kind: &FindingType) -> Option<&'static FindingType> {
+    let twins: [(&FindingType, &'static FindingType); 7] = [
+        (&C2, &LAMBDA_C2),
+        (&MINING, &LAMBDA_MINING),
+        (&BLACKHOLE, &LAMBDA_BLACKHOLE),
+        (&DROPPOINT, &LAMBDA_DROPPOINT),
+        (&CUSTOM, &LAMBDA_CUSTOM),
+        (&TOR, &LAMBDA_TOR),
+        (&TOR_RELAY, &LAMBDA_TOR_RELAY),
+    ];
+    let twin = twins.into_iter().find(|(one, _)| one.name == kind.name);
+    twin.map(|(_, other)| other)
+}
 
 /// Every type that a question can lead to.
 pub(crate) const NAME_TYPES: &[&FindingType] = &[

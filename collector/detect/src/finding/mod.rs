@@ -33,7 +33,7 @@ pub use evidence_log::EvidenceLog;
 pub(crate) use kind::tactic;
 pub use kind::{Band, FindingType, Origin};
 pub use resource::{
-    AccessKeyDetails, Host, InstanceDetails, NetworkInterface, RdsDbInstanceDetails,
+    AccessKeyDetails, Host, InstanceDetails, LambdaDetails, NetworkInterface, RdsDbInstanceDetails,
     RdsDbUserDetails, Resource,
 };
 pub use runtime::{Ancestor, RuntimeDetails, RuntimeProcess};

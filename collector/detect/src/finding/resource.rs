@@ -41,6 +41,12 @@ pub enum Resource {
         #[serde(rename = "rdsDbUserDetails")]
         user: RdsDbUserDetails,
     },
+    /// A function.
+    Lambda {
+        /// Which.
+        #[serde(rename = "lambdaDetails")]
+        function: LambdaDetails,
+    },
 }
 
 /// A database.
@@ -75,6 +81,17 @@ pub struct RdsDbUserDetails {
     /// `true` or `false`: whether the connection is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssl: Option<String>,
+}
+
+/// A function, known by its network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LambdaDetails {
+    /// Its name, as configured.
+    pub function_name: String,
+    /// The interface that its traffic passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_interface_id: Option<String>,
 }
 
 /// A host.
@@ -141,14 +158,14 @@ impl Resource {
     pub fn instance_id(&self) -> Option<&str> {
         match self {
             Self::Instance { instance } => Some(&instance.instance_id),
-            Self::AccessKey { .. } | Self::RdsDbInstance { .. } => None,
+            Self::AccessKey { .. } | Self::RdsDbInstance { .. } | Self::Lambda { .. } => None,
         }
     }
 
     /// Name of the role session, if it is one.
     pub fn session_name(&self) -> Option<&str> {
         match self {
-            Self::Instance { .. } | Self::RdsDbInstance { .. } => None,
+            Self::Instance { .. } | Self::RdsDbInstance { .. } | Self::Lambda { .. } => None,
             Self::AccessKey { access_key } => {
                 let (_, session) = access_key.principal_id.as_deref()?.split_once(':')?;
                 Some(session)

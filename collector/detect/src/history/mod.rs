@@ -111,10 +111,7 @@ impl History {
             }
             Event::Login(login) => self.logins.learn(login),
             Event::Summary(summary) => self.traffics.learn(summary),
-            Event::Reported(_)
-            | Event::Sensor(_)
-            | Event::Feed(_)
-            | Event::Trail(_) => {}
+            Event::Reported(_) | Event::Sensor(_) | Event::Feed(_) | Event::Trail(_) => {}
         }
     }
 

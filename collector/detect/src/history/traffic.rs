@@ -544,10 +544,7 @@ mod tests {
             peaks.add(at + HOUR_NS, 10);
         }
         let now = START + 19 * DAY_NS;
-        assert_eq!(
-            (peaks.in_hour(now), peaks.in_hour(now + HOUR_NS)),
-            (0, 10)
-        );
+        assert_eq!((peaks.in_hour(now), peaks.in_hour(now + HOUR_NS)), (0, 10));
         let usual = peaks.usual(now);
         assert_eq!((usual.days, usual.most, usual.median), (14, 118, 112));
         assert_eq!(usual.spread, 5);

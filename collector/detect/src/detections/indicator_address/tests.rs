@@ -324,3 +324,30 @@ fn a_hit_is_judged_by_the_list_it_names() {
     check(one_list(Direction::Both, 10), &[(C2, 2.0, 1)]);
     check(IndicatorSet::default(), &[(C2, 8.0, 1)]);
 }
+
+#[test]
+fn a_function_is_known_by_its_interface_if_it_is_named() {
+    let seen = |interface: &str, port| {
+        let mut host = speaker();
+        host.instance = interface.to_owned();
+        let seen = of(host, vec![conversation("10.0.0.1", "192.0.2.7", port)]);
+        Event::Summary(Box::new(seen))
+    };
+    let mut settings = crate::Settings::default();
+    let functions = &mut settings.detections.indicator_address.functions;
+    functions.insert("eni-0a".to_owned(), "orders".to_owned());
+    let found = |interface: &str| {
+        let mut analyzer = crate::Analyzer::new(settings.clone(), lists());
+        analyzer.on_event(seen(interface, 443));
+        analyzer.finish();
+        let (mut findings, _) = crate::testing::drain(&mut analyzer);
+        findings.remove(0)
+    };
+    let named = found("eni-0a");
+    assert_eq!(named.type_name(), "Backdoor:Lambda/C&CActivity.B");
+    assert!(matches!(named.resource, Resource::Lambda { .. }));
+    assert!(named.title.contains("orders") && !named.title.contains("eni-0a"));
+    let other = found("eni-0b");
+    assert_eq!(other.type_name(), C2);
+    assert_eq!(other.resource.instance_id(), Some("eni-0b"));
+}

@@ -183,6 +183,14 @@ fn resource(finding: &Finding) -> Value {
                 } }),
             )
         }
+        Resource::Lambda { function } => {
+            let name = &function.function_name;
+            (
+                "AwsLambdaFunction",
+                format!("arn:{partition}:lambda:{region}:{account}:function:{name}"),
+                json!({ "AwsLambdaFunction": { "FunctionName": name } }),
+            )
+        }
     };
     json!({ "Type": kind, "Id": id, "Partition": partition, "Region": region, "Details": details })
 }

@@ -124,6 +124,10 @@ fn resource(finding: &Finding) -> Value {
                 Some(name),
             )
         }
+        Resource::Lambda { function } => {
+            let name = function.function_name.clone();
+            ("AwsLambdaFunction", name.clone(), Some(name))
+        }
     };
     let (role_id, role) = match finding.service.resource_role {
         Role::Target => (1, "Target"),
