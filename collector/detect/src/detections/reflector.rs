@@ -208,9 +208,13 @@ mod tests {
 
     #[track_caller]
     fn check(conversations: Vec<Conversation>, expected: &[(&str, f64, u64)]) {
-        for host in [speaker(), mirror()] {
+        let both = [
+            (speaker(), conversations.clone()),
+            (mirror(), conversations),
+        ];
+        for (host, conversations) in both {
             let seen = Summary {
-                conversations: conversations.clone(),
+                conversations,
                 ..summary(host)
             };
             let (findings, _) = analyze(IndicatorSet::default(), [Event::Summary(Box::new(seen))]);
