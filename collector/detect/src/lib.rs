@@ -16,6 +16,7 @@ mod call_tactic;
 mod conversation;
 mod correlations;
 mod detections;
+pub mod dga;
 pub mod event;
 pub mod finding;
 mod history;

@@ -13,6 +13,7 @@ mod incidents;
 mod intel;
 mod join_tokens;
 mod listing;
+mod names;
 mod operators;
 mod page;
 mod rules;
@@ -54,6 +55,8 @@ enum Command {
     Intel(intel::Arguments),
     /// Tokens by which hosts join that nobody else can vouch for.
     JoinTokens(join_tokens::Arguments),
+    /// Names, and what they look like.
+    Names(names::Arguments),
     /// Who may ask the collector over the network, and for what.
     Operators(operators::Arguments),
     /// Rules of your own: what they do, trying them out, letting them page.
@@ -108,6 +111,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Incidents(arguments) => incidents::run(arguments),
         Command::Intel(arguments) => intel::run(arguments),
         Command::JoinTokens(arguments) => join_tokens::run(arguments),
+        Command::Names(arguments) => names::run(&arguments),
         Command::Operators(arguments) => operators::run(arguments),
         Command::Rules(arguments) => rules::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),

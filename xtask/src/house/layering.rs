@@ -47,6 +47,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "picket-wire",
         ],
     ),
+    ("picket-training", &["picket-detect", "picket-wire"]),
     (
         "xtask",
         &[
@@ -72,6 +73,7 @@ const CORE_NEEDS: &[&str] = &[
     "jiff",
     "md5",
     "minicbor",
+    "psl",
     "quick-xml",
     "regex",
     "ring",
