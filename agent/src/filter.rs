@@ -175,6 +175,7 @@ pub(crate) mod tests {
             tunnel: None,
             tunnel_id: None,
             processes: None,
+            starts_ms: vec![],
         }
     }
 

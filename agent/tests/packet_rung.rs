@@ -238,6 +238,7 @@ fn told(summaries: &[Summary]) -> Vec<String> {
         for one in &summary.conversations {
             let mut one = one.clone();
             (one.first_ns, one.last_ns, one.process) = (0, 0, None);
+            one.starts_ms.fill(0);
             if one.flows > 1 {
                 // Of folded flows, that of the one told first.
                 one.client_port = 0;

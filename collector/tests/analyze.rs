@@ -124,6 +124,7 @@ fn summary(peer: [u8; 4], second: u64) -> Summary {
             tunnel: None,
             tunnel_id: None,
             processes: None,
+            starts_ms: vec![],
         }],
         questions: Vec::new(),
         hits: Vec::new(),

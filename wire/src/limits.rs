@@ -26,6 +26,10 @@ pub const COUNTERS_MAX: usize = 512;
 /// Further processes kept with one grouped question, besides the first that asked.
 pub const QUESTION_ALSO_MAX: usize = 3;
 
+/// Starts of flows told of one conversation: a beat every 600 ms in a window of 10 s. What begins more
+/// often is no rhythm but a stream.
+pub const STARTS_MAX: usize = 16;
+
 /// Answers kept with one grouped question.
 pub const ANSWERS_MAX: usize = 32;
 

@@ -54,6 +54,7 @@ fn summary() -> Summary {
             tunnel: None,
             tunnel_id: None,
             processes: None,
+            starts_ms: vec![],
         }],
         questions: vec![],
         hits: vec![],

@@ -110,6 +110,7 @@ fn full() -> Summary {
             tunnel: Some(TunnelKind::Vxlan),
             tunnel_id: Some(5_569_041),
             processes: Some(2),
+            starts_ms: vec![0, 2_200, 70_000],
         }],
         questions: vec![Question {
             client,

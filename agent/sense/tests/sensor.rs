@@ -79,6 +79,43 @@ fn client_ports_fold_and_attempts_are_told_from_answers() {
 }
 
 #[test]
+fn when_flows_began_is_told_of_those_that_began_in_the_window() {
+    let mut bench = Bench::new(&[]);
+    let server = at(2, 443);
+    let opens = |port: u16| tcp(at(1, port), server, SYN, 1, b"");
+    bench.frame(T0, &opens(40_000));
+    bench.frame(T0 + 2_200_000_000, &opens(40_001));
+    bench.frame(T0 + 4_400_000_000, &opens(40_002));
+    // One goes on, and another begins after it.
+    bench.frame(T0 + 11 * S, &tcp(at(1, 40_000), server, ACK, 2, b""));
+    bench.frame(T0 + 12 * S, &opens(40_003));
+    bench.frame(T0 + 21 * S, &tcp(at(1, 40_000), server, ACK, 2, b""));
+    // More than are told.
+    for port in 0..40 {
+        bench.frame(T0 + 31 * S, &opens(50_000 + port));
+    }
+    // Datagrams: the first of each pair of ports begins.
+    bench.frame(T0 + 41 * S, &udp(at(1, 9_000), at(2, 514), b"x"));
+    bench.frame(T0 + 42 * S, &udp(at(1, 9_000), at(2, 514), b"x"));
+    bench.frame(T0 + 43 * S, &udp(at(1, 9_001), at(2, 514), b"x"));
+    bench.frame(T0 + 51 * S, &udp(at(1, 9_000), at(2, 514), b"x"));
+    let summaries = bench.finish();
+    let starts: Vec<&[u32]> = summaries
+        .iter()
+        .map(|summary| &*summary.conversations[0].starts_ms)
+        .collect();
+    let expected: [&[u32]; 6] = [
+        &[0, 2_200, 4_400],
+        &[1_000],
+        &[],
+        &[0; 16],
+        &[0, 2_000],
+        &[],
+    ];
+    assert_eq!(starts, expected);
+}
+
+#[test]
 fn who_opened_is_said_with_how_it_is_known() {
     let check = |name: &str, packet: &[u8], client: u8, opened: Opened| {
         let mut bench = Bench::new(&[]);

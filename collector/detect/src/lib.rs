@@ -25,6 +25,7 @@ pub mod incident;
 mod ledger;
 pub mod limits;
 pub mod logs;
+mod ordinary;
 mod policy;
 mod reach;
 mod sending;

@@ -135,6 +135,30 @@ pub const ATTEMPTS_TOGETHER_MAX: usize = 128;
 /// Refusals remembered in all, some 120 bytes each: about 25 MB.
 pub const REFUSALS_MAX: usize = 200_000;
 
+/// Hosts whose calls to the outside are followed: three times the hosts one collector is made for.
+pub const CALLERS_MAX: usize = 65_536;
+
+/// Peers outside followed of one host, some 200 bytes each and their beats: several times what a server
+/// calls. Beyond it those with fewest beats leave, so that a crawler loses none that it calls steadily.
+pub const CALLEES_PER_HOST_MAX: usize = 256;
+
+/// Beats remembered of one peer: with so many, one that waits up to 90 % more or less is told from chance.
+pub const BEATS_MAX: usize = 128;
+
+/// Beats remembered in all, 8 bytes each: 64 MB, those of 10,000 hosts with six steady peers each.
+pub const RHYTHM_BEATS_MAX: usize = 8_000_000;
+
+/// Peers of which it is counted how many hosts call them, some 200 bytes each at most: 40 MB.
+pub const CALLED_MAX: usize = 200_000;
+
+/// Hosts counted of one peer. More than any sensible setting asks for.
+pub const CROWD_MAX: usize = 32;
+
+/// Clients and fingerprints whose unresolved TLS names are remembered.
+pub const HELLO_CLIENTS_MAX: usize = 16_384;
+
+/// Names remembered of one of them: several times what any threshold asks for.
+pub const HELLOS_MAX: usize = 32;
 /// Hosts of which it is remembered for an hour which mail servers they turned to.
 pub const MAILERS_MAX: usize = 16_384;
 

@@ -85,6 +85,7 @@ pub(crate) fn conversation(client: &str, server: &str, port: u16) -> Conversatio
         tunnel: None,
         tunnel_id: None,
         processes: None,
+        starts_ms: vec![0],
     }
 }
 

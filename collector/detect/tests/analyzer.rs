@@ -178,6 +178,7 @@ fn conversation(to: &str, port: u16, answered: bool, window: u64) -> picket_wire
         tunnel: None,
         tunnel_id: None,
         processes: None,
+        starts_ms: vec![],
     }
 }
 

@@ -171,6 +171,7 @@ impl Agent {
                 tunnel: None,
                 tunnel_id: None,
                 processes: None,
+                starts_ms: vec![],
             })
             .collect();
         // A sensor whose packets do not add up would be a finding of its own.

@@ -70,6 +70,7 @@ impl Story {
         for conversation in &mut story.conversations {
             (conversation.first_ns, conversation.last_ns) = (0, 0);
             conversation.process = None;
+            conversation.starts_ms.fill(0);
         }
         for question in &mut story.questions {
             (question.first_ns, question.last_ns) = (0, 0);

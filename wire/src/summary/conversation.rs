@@ -138,6 +138,12 @@ pub struct Conversation {
     /// one: then `process` is not the only one.
     #[n(36)]
     pub processes: Option<u32>,
+    /// When its flows began that began in the window, milliseconds after `first_ns`, ascending: the
+    /// earliest [`STARTS_MAX`](crate::limits::STARTS_MAX). A TCP flow begins with its SYN, another
+    /// with its first packet. Empty where none did, and from agents and logs that do not tell.
+    #[n(37)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub starts_ms: Vec<u32>,
 }
 
 /// The process behind a conversation, question or hit.

@@ -314,6 +314,9 @@ impl Summary {
         for text in [&self.host.instance, &self.host.account, &self.host.region] {
             bounded("host text", text.len(), limits::TEXT_BYTES_MAX)?;
         }
+        for one in &self.conversations {
+            bounded("starts", one.starts_ms.len(), limits::STARTS_MAX)?;
+        }
         for content in self
             .conversations
             .iter()

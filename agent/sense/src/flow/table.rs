@@ -140,6 +140,12 @@ impl Flow {
         self.lasts
     }
 
+    /// Whether it was not handed out before.
+    #[must_use]
+    pub(crate) const fn is_new(&self) -> bool {
+        !self.told
+    }
+
     /// Whether it is over: both sides of a TCP connection have closed it, or one has reset it.
     #[must_use]
     pub const fn ended(&self) -> bool {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use picket_wire::limits::STARTS_MAX;
 use picket_wire::{Content, Conversation, Cut, Net, Opened, Process, Side};
 
 use super::content::{Said, join};
@@ -80,10 +81,44 @@ struct Folding {
     bytes_in: u64,
     first_ns: u64,
     last_ns: u64,
+    /// Whether it is of one flow, which began in the window.
+    began: bool,
+    /// When flows of it began in the window, once there is more than one flow.
+    starts: Option<Box<Starts>>,
     process: Option<Arc<Process>>,
     /// The first owner that was known of a flow of it.
     owner: Option<OwnerRef>,
     more: Option<Box<More>>,
+}
+
+/// When flows began: the lower half of their milliseconds since the epoch, which is enough to tell how
+/// far they lie apart.
+#[derive(Default)]
+struct Starts {
+    count: usize,
+    at_ms: [u32; STARTS_MAX],
+}
+
+impl Starts {
+    fn put(&mut self, at_ns: u64) {
+        if let Some(free) = self.at_ms.get_mut(self.count) {
+            *free = Self::ms(at_ns);
+            self.count += 1;
+        }
+    }
+
+    /// How long after `first_ns` each was.
+    fn since(&self, first_ns: u64) -> Vec<u32> {
+        let first_ms = Self::ms(first_ns);
+        let at_ms = self.at_ms.iter().take(self.count);
+        let mut since: Vec<u32> = at_ms.map(|at| at.wrapping_sub(first_ms)).collect();
+        since.sort_unstable();
+        since
+    }
+
+    const fn ms(at_ns: u64) -> u32 {
+        (at_ns / 1_000_000) as u32
+    }
 }
 
 /// What few conversations of a flood have.
@@ -268,6 +303,8 @@ impl Folding {
         let port = |port| if protocol.has_ports() { port } else { 0 };
         let tcp = protocol == Protocol::TCP;
         let first = |flag, now: u8, before: u8| u32::from(tcp && now & !before & flag != 0);
+        let attempts = first(tcp_flag::SYN, out.tcp_flags, before.0);
+        let began = if tcp { attempts > 0 } else { flow.is_new() };
         Self {
             key: Key {
                 client: here.addr,
@@ -282,7 +319,7 @@ impl Folding {
             flags_out: out.tcp_flags | before.0,
             flags_in: back.tcp_flags | before.1,
             flows: 1,
-            attempts: first(tcp_flag::SYN, out.tcp_flags, before.0),
+            attempts,
             accepted: first(tcp_flag::SYN, back.tcp_flags, before.1),
             refused: first(tcp_flag::RST, back.tcp_flags, before.1),
             packets_out: out.packets,
@@ -291,6 +328,8 @@ impl Folding {
             bytes_in: back.bytes,
             first_ns: flow.first_ns,
             last_ns: flow.last_ns,
+            began,
+            starts: None,
             process,
             owner: None,
             more: None,
@@ -303,6 +342,15 @@ impl Folding {
 
     /// Adds another flow of the same conversation.
     fn merge(&mut self, one: Self) {
+        if self.began || one.began {
+            let starts = self.starts.get_or_insert_default();
+            if std::mem::take(&mut self.began) {
+                starts.put(self.first_ns);
+            }
+            if one.began {
+                starts.put(one.first_ns);
+            }
+        }
         if (one.first_ns, one.client_port) < (self.first_ns, self.client_port) {
             (self.first_ns, self.client_port) = (one.first_ns, one.client_port);
             self.process = one.process.or(self.process.take());
@@ -347,6 +395,11 @@ impl Folding {
             content.tls_names.retain(|name| Some(name) != first);
         }
         let owners = u32::try_from(more.owners.len() + 1).ok();
+        let starts_ms = match self.starts {
+            Some(starts) => starts.since(self.first_ns),
+            None if self.began => vec![0],
+            None => vec![],
+        };
         let Key {
             client,
             server,
@@ -382,6 +435,7 @@ impl Folding {
             tunnel: tunnel.map(Tunnel::kind),
             tunnel_id: tunnel.and_then(Tunnel::numbered),
             processes: owners.filter(|count| *count > 1),
+            starts_ms,
         }
     }
 }

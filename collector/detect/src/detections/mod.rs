@@ -5,6 +5,7 @@
 
 mod anomalous_behaviour;
 mod attack_tool;
+mod beacon;
 mod by_call;
 mod cloudtrail_bursts;
 mod cloudtrail_calls;
@@ -16,6 +17,7 @@ mod indicator_address;
 mod indicator_caller;
 mod indicator_feed;
 mod indicator_name;
+mod long_connection;
 mod look;
 mod network_port_unusual;
 mod occurrence;
@@ -31,6 +33,7 @@ mod sensor_indicators;
 mod sensor_state;
 mod spambot;
 mod stolen_credential;
+mod tor_client;
 mod traffic_volume_unusual;
 mod trail_integrity;
 mod verdict;
@@ -99,6 +102,7 @@ macro_rules! detections {
 detections! {
     anomalous_behaviour: AnomalousBehaviour,
     attack_tool: AttackTool,
+    beacon: Beacon,
     cloudtrail_bursts: CloudtrailBursts,
     cloudtrail_calls: CloudtrailCalls,
     cloudtrail_logging: CloudtrailLogging,
@@ -108,6 +112,7 @@ detections! {
     indicator_caller: IndicatorCaller,
     indicator_feed: IndicatorFeed,
     indicator_name: IndicatorName,
+    long_connection: LongConnection,
     network_port_unusual: NetworkPortUnusual,
     port_scan: PortScan,
     rds_login: RdsLogin,
@@ -119,6 +124,7 @@ detections! {
     sensor_state: SensorState,
     spambot: Spambot,
     stolen_credential: StolenCredential,
+    tor_client: TorClient,
     traffic_volume_unusual: TrafficVolumeUnusual,
     trail_integrity: TrailIntegrity,
 }

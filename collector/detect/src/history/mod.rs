@@ -5,6 +5,8 @@ mod baseline;
 mod baselines;
 mod bursts;
 mod compared;
+mod crowd;
+mod hellos;
 mod homes;
 mod knocks;
 mod lately;
@@ -12,6 +14,7 @@ mod learned;
 mod logins;
 mod mailing;
 mod probes;
+mod rhythms;
 mod sightings;
 mod spells;
 mod table;
@@ -29,6 +32,8 @@ pub(crate) use baselines::{Baselines, Usual};
 pub(crate) use bursts::{Bursts, Reach};
 pub use compared::Dimension;
 pub(crate) use compared::{DIMENSIONS, compared_by, network, program};
+pub(crate) use crowd::Crowd;
+pub(crate) use hellos::{Hello, Hellos};
 pub(crate) use homes::Homes;
 pub(crate) use knocks::Knocks;
 pub(crate) use lately::{Doings, Lately};
@@ -36,6 +41,7 @@ pub use learned::{Learned, LearnedError, TrafficOf, Whose};
 pub(crate) use logins::{Known as KnownLogins, Logins, Refusal};
 pub(crate) use mailing::{Mailing, Mailings, SMTP as MAIL_PORT, is_mail};
 pub(crate) use probes::{Pair, Port, Probe, Probes};
+pub(crate) use rhythms::{Beat, Callee, Rhythms, Whom, call_of};
 pub(crate) use sightings::Sightings;
 pub(crate) use spells::{Spells, SpellsOf};
 pub(crate) use table::Table;
@@ -46,6 +52,10 @@ pub(crate) use trails::{Trails, short as trail_name};
 /// How long the tables fed by agents remember, behind the watermark: an hour, which is longer than
 /// any window asked of them (the settings say which) and than agents may be apart.
 pub(crate) const AGENT_FACTS_NS: u64 = 3_600 * 1_000_000_000;
+
+/// How long a peer is remembered that a host does not call any more: a day and two hours, so that what
+/// calls once a day keeps its rhythm.
+pub(crate) const RHYTHM_FACTS_NS: u64 = 26 * 3_600 * 1_000_000_000;
 
 /// How long counts of calls are remembered behind the watermark: a day, the longest window that a
 /// detection asks of them.
@@ -63,6 +73,9 @@ pub(crate) struct History {
     pub(crate) traffics: Traffics,
     pub(crate) sightings: Sightings,
     pub(crate) knocks: Knocks,
+    pub(crate) rhythms: Rhythms,
+    pub(crate) crowd: Crowd,
+    pub(crate) hellos: Hellos,
     pub(crate) spells: SpellsOf,
     pub(crate) trails: Trails,
     pub(crate) bursts: Bursts,
@@ -84,6 +97,8 @@ impl History {
             Event::Summary(summary) => {
                 if event.time_ns() >= watermark_ns.saturating_sub(AGENT_FACTS_NS) {
                     self.probes.note(summary);
+                    self.crowd.note(summary);
+                    self.rhythms.note(summary);
                     self.mailings.note(summary);
                 }
             }
@@ -126,6 +141,10 @@ impl History {
             self.mailings.expire(before_ns);
             self.sightings.expire(before_ns);
             self.knocks.expire(before_ns);
+            self.hellos.expire(before_ns);
+            let before_ns = watermark_ns.saturating_sub(RHYTHM_FACTS_NS);
+            self.rhythms.expire(before_ns);
+            self.crowd.expire(before_ns);
         }
         if source == SourceKind::Cloudtrail
             && watermark_ns - self.calls_expired_ns >= EXPIRE_EVERY_NS
@@ -152,6 +171,9 @@ impl History {
         all.extend(self.traffics.turned_away());
         all.extend(self.sightings.turned_away());
         all.extend(self.knocks.turned_away());
+        all.extend(self.rhythms.turned_away());
+        all.extend(self.crowd.turned_away());
+        all.extend(self.hellos.turned_away());
         all.extend(self.spells.turned_away());
         all.extend(self.trails.turned_away());
         all.extend(self.bursts.turned_away());

@@ -103,7 +103,6 @@ impl<K: Clone + Eq + Hash + Ord, V: Default> Table<K, V> {
         self.rows.is_empty()
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }

@@ -218,6 +218,7 @@ fn conversations(records: &[FlowRecord], own: &[IpAddr]) -> Vec<Conversation> {
                 tunnel: None,
                 tunnel_id: None,
                 processes: None,
+                starts_ms: vec![],
             });
         whole.flows += 1;
         if opened == Opened::Seen {
