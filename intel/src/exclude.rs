@@ -125,6 +125,13 @@ pub fn embedded_v4(address: IpAddr, prefix: u8) -> Option<(Ipv4Addr, Ipv4Addr)> 
     Some((own(v4.first), own(v4.last)))
 }
 
+/// Whose open resolver an address is, if it is one that hosts are set to by hand or by default.
+pub fn public_resolver(address: IpAddr) -> Option<&'static str> {
+    let address = address.to_canonical();
+    let known = RESOLVERS.iter().find(|(known, _)| *known == address);
+    known.map(|(_, whose)| *whose)
+}
+
 /// Where addresses of IPv6 hold one of IPv4, and the bits behind it: translated (RFC 6052 section 2.1,
 /// RFC 8215; at the end, as all of theirs end), 6to4 (RFC 3056 section 2), compatible (RFC 4291
 /// section 2.5.5.1, given up), translated without state (RFC 2765 section 2.1).

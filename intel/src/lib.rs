@@ -28,7 +28,7 @@ mod sink;
 mod version;
 
 pub use category::Category;
-pub use exclude::{Suffix, Suffixes, embedded_v4};
+pub use exclude::{Suffix, Suffixes, embedded_v4, public_resolver};
 pub use feeds_file::FeedsFile;
 pub use folder::{Folder, FolderReport};
 pub use format::{Feed, FormatError, Kind};

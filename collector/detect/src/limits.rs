@@ -177,3 +177,27 @@ pub const TRAFFIC_PEERS_MAX: usize = 256;
 
 /// Programs known of one of them that send.
 pub const TRAFFIC_PROGRAMS_MAX: usize = 64;
+
+/// Domains below which somebody asks for long names, per host, that are remembered for a day: twelve of each
+/// of 10,000 hosts, some 150 bytes each.
+pub const SUBNAME_DOMAINS_MAX: usize = 131_072;
+
+/// Names remembered of one such domain: more than any threshold of `dns_tunnel` asks for.
+pub const SUBNAMES_PER_DOMAIN_MAX: usize = 512;
+
+/// Names remembered of all of them, 20 bytes each: 40 MB. Most domains have a handful.
+pub const SUBNAMES_MAX: usize = 2_000_000;
+
+/// Hosts whose resolvers are remembered: the hosts one collector is made for, three times.
+pub const RESOLVING_HOSTS_MAX: usize = 65_536;
+
+/// Resolvers remembered of one host, some 80 bytes each. A host has two or three; one that resolves by itself
+/// asks thousands of servers, and is known by having many.
+pub const RESOLVERS_PER_HOST_MAX: usize = 16;
+
+/// Registered domains of which it is known since when the fleet asks for them, some 60 bytes each with their
+/// hosts: 10,000 hosts of a few hundred kinds ask for tens of thousands in a month. Chosen by hand.
+pub const DOMAINS_HEARD_MAX: usize = 262_144;
+
+/// Hosts told apart that ask for one domain: more are many.
+pub const HEARERS_MAX: usize = 4;

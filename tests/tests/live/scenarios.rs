@@ -85,6 +85,16 @@ fn scenario_custom_lists() {
 }
 
 #[test]
+fn scenario_dns_over_tls() {
+    scenario("dns-over-tls");
+}
+
+#[test]
+fn scenario_dns_tunnel() {
+    scenario("dns-tunnel");
+}
+
+#[test]
 fn scenario_intrusion() {
     scenario("intrusion");
 }
@@ -92,6 +102,11 @@ fn scenario_intrusion() {
 #[test]
 fn scenario_made_user() {
     scenario("made-user");
+}
+
+#[test]
+fn scenario_metadata_rebind() {
+    scenario("metadata-rebind");
 }
 
 #[test]
@@ -125,8 +140,11 @@ fn every_scenario_is_played() {
     let here = [
         "c2-lookup",
         "custom-lists",
+        "dns-over-tls",
+        "dns-tunnel",
         "intrusion",
         "made-user",
+        "metadata-rebind",
         "mining-pool",
         "port-scan",
         "quiet",

@@ -8,17 +8,17 @@
 //! First look: which process asked; whether the host then connected to what came back.
 //! Occurrence: a question. Actor key: the listed domain, so that names below it are one finding.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use picket_intel::IndicatorSet;
-use picket_wire::{Hit, HitKind, Host as Speaker, Question, Summary, Transport};
+use picket_wire::{Hit, HitKind, Host as Speaker, Question, Transport};
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, quote};
 use super::verdict::{Callers, Met, NAME_TYPES, Standing, Verdict, verdict};
 use super::{Context, Detection, Occurrence};
-use crate::conversation::{is_own, whose};
+use crate::conversation::{forwarded, is_own, whose};
 use crate::event::{Event, SourceKind};
 use crate::finding::{Evidence, FindingType, Role};
 use crate::history::Sightings;
@@ -126,19 +126,6 @@ enum Told {
     Packet(u16, u16),
     /// The collector finds so many questions.
     Questions(u64),
-}
-
-/// Names that others ask of this host: if the host asks for them too, it passes them on.
-fn forwarded(summary: &Summary) -> BTreeSet<&str> {
-    let host = &summary.host;
-    if host.local.is_empty() {
-        return BTreeSet::new();
-    }
-    let questions = summary.questions.iter();
-    questions
-        .filter(|q| is_own(host, q.resolver) && !is_own(host, q.client))
-        .map(|q| &*q.name)
-        .collect()
 }
 
 fn of_hit<'a>(hit: &'a Hit, intel: &IndicatorSet) -> Option<Meeting<'a>> {
@@ -283,7 +270,7 @@ mod tests {
         analyze, brief, intel, later, mirror, name_hit, question, speaker, summary,
     };
     use picket_intel::{Category, Direction, Indicator, List, SetBuilder};
-    use picket_wire::{Answer, Net};
+    use picket_wire::{Answer, Net, Summary};
 
     const C2: &str = "Backdoor:EC2/C&CActivity.B!DNS";
 

@@ -11,6 +11,8 @@ mod cloudtrail_bursts;
 mod cloudtrail_calls;
 mod cloudtrail_logging;
 mod denial_of_service;
+mod dns_tunnel;
+mod domain_reputation;
 pub(crate) mod evidence_of;
 mod inbound_flood;
 mod indicator_address;
@@ -19,6 +21,7 @@ mod indicator_feed;
 mod indicator_name;
 mod long_connection;
 mod look;
+mod metadata_rebind;
 mod network_port_unusual;
 mod occurrence;
 mod outcome;
@@ -36,6 +39,7 @@ mod stolen_credential;
 mod tor_client;
 mod traffic_volume_unusual;
 mod trail_integrity;
+mod unusual_resolver;
 mod verdict;
 
 use picket_intel::IndicatorSet;
@@ -107,12 +111,15 @@ detections! {
     cloudtrail_calls: CloudtrailCalls,
     cloudtrail_logging: CloudtrailLogging,
     denial_of_service: DenialOfService,
+    dns_tunnel: DnsTunnel,
+    domain_reputation: DomainReputation,
     inbound_flood: InboundFlood,
     indicator_address: IndicatorAddress,
     indicator_caller: IndicatorCaller,
     indicator_feed: IndicatorFeed,
     indicator_name: IndicatorName,
     long_connection: LongConnection,
+    metadata_rebind: MetadataRebind,
     network_port_unusual: NetworkPortUnusual,
     port_scan: PortScan,
     rds_login: RdsLogin,
@@ -127,4 +134,5 @@ detections! {
     tor_client: TorClient,
     traffic_volume_unusual: TrafficVolumeUnusual,
     trail_integrity: TrailIntegrity,
+    unusual_resolver: UnusualResolver,
 }

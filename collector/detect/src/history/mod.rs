@@ -6,6 +6,7 @@ mod baselines;
 mod bursts;
 mod compared;
 mod crowd;
+mod heard;
 mod hellos;
 mod homes;
 mod knocks;
@@ -14,9 +15,11 @@ mod learned;
 mod logins;
 mod mailing;
 mod probes;
+mod resolving;
 mod rhythms;
 mod sightings;
 mod spells;
+mod subnames;
 mod table;
 mod traffic;
 mod trails;
@@ -33,6 +36,7 @@ pub(crate) use bursts::{Bursts, Reach};
 pub use compared::Dimension;
 pub(crate) use compared::{DIMENSIONS, compared_by, network, program};
 pub(crate) use crowd::Crowd;
+pub(crate) use heard::HeardOf;
 pub(crate) use hellos::{Hello, Hellos};
 pub(crate) use homes::Homes;
 pub(crate) use knocks::Knocks;
@@ -41,9 +45,11 @@ pub use learned::{Learned, LearnedError, TrafficOf, Whose};
 pub(crate) use logins::{Known as KnownLogins, Logins, Refusal};
 pub(crate) use mailing::{Mailing, Mailings, SMTP as MAIL_PORT, is_mail};
 pub(crate) use probes::{Pair, Port, Probe, Probes};
+pub(crate) use resolving::{Resolving, Resolvings, Way};
 pub(crate) use rhythms::{Beat, Callee, Rhythms, Whom, call_of};
 pub(crate) use sightings::Sightings;
 pub(crate) use spells::{Spells, SpellsOf};
+pub(crate) use subnames::{Subname, Subnames, Traits, Zone, Zones};
 pub(crate) use table::Table;
 pub use traffic::{Peaks, Sent, Traffic};
 pub(crate) use traffic::{Traffics, destination, is_outgoing, port_of, program as sending_program};
@@ -56,6 +62,14 @@ pub(crate) const AGENT_FACTS_NS: u64 = 3_600 * 1_000_000_000;
 /// How long a peer is remembered that a host does not call any more: a day and two hours, so that what
 /// calls once a day keeps its rhythm.
 pub(crate) const RHYTHM_FACTS_NS: u64 = 26 * 3_600 * 1_000_000_000;
+
+/// How long names asked for are remembered behind the watermark: a day, the longest window that a
+/// detection asks of them.
+pub(crate) const NAME_FACTS_NS: u64 = 24 * 3_600 * 1_000_000_000;
+
+/// How long it is remembered whom a host asks for names, and which: 30 days, so that what is done once a month is no
+/// news.
+pub(crate) const RESOLVER_FACTS_NS: u64 = 30 * 86_400 * 1_000_000_000;
 
 /// How long counts of calls are remembered behind the watermark: a day, the longest window that a
 /// detection asks of them.
@@ -84,6 +98,9 @@ pub(crate) struct History {
     pub(crate) homes: Homes,
     pub(crate) lately: Doings,
     pub(crate) logins: Logins,
+    pub(crate) zones: Zones,
+    pub(crate) resolvings: Resolvings,
+    pub(crate) heard: HeardOf,
     calls_expired_ns: u64,
     logins_expired_ns: u64,
     expired_ns: u64,
@@ -145,6 +162,12 @@ impl History {
             let before_ns = watermark_ns.saturating_sub(RHYTHM_FACTS_NS);
             self.rhythms.expire(before_ns);
             self.crowd.expire(before_ns);
+            self.zones
+                .expire(watermark_ns.saturating_sub(NAME_FACTS_NS));
+            self.resolvings
+                .expire(watermark_ns.saturating_sub(RESOLVER_FACTS_NS));
+            self.heard
+                .expire(watermark_ns.saturating_sub(RESOLVER_FACTS_NS));
         }
         if source == SourceKind::Cloudtrail
             && watermark_ns - self.calls_expired_ns >= EXPIRE_EVERY_NS
@@ -182,6 +205,9 @@ impl History {
         all.extend(self.homes.turned_away());
         all.extend(self.lately.turned_away());
         all.extend(self.logins.turned_away());
+        all.extend(self.zones.turned_away());
+        all.extend(self.resolvings.turned_away());
+        all.extend(self.heard.turned_away());
         all
     }
 }
