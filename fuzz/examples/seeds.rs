@@ -226,6 +226,19 @@ fn streams() -> Vec<Seed> {
             ],
         ),
         (
+            "login",
+            &[
+                "220 ready\r\n331 password\r\n530 Login incorrect.\r\n230 in\r\n",
+                "220 mx ESMTP\r\n250 AUTH\r\n535 5.7.8 no\r\n",
+                "+OK ready\r\n+OK\r\n-ERR [AUTH] invalid password\r\n",
+                "* OK ready\r\na1 NO [AUTHENTICATIONFAILED] no\r\na2 OK Logged in\r\n",
+                "-WRONGPASS invalid\r\n+OK\r\n",
+                "\u{5}\0\0\0\nx8.0\0",
+                "E\0\0\0\x14SFATAL\0C28P01\0\0\0",
+                "RFB 003.008\n\x01\x020123456789abcdef\0\0\0\x01",
+            ],
+        ),
+        (
             "smtp",
             &[
                 "220 a ESMTP\r\n",

@@ -39,6 +39,8 @@ pub fn check(message: &Decoded) {
         }
         Decoded::Smtp(command) => text_of(&command.argument),
         Decoded::Socks(request) => text(&request.target),
+        // Of a closed set.
+        Decoded::Login(_) => {}
     }
 }
 

@@ -32,6 +32,6 @@ pub use stream::item_bytes;
 pub use summary::{
     Answer, App, Balance, BlockAct, BlockEvent, BlockedFlow, Canary, Content, Conversation,
     Counter, Cut, Detached, Filtered, Gap, Health, Hit, HitKind, Host, Http, Imbalance, ImdsClass,
-    ImdsRequest, Latency, Listing, Net, Opened, Parent, Process, Question, Side, Smtp, Socks, Ssh,
-    Stratum, Summary, Transport, TunnelKind, Via, Watched, Window,
+    ImdsRequest, Latency, Listing, Logins, Net, Opened, Parent, Process, Question, Side, Smtp,
+    Socks, Ssh, Stratum, Summary, Transport, TunnelKind, Via, Watched, Window,
 };

@@ -270,6 +270,7 @@ fn content() -> Content {
             messages: 1,
             starttls: true,
         })),
+        logins: None,
     }
 }
 

@@ -134,6 +134,20 @@ pub(crate) fn over_tcp(parts: &[&[u8]]) -> Vec<Decoded> {
     records.into_iter().map(|record| record.message).collect()
 }
 
+/// What is told of segments that a server sends one after the other.
+pub(crate) fn told_by_server(port: u16, parts: &[&[u8]]) -> Vec<Record> {
+    let mut sequence = 1;
+    let packets: Vec<Vec<u8>> = parts
+        .iter()
+        .map(|part| {
+            let packet = ipv4(SERVER, CLIENT, 6, &tcp(port, 40_000, 0x18, sequence, part));
+            sequence += part.len() as u32;
+            packet
+        })
+        .collect();
+    Seen::of(LinkType::RAW_IP, &packets).records
+}
+
 /// What a decoder told of some frames.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {

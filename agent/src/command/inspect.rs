@@ -187,6 +187,10 @@ impl<W: Write> Printer<W> {
                         let (target, port) = (&request.target, request.target_port);
                         writeln!(self.out, " {} {target} {port}", request.command)
                     }
+                    Decoded::Login(login) => {
+                        let service = login.service.name();
+                        writeln!(self.out, " {service} {:?}", login.outcome)
+                    }
                     Decoded::Dns(_) | Decoded::ClientHello(_) => writeln!(self.out),
                 }
             }

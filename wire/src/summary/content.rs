@@ -91,6 +91,9 @@ pub struct Content {
     /// What a mail client said.
     #[n(7)]
     pub smtp: Option<Box<Smtp>>,
+    /// How logins went, where the server says so.
+    #[n(8)]
+    pub logins: Option<Box<Logins>>,
 }
 
 /// HTTP/1 requests.
@@ -191,6 +194,22 @@ pub struct Smtp {
     pub starttls: bool,
 }
 
+/// How logins went, by the answers of a server that gives them unencrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Logins {
+    /// The protocol: `ftp`, `smtp`, `pop3`, `imap`, `redis`, `mysql`, `postgresql`, `vnc`, `smb`, `telnet`,
+    /// `rdp`. A text, so that those who do not know one yet read the rest.
+    #[n(0)]
+    pub service: String,
+    /// Logins refused in the window.
+    #[n(1)]
+    pub failed: u32,
+    /// Logins granted in the window.
+    #[n(2)]
+    pub succeeded: u32,
+}
+
 impl Content {
     pub(super) fn validate(&self) -> Result<(), SummaryError> {
         let hosts = self.http.as_ref().map_or(&[][..], |http| &http.hosts);
@@ -223,6 +242,9 @@ impl Content {
         }
         if let Some(smtp) = &self.smtp {
             texts.extend([smtp.greeting.as_deref(), smtp.sender_domain.as_deref()]);
+        }
+        if let Some(logins) = &self.logins {
+            texts.push(Some(&logins.service));
         }
         texts
     }

@@ -24,7 +24,7 @@ use crate::limits;
 
 pub use balance::{Balance, Imbalance};
 pub use block::{BlockAct, BlockEvent, BlockedFlow};
-pub use content::{App, Content, Http, Smtp, Socks, Ssh, Stratum};
+pub use content::{App, Content, Http, Logins, Smtp, Socks, Ssh, Stratum};
 pub use conversation::{Conversation, Opened, Parent, Process, Side, Via};
 pub use filtered::Filtered;
 pub use health::{Canary, Detached, Health, Watched};

@@ -13,6 +13,7 @@ mod fragment;
 pub mod http;
 mod ip;
 mod link;
+pub mod login;
 mod packet;
 mod preface;
 mod quic;
@@ -47,7 +48,8 @@ const DATAGRAM_PROTOCOLS: &[DatagramProtocol] = &[dns::datagram];
 
 /// Decoders of streams; the first that claims one has it, and one that is not sure yet lets none behind
 /// it claim. All know their bytes; DNS, whose bytes say little, needs its port and comes behind those
-/// that say more. Before SOCKS: a DNS message of the right length begins like it.
+/// that say more. Before SOCKS: a DNS message of the right length begins like it. Last what servers say of
+/// logins, which few bytes tell.
 const STREAM_PROTOCOLS: &[&dyn StreamProtocol] = &[
     &tls::OverTcp,
     &preface::OverTcp,
@@ -57,6 +59,10 @@ const STREAM_PROTOCOLS: &[&dyn StreamProtocol] = &[
     &smtp::OverTcp,
     &dns::OverTcp,
     &socks::OverTcp,
+    &login::Lines,
+    &login::Redis,
+    &login::Telnet,
+    &login::Packets,
 ];
 
 /// A message.
@@ -78,6 +84,8 @@ pub enum Decoded {
     Smtp(smtp::Command),
     /// What a proxy is asked for.
     Socks(socks::Request),
+    /// What a server says of a login.
+    Login(login::Login),
 }
 
 impl Decoded {
@@ -93,6 +101,7 @@ impl Decoded {
             Self::Stratum(_) => "stratum",
             Self::Smtp(_) => "smtp",
             Self::Socks(_) => "socks",
+            Self::Login(_) => "login",
         }
     }
 }

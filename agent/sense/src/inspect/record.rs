@@ -65,6 +65,7 @@ impl Serialize for Line<'_> {
                 Decoded::Stratum(call) => ContentLine::new(record, call).serialize(serializer),
                 Decoded::Smtp(command) => ContentLine::new(record, command).serialize(serializer),
                 Decoded::Socks(request) => ContentLine::new(record, request).serialize(serializer),
+                Decoded::Login(login) => ContentLine::new(record, login).serialize(serializer),
             },
             Self::Flow(flow) => FlowLine::new(flow).serialize(serializer),
             Self::Totals(totals) => TotalsLine::new(totals).serialize(serializer),

@@ -3,13 +3,17 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use picket_wire::limits::CONTENT_NAMES_MAX;
-use picket_wire::{App, Content, Http, Smtp, Socks, Ssh, Stratum};
+use picket_wire::{App, Content, Http, Logins, Smtp, Socks, Ssh, Stratum};
 
 use super::conversations::Hello;
+use crate::decode::login::Outcome;
 use crate::decode::smtp::Verb;
 use crate::decode::{Decoded, Protocol, Record, tcp_flag};
 use crate::flow::{Direction, Flow, FlowKey, Side};
-use crate::limits::{SAID_FLOWS_MAX, SSH_FAILED_BYTES_MAX, TLS_NAME_BYTES_MAX};
+use crate::limits::{
+    SAID_FLOWS_MAX, SSH_ASKED_BYTES_MIN, SSH_FAILED_BYTES_MAX, SSH_QUICK_BYTES_MIN, SSH_QUICK_NS,
+    TLS_NAME_BYTES_MAX,
+};
 
 /// What was said on one flow. Counters are those since the last window.
 #[derive(Debug)]
@@ -18,7 +22,8 @@ pub(crate) struct Said {
     pub(crate) first_ns: u64,
     /// When the last did.
     last_ns: u64,
-    app: App,
+    /// `None` while only a server's word on a login is known.
+    app: Option<App>,
     /// The first ClientHello.
     pub(crate) hello: Option<Hello>,
     /// Server names of others on the flow.
@@ -32,6 +37,7 @@ pub(crate) struct Said {
     stratum: Option<Box<Stratum>>,
     socks: Option<Box<Socks>>,
     smtp: Option<Box<Smtp>>,
+    logins: Option<Box<Logins>>,
 }
 
 /// How far a login by SSH has come, as far as sizes tell.
@@ -43,7 +49,7 @@ struct Login {
 }
 
 impl Said {
-    const fn new(ts_ns: u64, app: App) -> Self {
+    const fn new(ts_ns: u64, app: Option<App>) -> Self {
         Self {
             first_ns: ts_ns,
             last_ns: ts_ns,
@@ -60,6 +66,7 @@ impl Said {
             stratum: None,
             socks: None,
             smtp: None,
+            logins: None,
         }
     }
 
@@ -126,6 +133,15 @@ impl Said {
                     Verb::Auth => {}
                 }
             }
+            Decoded::Login(login) => {
+                let logins = self.logins.get_or_insert_default();
+                login.service.name().clone_into(&mut logins.service);
+                match login.outcome {
+                    Outcome::Asked => {}
+                    Outcome::Failed => logins.failed = logins.failed.saturating_add(1),
+                    Outcome::Succeeded => logins.succeeded = logins.succeeded.saturating_add(1),
+                }
+            }
             Decoded::Dns(_) | Decoded::ClientHello(_) | Decoded::Imds(_) => {}
         }
     }
@@ -152,7 +168,7 @@ impl Said {
             self.tls_names_cut = self.tls_names_cut.saturating_add(1);
         }
         let content = Content {
-            app: Some(self.app),
+            app: self.app,
             tls_names,
             tls_names_cut: std::mem::take(&mut self.tls_names_cut),
             http: self.http.clone(),
@@ -160,6 +176,7 @@ impl Said {
             stratum: self.stratum.clone(),
             socks: self.socks.clone(),
             smtp: self.smtp.clone(),
+            logins: self.logins.clone(),
         };
         if let Some(http) = &mut self.http {
             http.requests = 0;
@@ -169,6 +186,9 @@ impl Said {
         }
         if let Some(mail) = &mut self.smtp {
             mail.messages = 0;
+        }
+        if let Some(logins) = &mut self.logins {
+            (logins.failed, logins.succeeded) = (0, 0);
         }
         content
     }
@@ -193,13 +213,16 @@ impl Said {
             let flags = sent.tcp_flags | flow.flags_before(side);
             ended |= flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
         }
-        let inside = login.bytes[server.index()] > SSH_FAILED_BYTES_MAX;
+        let bytes = login.bytes[server.index()];
+        let inside = bytes > SSH_FAILED_BYTES_MAX;
+        let is_quick = flow.last_ns.saturating_sub(self.first_ns) < SSH_QUICK_NS;
+        let tried = bytes >= SSH_ASKED_BYTES_MIN && !(is_quick && bytes >= SSH_QUICK_BYTES_MIN);
         let tells = !login.told && (inside || ended);
         login.told |= tells;
         Some(Box::new(Ssh {
             client: self.banners[client.index()].clone(),
             server: self.banners[server.index()].clone(),
-            failed: u32::from(tells && !inside),
+            failed: u32::from(tells && !inside && tried),
             succeeded: u32::from(tells && inside),
         }))
     }
@@ -257,6 +280,10 @@ pub(crate) fn join(first: Content, second: Content) -> Content {
             first.greeting = first.greeting.take().or(second.greeting);
             first.sender_domain = first.sender_domain.take().or(second.sender_domain);
         }),
+        logins: both(first.logins, second.logins, |first, second| {
+            first.failed = first.failed.saturating_add(second.failed);
+            first.succeeded = first.succeeded.saturating_add(second.succeeded);
+        }),
     }
 }
 
@@ -279,9 +306,9 @@ pub(crate) struct Sayings {
 
 impl Sayings {
     /// Takes a message. Returns whether there was room.
-    pub(crate) fn take(&mut self, record: &Record, app: App) -> bool {
+    pub(crate) fn take(&mut self, record: &Record, app: Option<App>) -> bool {
         let protocol = match app {
-            App::Quic => Protocol::UDP,
+            Some(App::Quic) => Protocol::UDP,
             _ => Protocol::TCP,
         };
         let (flow, sender) = FlowKey::new(record.src, record.dst, protocol, record.tunnel);
@@ -294,6 +321,7 @@ impl Sayings {
             .entry(flow)
             .or_insert_with(|| Box::new(Said::new(ts_ns, app)));
         said.last_ns = said.last_ns.max(ts_ns);
+        said.app = said.app.or(app);
         if let Decoded::ClientHello(hello) = &record.message {
             said.take_hello(Hello {
                 ts_ns,
@@ -472,6 +500,9 @@ mod tests {
         check_login(&[1_000, 1_100, 60, 80, 80], false, (0, 0));
         check_login(&[1_000, 1_100, 60, 1_400, 1_400], false, (0, 1));
         check_login(&[1_000, 1_100, 60, 1_400, 1_400], true, (0, 1));
+        // Who looks whether the port answers; a command that said nothing.
+        check_login(&[1_000], true, (0, 0));
+        check_login(&[1_000, 1_100, 60, 1_200], true, (0, 0));
     }
 
     #[test]
@@ -511,6 +542,23 @@ mod tests {
             (mail.sender_domain.as_deref(), mail.messages),
             (Some("b.example"), 1)
         );
+    }
+
+    #[test]
+    fn what_a_server_says_of_logins() {
+        let content = Talk::to(SERVER, 2_121)
+            .say(40_000, true, 0x18, b"220 ready\r\n")
+            .say(
+                40_000,
+                true,
+                0x18,
+                b"331 password\r\n530 Login incorrect.\r\n",
+            )
+            .say(40_001, true, 0x18, b"220 ready\r\n230 welcome\r\n")
+            .content();
+        let logins = content.logins.unwrap();
+        assert_eq!((content.app, logins.service.as_str()), (None, "ftp"));
+        assert_eq!((logins.failed, logins.succeeded), (1, 1));
     }
 
     #[test]

@@ -38,13 +38,18 @@ impl Summariser {
             }
             Decoded::Smtp(_) => self.on_content(record, App::Smtp),
             Decoded::Socks(_) => self.on_content(record, App::Socks),
+            Decoded::Login(_) => self.on_said(record, "login", None),
         }
     }
 
     /// Keeps what was said for the conversation of its flow.
     fn on_content(&mut self, record: &Record, app: App) {
+        self.on_said(record, app.name(), Some(app));
+    }
+
+    fn on_said(&mut self, record: &Record, reason: &'static str, app: Option<App>) {
         if record.tunnel.is_none() {
-            self.counters.add("content", app.name(), 1, 0);
+            self.counters.add("content", reason, 1, 0);
         }
         if !self.said.take(record, app) {
             self.counters.add("content", "lost_full", 1, 0);
@@ -145,7 +150,7 @@ impl Summariser {
             Carrier::Tcp => App::Tls,
             Carrier::Quic | Carrier::Udp => App::Quic,
         };
-        if !self.said.take(record, app) {
+        if !self.said.take(record, Some(app)) {
             self.counters.add("content", "lost_full", 1, 0);
         }
     }
