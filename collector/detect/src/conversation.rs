@@ -48,9 +48,17 @@ pub(crate) struct SpeakerKey([u8; 16]);
 
 impl SpeakerKey {
     pub(crate) fn of(host: &Speaker) -> Self {
-        let text = [&*host.account, &*host.region, &*host.instance].join("\n");
+        Self::named(&[&*host.account, &*host.region, &*host.instance])
+    }
+
+    /// Names the account and region that it is in, for what many hosts tell together.
+    pub(crate) fn of_account(host: &Speaker) -> Self {
+        Self::named(&[&*host.account, &*host.region])
+    }
+
+    fn named(parts: &[&str]) -> Self {
         let mut key = [0; 16];
-        key.copy_from_slice(&Digest::of(text.as_bytes()).0[..16]);
+        key.copy_from_slice(&Digest::of(parts.join("\n").as_bytes()).0[..16]);
         Self(key)
     }
 }
@@ -73,6 +81,21 @@ pub(crate) fn whose(speaker: &Speaker, address: IpAddr) -> Whose {
     Whose {
         resource: Resource::instance(subject.clone(), Some(address)),
         subject,
+    }
+}
+
+/// Says whether `address` belongs to networks that the Internet does not reach: private, shared by a carrier,
+/// of this link or host.
+pub(crate) const fn is_inside(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private()
+                || v4.is_link_local()
+                || v4.is_loopback()
+                || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
     }
 }
 

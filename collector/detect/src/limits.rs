@@ -41,6 +41,33 @@ pub const PROBED_PORTS_MAX: usize = 4_096;
 /// Ports remembered for all pairs together, about 60 bytes each.
 pub const PROBES_MAX: usize = 500_000;
 
+/// Clients with a port that they try of others, told by one sensor each, whose hosts are remembered.
+pub const REACHES_MAX: usize = 32_768;
+
+/// The same of those who try hosts of an account from outside, which is what all scanners of the
+/// Internet do.
+pub const REACHES_FLEET_MAX: usize = 32_768;
+
+/// Hosts remembered for one client and port: forty times what any threshold asks for.
+pub const REACHED_HOSTS_MAX: usize = 1_024;
+
+/// Hosts remembered for all clients and ports together, told by sensors: about 70 bytes each.
+pub const REACHES_HOSTS_MAX: usize = 300_000;
+
+/// The same, tried from outside: as many again would be 20 MB for what is mostly weather; a third.
+pub const REACHES_FLEET_HOSTS_MAX: usize = 100_000;
+
+/// Clients that try to log in at one service of a server, each remembered for hours: those of a botnet at
+/// a fleet. 200 bytes each and 32 for each span of time with tries in it.
+pub const GUESSING_MAX: usize = 65_536;
+
+/// Spans of time with tries remembered of one of them: those of the longest window in spans of five
+/// minutes, and one begun.
+pub const GUESS_SPANS_MAX: usize = 73;
+
+/// Servers remembered at which one client fails to log in: several times what any threshold asks for.
+pub const SPRAYED_MAX: usize = 128;
+
 /// Meetings with indicators remembered, so that one that both sides tell counts once: what 20,000
 /// hosts with a meeting each leave behind in the minutes that agents may be apart.
 pub const SIGHTINGS_MAX: usize = 65_536;

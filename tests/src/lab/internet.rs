@@ -27,6 +27,8 @@ pub enum Speaks {
     Http,
     /// Reads until the other side has said its line, answers `ok` and closes.
     Line,
+    /// Refuses the password of each line, as Redis does, and closes.
+    Redis,
     /// Sends every datagram back (UDP).
     Echo,
 }
@@ -40,6 +42,9 @@ impl Speaks {
                 b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nhi\n".to_vec()
             }
             Self::Line => b"ok\n".to_vec(),
+            Self::Redis => {
+                b"-WRONGPASS invalid username-password pair or user is disabled.\r\n".to_vec()
+            }
             Self::Echo => said.to_vec(),
         }
     }
@@ -48,7 +53,7 @@ impl Speaks {
     fn is_complete(self, said: &[u8]) -> bool {
         match self {
             Self::Http => said.windows(4).any(|four| four == b"\r\n\r\n"),
-            Self::Stratum | Self::Line => said.contains(&b'\n'),
+            Self::Stratum | Self::Line | Self::Redis => said.contains(&b'\n'),
             Self::Echo => true,
         }
     }

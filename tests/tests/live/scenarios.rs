@@ -115,8 +115,18 @@ fn scenario_mining_pool() {
 }
 
 #[test]
+fn scenario_password_guessing() {
+    scenario("password-guessing");
+}
+
+#[test]
 fn scenario_port_scan() {
     scenario("port-scan");
+}
+
+#[test]
+fn scenario_port_sweep() {
+    scenario("port-sweep");
 }
 
 #[test]
@@ -146,7 +156,9 @@ fn every_scenario_is_played() {
         "made-user",
         "metadata-rebind",
         "mining-pool",
+        "password-guessing",
         "port-scan",
+        "port-sweep",
         "quiet",
         "stolen-key",
         "udp-flood",

@@ -6,6 +6,7 @@
 mod anomalous_behaviour;
 mod attack_tool;
 mod beacon;
+mod brute_force;
 mod by_call;
 mod cloudtrail_bursts;
 mod cloudtrail_calls;
@@ -26,6 +27,7 @@ mod network_port_unusual;
 mod occurrence;
 mod outcome;
 mod port_scan;
+mod port_sweep;
 pub(crate) mod principal;
 mod rds_login;
 mod rds_login_caller;
@@ -107,6 +109,7 @@ detections! {
     anomalous_behaviour: AnomalousBehaviour,
     attack_tool: AttackTool,
     beacon: Beacon,
+    brute_force: BruteForce,
     cloudtrail_bursts: CloudtrailBursts,
     cloudtrail_calls: CloudtrailCalls,
     cloudtrail_logging: CloudtrailLogging,
@@ -122,6 +125,7 @@ detections! {
     metadata_rebind: MetadataRebind,
     network_port_unusual: NetworkPortUnusual,
     port_scan: PortScan,
+    port_sweep: PortSweep,
     rds_login: RdsLogin,
     rds_login_caller: RdsLoginCaller,
     reflector: Reflector,

@@ -1,7 +1,7 @@
 //! Port scan: a host tries many ports of one other host and mostly gets no answer.
-//! Reads: conversations, and the unanswered ports of each pair over `window_s`. Fires: in the window
-//! in which `ports_min` distinct ports have gone unanswered, if they are `unanswered_share_min` of
-//! all ports tried; each later window that adds ports is another occurrence.
+//! Reads: conversations, and the unanswered ports of each pair over `window_s` and `slow_window_s`. Fires: in
+//! the window in which `ports_min` distinct ports have gone unanswered, or `slow_ports_min` over hours, if they
+//! are `unanswered_share_min` of all ports tried; each later window that adds ports is another occurrence.
 //! Evidence: how many ports, how many refused, silent, open; the first conversations. Severity:
 //! medium, as GuardDuty's.
 //! Innocent look-alikes: stray answers to forged questions (no opening packet), a web client (one
@@ -31,8 +31,13 @@ pub struct Settings {
     /// Distinct unanswered ports: 15, Zeek's threshold. The busiest innocent pair we know of, a
     /// monitor whose target is down, tries fewer than ten.
     pub ports_min: usize,
-    /// Seconds they may lie apart: 300, Zeek's interval. At most an hour is remembered.
+    /// Seconds they may lie apart: 300, Zeek's interval. At most six hours are remembered.
     pub window_s: u64,
+    /// Distinct unanswered ports over hours: 30. Chosen by hand: twice as many, since more has time to go
+    /// wrong.
+    pub slow_ports_min: usize,
+    /// Seconds they may lie apart: 21,600, six hours; at most so long is remembered.
+    pub slow_window_s: u64,
     /// Share of the ports tried that must have gone unanswered: 0.6. A scan of an open host finds a
     /// handful open; a client of many services finds most of them so.
     pub unanswered_share_min: f64,
@@ -46,6 +51,8 @@ impl Default for Settings {
         Self {
             ports_min: 15,
             window_s: 300,
+            slow_ports_min: 30,
+            slow_window_s: 21_600,
             unanswered_share_min: 0.6,
             udp_port_end: 32_768,
         }
@@ -87,8 +94,7 @@ impl Detection for PortScan {
             let Some(ports) = context.history.probes.of(&pair) else {
                 continue;
             };
-            let tally = Tally::of(ports, summary.window.end_ns, settings);
-            if tally.is_scan(settings) {
+            if let Some(tally) = Tally::of_scan(ports, summary.window.end_ns, settings) {
                 out.push(occurrence(summary, &pair, &tally));
             }
         }
@@ -122,8 +128,20 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(ports: &BTreeMap<Port, Probe>, now_ns: u64, settings: &Settings) -> Self {
-        let since_ns = now_ns.saturating_sub(settings.window_s.saturating_mul(1_000_000_000));
+    /// The tally of the window in which it is a scan, if it is one.
+    fn of_scan(ports: &BTreeMap<Port, Probe>, now_ns: u64, settings: &Settings) -> Option<Self> {
+        let windows = [
+            (settings.window_s, settings.ports_min),
+            (settings.slow_window_s, settings.slow_ports_min),
+        ];
+        windows.into_iter().find_map(|(window_s, ports_min)| {
+            let since_ns = now_ns.saturating_sub(window_s.saturating_mul(1_000_000_000));
+            let tally = Self::of(ports, since_ns, settings);
+            tally.is_scan(ports_min, settings).then_some(tally)
+        })
+    }
+
+    fn of(ports: &BTreeMap<Port, Probe>, since_ns: u64, settings: &Settings) -> Self {
         let has_ftp = ports.get(&(TCP, FTP)).is_some_and(|probe| probe.answered);
         let mut tally = Self {
             first_ns: u64::MAX,
@@ -153,9 +171,9 @@ impl Tally {
         self.refused + self.silent
     }
 
-    fn is_scan(&self, settings: &Settings) -> bool {
+    fn is_scan(&self, ports_min: usize, settings: &Settings) -> bool {
         let tried = (self.unanswered() + self.open) as f64;
-        self.unanswered() >= settings.ports_min
+        self.unanswered() >= ports_min
             && self.unanswered() as f64 >= settings.unanswered_share_min * tried
     }
 }
@@ -352,16 +370,19 @@ mod tests {
 
     #[test]
     fn a_slow_scan_adds_up_within_the_window_and_not_beyond() {
-        let paced = |seconds: u64| -> Vec<Summary> {
-            (0..20u16)
+        let paced = |ports: u16, seconds: u64| -> Vec<Summary> {
+            (0..ports)
                 .map(|step| {
                     let probe = scan("10.0.0.1", "192.0.2.1", step..step + 1);
                     later(window(speaker(), probe), u64::from(step) * seconds)
                 })
                 .collect()
         };
-        check(paced(10), &[("Recon:EC2/Portscan", 5.0, 6)]);
-        check(paced(60), &[]);
+        check(paced(20, 10), &[("Recon:EC2/Portscan", 5.0, 6)]);
+        check(paced(20, 60), &[]);
+        // Over hours it takes more of them.
+        check(paced(32, 600), &[("Recon:EC2/Portscan", 5.0, 3)]);
+        check(paced(32, 1_200), &[]);
     }
 
     #[test]

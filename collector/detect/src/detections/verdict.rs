@@ -114,6 +114,7 @@ types! {
     MINING = guardduty("CryptoCurrency:EC2/BitcoinTool.B", 8.0);
     MINING_DNS = guardduty("CryptoCurrency:EC2/BitcoinTool.B!DNS", 8.0);
     CUSTOM_DNS = guardduty("Impact:EC2/MaliciousDomainRequest.Custom", 5.0);
+    PORT_PROBE_EMR = guardduty("Recon:EC2/PortProbeEMRUnprotectedPort", 8.0);
     PORT_PROBE = guardduty("Recon:EC2/PortProbeUnprotectedPort", 2.0);
     SCANNER_DNS = picket("Recon:EC2/ScannerDomainRequest!DNS", 2.0);
     BLACKHOLE = guardduty("Trojan:EC2/BlackholeTraffic", 5.0);
@@ -146,6 +147,7 @@ pub(crate) const ADDRESS_TYPES: &[&FindingType] = &[
     &C2,
     &MINING,
     &CUSTOM_DNS,
+    &PORT_PROBE_EMR,
     &PORT_PROBE,
     &BLACKHOLE,
     &DGA,
@@ -210,6 +212,10 @@ pub struct Callers {
     /// Ports whose probes are high: Elasticsearch's 9200 and 9300, as GuardDuty has it, since what
     /// answers there mostly lets anybody in.
     pub probed_ports_high: Vec<u16>,
+    /// Ports that stand for a cluster of EMR: the pages of YARN, HDFS, Spark's and MapReduce's history,
+    /// Livy, Zeppelin and HBase (EMR's management guide, "Web interfaces"). Their probes are high and have
+    /// a type of their own, as GuardDuty has it.
+    pub probed_ports_emr: Vec<u16>,
 }
 
 impl Default for Callers {
@@ -219,6 +225,7 @@ impl Default for Callers {
             tor_relay_ports: vec![9001, 9030],
             probed_ports_ignored: vec![80, 443],
             probed_ports_high: vec![9200, 9300],
+            probed_ports_emr: vec![8042, 8088, 8890, 8998, 9870, 16010, 18080, 19888, 50070],
         }
     }
 }
@@ -270,7 +277,11 @@ pub(crate) fn verdict(standing: Standing, met: Met, callers: &Callers) -> Option
             if callers.probed_ports_ignored.contains(&port) {
                 return None;
             }
-            &PORT_PROBE
+            if callers.probed_ports_emr.contains(&port) {
+                &PORT_PROBE_EMR
+            } else {
+                &PORT_PROBE
+            }
         }
         // Who calls a scanner's address visits its web site.
         (C::Scanner, Met::Opened | Met::Named | Met::Spoke) => return None,
@@ -278,7 +289,12 @@ pub(crate) fn verdict(standing: Standing, met: Met, callers: &Callers) -> Option
         (C::Custom, _) => &CUSTOM,
     };
     let severity = match (category, met) {
-        (C::Scanner, Met::Answered { port }) if callers.probed_ports_high.contains(&port) => 8.0,
+        (C::Scanner, Met::Answered { port })
+            if callers.probed_ports_high.contains(&port)
+                || callers.probed_ports_emr.contains(&port) =>
+        {
+            8.0
+        }
         (C::Tor, Met::Answered { port }) if callers.tor_relay_ports.contains(&port) => {
             kind.severity
         }
@@ -415,6 +431,10 @@ mod tests {
         let probe = "Recon:EC2/PortProbeUnprotectedPort";
         check(Category::Scanner, 22, Some((probe, 2.0)));
         check(Category::Scanner, 9200, Some((probe, 8.0)));
+        let emr = "Recon:EC2/PortProbeEMRUnprotectedPort";
+        check(Category::Scanner, 8088, Some((emr, 8.0)));
+        check(Category::Scanner, 8089, Some((probe, 2.0)));
+        check(Category::Scanner, 80, None);
         check(Category::Scanner, 443, None);
         check(
             Category::Tor,
@@ -440,6 +460,7 @@ mod tests {
             Met::Opened,
             Met::Answered { port: 22 },
             Met::Answered { port: 9001 },
+            Met::Answered { port: 8088 },
             Met::Named,
             Met::Asked,
         ];

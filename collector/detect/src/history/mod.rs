@@ -6,6 +6,7 @@ mod baselines;
 mod bursts;
 mod compared;
 mod crowd;
+mod guesses;
 mod heard;
 mod hellos;
 mod homes;
@@ -15,6 +16,7 @@ mod learned;
 mod logins;
 mod mailing;
 mod probes;
+mod reaches;
 mod resolving;
 mod rhythms;
 mod sightings;
@@ -36,6 +38,7 @@ pub(crate) use bursts::{Bursts, Reach};
 pub use compared::Dimension;
 pub(crate) use compared::{DIMENSIONS, compared_by, network, program};
 pub(crate) use crowd::Crowd;
+pub(crate) use guesses::{Guesses, Guessing, Known, Service, Sum as GuessSum, Tries};
 pub(crate) use heard::HeardOf;
 pub(crate) use hellos::{Hello, Hellos};
 pub(crate) use homes::Homes;
@@ -45,6 +48,7 @@ pub use learned::{Learned, LearnedError, TrafficOf, Whose};
 pub(crate) use logins::{Known as KnownLogins, Logins, Refusal};
 pub(crate) use mailing::{Mailing, Mailings, SMTP as MAIL_PORT, is_mail};
 pub(crate) use probes::{Pair, Port, Probe, Probes};
+pub(crate) use reaches::{Keys as ReachKeys, Reached, Reaches, Reaching, Told, Tried};
 pub(crate) use resolving::{Resolving, Resolvings, Way};
 pub(crate) use rhythms::{Beat, Callee, Rhythms, Whom, call_of};
 pub(crate) use sightings::Sightings;
@@ -62,6 +66,9 @@ pub(crate) const AGENT_FACTS_NS: u64 = 3_600 * 1_000_000_000;
 /// How long a peer is remembered that a host does not call any more: a day and two hours, so that what
 /// calls once a day keeps its rhythm.
 pub(crate) const RHYTHM_FACTS_NS: u64 = 26 * 3_600 * 1_000_000_000;
+/// How long it is remembered behind the watermark who tried what in vain: six hours, the longest window
+/// that a detection asks of it. Most do so seldom or never, and the tables are bounded besides.
+pub(crate) const VAIN_FACTS_NS: u64 = 6 * 3_600 * 1_000_000_000;
 
 /// How long names asked for are remembered behind the watermark: a day, the longest window that a
 /// detection asks of them.
@@ -85,6 +92,8 @@ pub(crate) struct History {
     pub(crate) probes: Probes,
     pub(crate) mailings: Mailings,
     pub(crate) traffics: Traffics,
+    pub(crate) reaches: Reaches,
+    pub(crate) guesses: Guesses,
     pub(crate) sightings: Sightings,
     pub(crate) knocks: Knocks,
     pub(crate) rhythms: Rhythms,
@@ -117,6 +126,8 @@ impl History {
                     self.crowd.note(summary);
                     self.rhythms.note(summary);
                     self.mailings.note(summary);
+                    self.reaches.note(summary);
+                    self.guesses.note(summary);
                 }
             }
             Event::Api(_)
@@ -154,8 +165,11 @@ impl History {
         {
             self.expired_ns = watermark_ns;
             let before_ns = watermark_ns.saturating_sub(AGENT_FACTS_NS);
-            self.probes.expire(before_ns);
             self.mailings.expire(before_ns);
+            let vain_ns = watermark_ns.saturating_sub(VAIN_FACTS_NS);
+            self.probes.expire(vain_ns);
+            self.reaches.expire(vain_ns);
+            self.guesses.expire(vain_ns);
             self.sightings.expire(before_ns);
             self.knocks.expire(before_ns);
             self.hellos.expire(before_ns);
@@ -192,6 +206,8 @@ impl History {
         all.extend(self.probes.turned_away());
         all.extend(self.mailings.turned_away());
         all.extend(self.traffics.turned_away());
+        all.extend(self.reaches.turned_away());
+        all.extend(self.guesses.turned_away());
         all.extend(self.sightings.turned_away());
         all.extend(self.knocks.turned_away());
         all.extend(self.rhythms.turned_away());
