@@ -10,20 +10,20 @@
 //! On SIGTERM the way in closes first and the way out last; whatever is not done by then is on disk
 //! and goes on at the next start. If one of the parts ends by itself, so does the process.
 
+mod shared;
+
 use std::fs::{DirBuilder, File, TryLockError};
-use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use picket_intel::IndicatorSet;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -41,11 +41,11 @@ use crate::files;
 use crate::follow::{self, Follower};
 use crate::indicators::door::{Door, Queue};
 use crate::indicators::{self, Board, Crier, Hub, Inputs};
-use crate::ingest::gate::{Keeper, Refusals};
+use crate::ingest::gate::Keeper;
 use crate::ingest::health::Health;
 use crate::ingest::{self, listen};
 use crate::manager::Manager;
-use crate::metrics::{self, Metrics};
+use crate::metrics;
 use crate::orders::{self, Book};
 use crate::presence;
 use crate::pull::{Backfill, Means as Pulling, Queue as LogQueue};
@@ -53,9 +53,9 @@ use crate::registry::Registry;
 use crate::rules;
 use crate::signing::SigningKey;
 use crate::source::hosts::Log;
-use crate::stop::Stopper;
-use crate::store::{Store, journal, upkeep};
+use crate::store::{Store, upkeep};
 use crate::tls;
+use shared::Shared;
 
 /// How long the parts behind the way in may take to end (chosen by hand: a batch and a flush each).
 const END_MAX: Duration = Duration::from_secs(10);
@@ -531,40 +531,6 @@ fn followed(config: &Config) -> Vec<(follow::Settings, Option<Log>)> {
 }
 
 type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;
-
-/// What several parts hold.
-struct Shared {
-    metrics: Arc<Metrics>,
-    refusals: Arc<Refusals>,
-    bell: Arc<Notify>,
-    backlog: Arc<AtomicU64>,
-    is_stopping: Arc<AtomicBool>,
-    stop_in: Stopper,
-    stop_out: Stopper,
-}
-
-impl Shared {
-    fn new(store: &Store) -> anyhow::Result<Self> {
-        let (waiting, _) = store
-            .read(journal::depth)
-            .context("ask the store what waits")?;
-        Ok(Self {
-            metrics: Arc::default(),
-            refusals: Arc::default(),
-            bell: Arc::default(),
-            backlog: Arc::new(AtomicU64::new(waiting)),
-            is_stopping: Arc::default(),
-            stop_in: Stopper::new(),
-            stop_out: Stopper::new(),
-        })
-    }
-
-    /// Resolves when the way in is to close.
-    fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut stop = self.stop_in.ear();
-        async move { stop.told().await }
-    }
-}
 
 /// Waits until every task of a set has ended, however it ended.
 async fn all<T: 'static>(tasks: &mut JoinSet<T>) {
