@@ -267,7 +267,7 @@ pub(crate) const NAMES: &[Name] = &[
         "collector/cloudtrail_sigma_vs_parse",
         "events/CPU-s",
         "typed parsing alone",
-        Nothing,
+        RatioAtLeast(0.33),
     ),
     row(
         "collector/cloudtrail_plain_vs_parse",
