@@ -16,7 +16,7 @@ use picket_wire::{AgentId, Digest, PublicKey};
 
 use crate::{
     alert, api, aws, digest, enrol, fetch, follow, indicators, ingest, orders, pull, rules, store,
-    tls,
+    tls, trails,
 };
 
 /// Exit code for a bad configuration: `EX_CONFIG` of sysexits.h.
@@ -127,6 +127,8 @@ pub struct Config {
     pub resolver: Vec<follow::Settings>,
     /// How CloudTrail's digests are checked.
     pub digests: digest::Settings,
+    /// When an account's CloudTrail is quiet.
+    pub trails: trails::Settings,
     /// What holds for every call of AWS.
     pub aws: aws::Settings,
     /// Queues that announce logs in buckets, or carry events.
@@ -168,6 +170,7 @@ impl Default for Config {
             vpc_flow: Vec::new(),
             resolver: Vec::new(),
             digests: digest::Settings::default(),
+            trails: trails::Settings::default(),
             aws: aws::Settings::default(),
             sqs: Vec::new(),
             s3: Vec::new(),

@@ -33,4 +33,5 @@ pub mod source;
 mod stop;
 mod store;
 mod tls;
+mod trails;
 mod usage;

@@ -298,6 +298,13 @@ impl Analyzer {
                 detection.evaluate(event, &mut context, occurrences);
             }
         }
+        if !occurrences.is_empty() {
+            for detection in detections::ALL {
+                if detection.reads() == source.alike() {
+                    detection.conclude(event, &mut context, occurrences);
+                }
+            }
+        }
         if let Event::Api(call) = event {
             let is_open = |finding: &str| self.ledger.is_open(finding);
             self.sigma.evaluate(call, is_open, &mut self.ruled);

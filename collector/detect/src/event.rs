@@ -209,7 +209,7 @@ pub enum SensorWord {
     },
 }
 
-/// A remark about a file of CloudTrail that its digests speak of.
+/// A remark about CloudTrail's record: about a file that its digests speak of, or about its silence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrailEvent {
     /// The account that the file is of.
@@ -238,6 +238,13 @@ pub enum TrailWord {
         /// Why, in words.
         why: String,
     },
+    /// Nothing comes of the account any more, of which much came before.
+    Quiet {
+        /// When the last came.
+        since_ns: u64,
+    },
+    /// It is heard again.
+    Heard,
 }
 
 /// A remark about one feed of indicators that the collector fetches, or about one of its lists.

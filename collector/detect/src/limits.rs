@@ -106,6 +106,32 @@ pub const BURSTS_MAX: usize = 20_000;
 /// Different things remembered in one such window: several times what any threshold asks for.
 pub const BURST_THINGS_MAX: usize = 256;
 
+/// Pairs of a role and of who takes it that are known, some 200 bytes each: what a thousand accounts with
+/// sixty pairs each have.
+pub const ROLE_TAKERS_MAX: usize = 65_536;
+
+/// Callers whose denied calls of the last minutes are remembered.
+pub const REFUSED_CALLERS_MAX: usize = 4_096;
+
+/// Different denied calls remembered of one of them: several times what any threshold asks for.
+pub const REFUSED_APIS_MAX: usize = 64;
+
+/// Addresses that calls came from, some 150 bytes each: those of a month of 20,000 people.
+pub const CALLER_ADDRESSES_MAX: usize = 65_536;
+
+/// Principals remembered of one address: an office has more, and then says nothing.
+pub const ADDRESS_CALLERS_MAX: usize = 8;
+
+/// Principals whose signs of an attack are remembered for a day: few give any. With the two bounds below
+/// full everywhere they take about 80 MB, at 400 bytes an event.
+pub const SEQUENCES_MAX: usize = 1_024;
+
+/// Signs remembered of one of them: several times what tells a sequence.
+pub const SEQUENCE_SIGNS_MAX: usize = 48;
+
+/// Events remembered of one sign, to go with a sequence when it is told.
+pub const SEQUENCE_EVIDENCE_MAX: usize = 4;
+
 /// Calls kept as evidence in one such window until there is something to report. Chosen by hand.
 pub const BURST_EVIDENCE_MAX: usize = 16;
 

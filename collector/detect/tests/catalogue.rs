@@ -163,3 +163,60 @@ fn settings_are_strict_and_go_through_toml() {
         assert!(error.contains("unknown field"), "{wrong}: {error}");
     }
 }
+
+/// `docs/guardduty.md`: each type with what its second column says.
+fn covered() -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guardduty.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let (name, by) = row.split_once("` | ").unwrap();
+        (name.to_owned(), by.trim_end_matches(" |").to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn types_of_calls_are_reported_by_whom_the_page_says() {
+    for (name, by) in covered() {
+        let reports = catalogue().filter(|(_, types)| types.iter().any(|one| one.name == name));
+        let reports: BTreeSet<String> = reports.map(|(id, _)| format!("`{id}`")).collect();
+        let said: BTreeSet<String> = by
+            .split(", ")
+            .filter(|word| word.starts_with('`'))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(said, reports, "{name}");
+        assert!(!by.is_empty(), "{name}");
+    }
+}
+
+/// Every type that GuardDuty makes of CloudTrail stands on the page, where its catalogue is at hand.
+#[test]
+fn the_page_has_every_type_of_calls() {
+    let shared = std::env::var_os("PICKET_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        Into::into,
+    );
+    let path = shared.join("guardduty-findings.tsv");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        println!("skipped: no {}", path.display());
+        return;
+    };
+    let of_calls = |line: &str| -> Option<String> {
+        let mut columns = line.split('\t');
+        let (name, _, source, _, retired) = (
+            columns.next()?,
+            columns.next()?,
+            columns.next()?,
+            columns.next()?,
+            columns.next()?,
+        );
+        let sources = ["CloudTrail", "S3 data", "AI data"];
+        let is_one = sources.iter().any(|one| source.contains(one)) && retired == "no";
+        is_one.then(|| name.to_owned())
+    };
+    let theirs: BTreeSet<String> = text.lines().filter_map(of_calls).collect();
+    let ours: BTreeSet<String> = covered().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(ours, theirs);
+}

@@ -296,6 +296,16 @@ fn asff_has_what_security_hub_asks_for() {
     }
 }
 
+/// Whose database it is may not be told.
+#[test]
+fn asff_has_an_account_whoever_it_is_of() {
+    let mut finding = findings().remove(0);
+    finding.account_id = String::new();
+    let one = Shape::Asff.of(&finding);
+    assert_eq!(text(&one, "/AwsAccountId"), "000000000000");
+    assert!(text(&one, "/ProductArn").ends_with(":000000000000:product/000000000000/default"));
+}
+
 /// What somebody else chose may be long; what Security Hub takes is not.
 #[test]
 fn asff_is_cut_to_its_lengths() {

@@ -55,6 +55,7 @@ use crate::signing::SigningKey;
 use crate::source::hosts::Log;
 use crate::store::{Store, upkeep};
 use crate::tls;
+use crate::trails;
 use shared::Shared;
 
 /// How long the parts behind the way in may take to end (chosen by hand: a batch and a flush each).
@@ -475,6 +476,16 @@ fn beside(
         // The state folder is ours until the last part that writes to it has ended.
         drop(lock);
         ("upkeep", Ok(()))
+    });
+    let trails = trails::Watch {
+        settings: config.trails.clone(),
+        store: store.clone(),
+        inbox: inbox.clone(),
+    };
+    let ear = shared.stop_in.ear();
+    parts.spawn(async move {
+        trails.run(ear).await;
+        ("watch over trails", Ok(()))
     });
     let watch = presence::Watch {
         silence_s: config.ingest.silence_s,

@@ -136,6 +136,7 @@ mod tests {
             day: day.to_owned(),
             source: Source::CloudtrailManagement,
             account: "111122223333".to_owned(),
+            region: "eu-west-1".to_owned(),
             events,
             bytes: 1_500_000,
         };

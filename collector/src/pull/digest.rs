@@ -2,6 +2,7 @@
 //! now.
 
 use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
 use picket_detect::{TrailEvent, TrailWord};
 
 use super::body::Body;
@@ -114,7 +115,8 @@ impl Objects {
             }
             None => self.means.metrics.digests.add("no_key", 1),
         }
-        let mut is_expired = true;
+        let is_young = is_young(digest.end(), Timestamp::now());
+        let mut is_expired = !is_young;
         if let Some(previous) = &digest.previous {
             let there = self.get(digest, place, previous).await?;
             match there {
@@ -133,6 +135,10 @@ impl Objects {
                 There::Gone if self.was_seen(place, previous).await? => {
                     is_expired = false;
                     chain(&previous.object, "it was there and is gone".to_owned());
+                }
+                There::Gone if is_young => {
+                    let why = "it is gone, sooner than a lifecycle rule deletes";
+                    chain(&previous.object, why.to_owned());
                 }
                 There::Gone => {}
             }
@@ -234,6 +240,14 @@ impl Objects {
     }
 }
 
+/// Says whether an hour is so young that nothing of it, nor of the hour before, can have expired: a lifecycle
+/// rule lets objects be for a day at least (S3 user guide, "Expiring objects").
+fn is_young(end: Timestamp, now: Timestamp) -> bool {
+    let age = now.duration_since(end);
+    // The hour before began two hours before this one's end.
+    age < SignedDuration::from_hours(24 - 2)
+}
+
 /// All of a digest.
 async fn content(response: reqwest::Response) -> anyhow::Result<Result<Vec<u8>, String>> {
     let body = Body::of(response);
@@ -241,4 +255,19 @@ async fn content(response: reqwest::Response) -> anyhow::Result<Result<Vec<u8>, 
     read.await
         .context("reading broke off")?
         .context("read the digest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_young_cannot_have_expired() {
+        let end: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let check = |now: &str, expected| assert_eq!(is_young(end, now.parse().unwrap()), expected);
+        check("2026-01-31T12:05:00Z", true);
+        check("2026-02-01T09:59:00Z", true);
+        check("2026-02-01T10:00:00Z", false);
+        check("2026-03-01T00:00:00Z", false);
+    }
 }

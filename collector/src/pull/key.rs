@@ -8,7 +8,8 @@
 //! …AWSLogs/<account>/vpcdnsquerylogs/<vpc>/2026/01/31/…
 //! ```
 
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
+use jiff::tz::TimeZone;
 
 use super::settings::Kind;
 use crate::source::hosts;
@@ -77,6 +78,20 @@ pub(super) fn stamp(key: &str) -> &str {
     name.split(['_', '.']).find(is_stamp).unwrap_or_default()
 }
 
+/// The same, nanoseconds since the epoch, if there is one that is a time.
+pub(super) fn stamp_ns(key: &str) -> Option<u64> {
+    let stamp = stamp(key);
+    let number = |from: usize, to: usize| stamp.get(from..to)?.parse::<i8>().ok();
+    let time = Time::new(
+        number(9, 11)?,
+        number(11, 13)?,
+        number(13, 15).unwrap_or(0),
+        0,
+    );
+    let at = day(key)?.to_datetime(time.ok()?).to_zoned(TimeZone::UTC);
+    u64::try_from(at.ok()?.timestamp().as_nanosecond()).ok()
+}
+
 /// The day that a key says: by the time in the name of the file, else by its folders.
 pub(super) fn day(key: &str) -> Option<Date> {
     let stamp = stamp(key);
@@ -121,6 +136,17 @@ mod tests {
         for dateless in ["2026/1/31/a", "a/2026/02/31/a", "b/a.json", ""] {
             assert_eq!(told(dateless), None, "{dateless}");
         }
+    }
+
+    #[test]
+    fn a_key_says_when_its_file_was_written() {
+        let at = |name: &str| stamp_ns(&format!("{DAY}{name}")).map(|ns| ns / 1_000_000_000);
+        let log = "111122223333_CloudTrail_eu-central-1_20260130T1205Z_a1.json.gz";
+        assert_eq!(at(log), Some(1_769_774_700));
+        assert_eq!(at("1_20260130T120507Z.json.gz"), Some(1_769_774_707));
+        assert_eq!(at("1_20260130T2505Z.json.gz"), None);
+        assert_eq!(at("1_20261330T1205Z.json.gz"), None);
+        assert_eq!(at("a.json"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use reqwest::header::ETAG;
 use super::Means;
 use super::body::Body;
 use super::digest::Check;
-use super::key::Log;
+use super::key::{self, Log};
 use crate::analysis::{Batch, Call};
 use crate::aws::s3::Place;
 use crate::aws::{Aws, AwsError};
@@ -184,9 +184,12 @@ impl Objects {
         };
         let body = response.map(Body::of);
         let means = self.means.clone();
+        // What an event without a time has, if none is before it in its object.
+        let written_ns = key::stamp_ns(&object.key).unwrap_or_default();
         let (log, file) = (object.log, (name.clone(), state));
         let read = tokio::task::spawn_blocking(move || {
             let mut reading = Reading::new(&means, backfill);
+            reading.time_ns = written_ns;
             match body {
                 Some(body) => reading.whole(body, log, file, done),
                 None => Ok(reading.skip()),

@@ -16,7 +16,7 @@ use crate::source::limits::CHUNK_BYTES;
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
-use crate::usage::{Source, Usage};
+use crate::usage::{Source, Usage, Whence};
 
 /// Endings of these logs in a folder.
 pub(crate) const ENDINGS: &[&str] = &["log", "gz", "txt", "json", "jsonl", "ndjson", "parquet"];
@@ -189,8 +189,11 @@ impl Reader {
                 match columns.read(line).map_err(|error| error.to_string())? {
                     FlowLine::Record(record) => {
                         self.totals.records += 1;
-                        let (account, start_ns) = (&record.account, record.start_ns);
-                        self.usage.note(Source::VpcFlow, account, start_ns, bytes);
+                        let of = Whence {
+                            account: &record.account,
+                            region: &record.region,
+                        };
+                        self.usage.note(Source::VpcFlow, of, record.start_ns, bytes);
                         self.gather.flow(*record);
                     }
                     FlowLine::Nothing => self.totals.silent += 1,
@@ -200,8 +203,11 @@ impl Reader {
             Log::ResolverQuery => {
                 let query = Query::parse(line).map_err(|error| error.to_string())?;
                 self.totals.records += 1;
-                let (account, time_ns) = (&query.account, query.time_ns);
-                self.usage.note(Source::Resolver, account, time_ns, bytes);
+                let of = Whence {
+                    account: &query.account,
+                    region: &query.region,
+                };
+                self.usage.note(Source::Resolver, of, query.time_ns, bytes);
                 self.gather.query(query);
             }
         }

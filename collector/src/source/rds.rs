@@ -18,7 +18,7 @@ use crate::source::limits::{CHUNK_BYTES, DATABASES_READ_MAX};
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
-use crate::usage::{Source, Usage};
+use crate::usage::{Source, Usage, Whence};
 
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -205,9 +205,11 @@ impl Reader {
         let before = self.told.len();
         let read: Result<(), RdsLogError> = reader.line(line, &mut self.told);
         for login in self.told.iter().skip(before) {
-            let account = &login.database.account;
-            self.usage
-                .note(Source::Rds, account, login.time_ns, line.len());
+            let of = Whence {
+                account: &login.database.account,
+                region: &login.database.region,
+            };
+            self.usage.note(Source::Rds, of, login.time_ns, line.len());
         }
         read.map_err(|error| error.to_string())
     }

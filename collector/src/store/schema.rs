@@ -325,6 +325,21 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (day, source, account)
     ) WITHOUT ROWID;
     ",
+    // 16: and by region. Of what was counted before it is not known.
+    "
+    CREATE TABLE usage_by_region (
+        day TEXT NOT NULL,
+        source TEXT NOT NULL,
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        events INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (day, source, account, region)
+    ) WITHOUT ROWID;
+    INSERT INTO usage_by_region SELECT day, source, account, '', events, bytes FROM usage;
+    DROP TABLE usage;
+    ALTER TABLE usage_by_region RENAME TO usage;
+    ",
 ];
 
 /// Brings the database to the latest version, one step per transaction.

@@ -1,4 +1,4 @@
-//! What was analysed, by day, source and account.
+//! What was analysed, by day, source, account and region.
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -12,8 +12,9 @@ pub(crate) const DAYS_MAX: u32 = 400;
 /// Adds to what was counted before.
 pub(crate) fn add(transaction: &Transaction<'_>, rows: &[Row]) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO usage (day, source, account, events, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (day, source, account) DO UPDATE
+        "INSERT INTO usage (day, source, account, region, events, bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (day, source, account, region) DO UPDATE
          SET events = events + excluded.events, bytes = bytes + excluded.bytes",
     )?;
     for row in rows {
@@ -21,6 +22,7 @@ pub(crate) fn add(transaction: &Transaction<'_>, rows: &[Row]) -> rusqlite::Resu
             row.day,
             row.source.name(),
             row.account,
+            row.region,
             signed(row.events),
             signed(row.bytes),
         ])?;
@@ -35,8 +37,8 @@ pub(crate) fn list(
     accounts: Option<&[String]>,
 ) -> rusqlite::Result<Vec<Row>> {
     let mut statement = connection.prepare(
-        "SELECT day, source, account, events, bytes FROM usage WHERE day >= ?1
-         ORDER BY day, source, account",
+        "SELECT day, source, account, region, events, bytes FROM usage WHERE day >= ?1
+         ORDER BY day, source, account, region",
     )?;
     let rows = statement.query_map([since], |row| {
         let source: String = row.get(1)?;
@@ -48,8 +50,9 @@ pub(crate) fn list(
             day: row.get(0)?,
             source,
             account: row.get(2)?,
-            events: unsigned(row.get(3)?),
-            bytes: unsigned(row.get(4)?),
+            region: row.get(3)?,
+            events: unsigned(row.get(4)?),
+            bytes: unsigned(row.get(5)?),
         }))
     })?;
     let is_theirs = |row: &Row| accounts.is_none_or(|accounts| accounts.contains(&row.account));
@@ -76,6 +79,7 @@ mod tests {
             day: day.to_owned(),
             source: Source::VpcFlow,
             account: account.to_owned(),
+            region: "eu-west-1".to_owned(),
             events,
             bytes: 2 * events,
         }

@@ -91,7 +91,16 @@ struct Amount {
     bytes: u64,
 }
 
-/// How much of one source there was of one account on one day.
+/// Whose events they are, and of where. GuardDuty charges each region of an account by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whence<'a> {
+    /// The account; empty if not known.
+    pub(crate) account: &'a str,
+    /// The region; empty if not known.
+    pub(crate) region: &'a str,
+}
+
+/// How much of one source there was of one region of an account on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Row {
     /// `YYYY-MM-DD`, by the time of the events, UTC.
@@ -100,6 +109,9 @@ pub(crate) struct Row {
     pub(crate) source: Source,
     /// Whose; empty if not known.
     pub(crate) account: String,
+    /// Of where; empty if not known.
+    #[serde(default)]
+    pub(crate) region: String,
     /// Events.
     pub(crate) events: u64,
     /// Their bytes, as they stood in the log, inflated; of agents, of their envelopes.
@@ -109,7 +121,8 @@ pub(crate) struct Row {
 /// Counts.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    rows: BTreeMap<(u32, Source), BTreeMap<String, Amount>>,
+    /// By day and source, account, and region.
+    rows: BTreeMap<(u32, Source), BTreeMap<String, BTreeMap<String, Amount>>>,
     count: usize,
     /// Events for whose rows there was no room.
     pub(crate) left_out: u64,
@@ -117,13 +130,13 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Notes one event of so many bytes.
-    pub(crate) fn note(&mut self, source: Source, account: &str, time_ns: u64, bytes: usize) {
+    pub(crate) fn note(&mut self, source: Source, of: Whence<'_>, time_ns: u64, bytes: usize) {
         let amount = Amount {
             events: 1,
             bytes: bytes as u64,
         };
         let day = u32::try_from(time_ns / DAY_NS).unwrap_or(u32::MAX);
-        self.add(day, source, account, amount);
+        self.add(day, source, of, amount);
     }
 
     /// Notes an event, which stood in `bytes` bytes. Summaries that were made of logs, and logins, are not counted: the lines
@@ -132,11 +145,19 @@ impl Usage {
         let time_ns = event.time_ns();
         match event {
             Event::Summary(summary) if !summary.host.capture.ends_with("-log") => {
-                self.note(Source::Agent, &summary.host.account, time_ns, bytes);
+                let host = &summary.host;
+                let of = Whence {
+                    account: &host.account,
+                    region: &host.region,
+                };
+                self.note(Source::Agent, of, time_ns, bytes);
             }
             Event::Api(call) => {
-                let account = call.account().unwrap_or_default();
-                self.note(Source::of_call(call), account, time_ns, bytes);
+                let of = Whence {
+                    account: call.account().unwrap_or_default(),
+                    region: call.region.as_deref().unwrap_or_default(),
+                };
+                self.note(Source::of_call(call), of, time_ns, bytes);
             }
             Event::Summary(_)
             | Event::Login(_)
@@ -151,22 +172,32 @@ impl Usage {
     pub(crate) fn merge(&mut self, other: Self) {
         self.left_out += other.left_out;
         for ((day, source), accounts) in other.rows {
-            for (account, amount) in accounts {
-                self.add(day, source, &account, amount);
+            for (account, regions) in accounts {
+                for (region, amount) in regions {
+                    let of = Whence {
+                        account: &account,
+                        region: &region,
+                    };
+                    self.add(day, source, of, amount);
+                }
             }
         }
     }
 
-    /// What was counted, by day, source and account.
+    /// What was counted, by day, source, account and region.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let each = self.rows.iter().flat_map(|(&(day, source), accounts)| {
             let day = Time(u64::from(day) * DAY_NS).day().to_string();
-            accounts.iter().map(move |(account, amount)| Row {
-                day: day.clone(),
-                source,
-                account: account.clone(),
-                events: amount.events,
-                bytes: amount.bytes,
+            accounts.iter().flat_map(move |(account, regions)| {
+                let day = day.clone();
+                regions.iter().map(move |(region, amount)| Row {
+                    day: day.clone(),
+                    source,
+                    account: account.clone(),
+                    region: region.clone(),
+                    events: amount.events,
+                    bytes: amount.bytes,
+                })
             })
         });
         each.collect()
@@ -180,13 +211,15 @@ impl Usage {
         rows
     }
 
-    fn add(&mut self, day: u32, source: Source, account: &str, amount: Amount) {
+    fn add(&mut self, day: u32, source: Source, of: Whence<'_>, amount: Amount) {
         let accounts = self.rows.entry((day, source)).or_default();
-        let row = if let Some(row) = accounts.get_mut(account) {
+        let known = accounts.get_mut(of.account);
+        let row = if let Some(row) = known.and_then(|regions| regions.get_mut(of.region)) {
             row
         } else if self.count < ROWS_MAX {
             self.count += 1;
-            accounts.entry(account.to_owned()).or_default()
+            let regions = accounts.entry(of.account.to_owned()).or_default();
+            regions.entry(of.region.to_owned()).or_default()
         } else {
             self.left_out += amount.events;
             return;
@@ -200,6 +233,25 @@ impl Usage {
 mod tests {
     use super::*;
 
+    fn of(account: &str) -> Whence<'_> {
+        Whence {
+            account,
+            region: "r",
+        }
+    }
+
+    #[test]
+    fn regions_are_counted_apart() {
+        let mut usage = Usage::default();
+        for region in ["a", "b", "a"] {
+            let of = Whence { region, ..of("1") };
+            usage.note(Source::Agent, of, 5, 10);
+        }
+        let rows = usage.rows();
+        let told: Vec<(&str, u64)> = rows.iter().map(|row| (&*row.region, row.bytes)).collect();
+        assert_eq!(told, [("a", 20), ("b", 10)]);
+    }
+
     #[test]
     fn counts_by_day_source_and_account() {
         let mut usage = Usage::default();
@@ -210,10 +262,10 @@ mod tests {
             (Source::Resolver, "1", 2, 7),
             (Source::VpcFlow, "1", 1, 1),
         ] {
-            usage.note(source, account, day * DAY_NS + 5, bytes);
+            usage.note(source, of(account), day * DAY_NS + 5, bytes);
         }
         let mut both = Usage::default();
-        both.note(Source::VpcFlow, "1", DAY_NS, 1);
+        both.note(Source::VpcFlow, of("1"), DAY_NS, 1);
         both.merge(usage);
         let rows = both.take();
         let told: Vec<(&str, Source, &str, u64, u64)> = rows
@@ -234,9 +286,9 @@ mod tests {
     fn is_bounded_and_says_so() {
         let mut usage = Usage::default();
         for account in 0..ROWS_MAX + 5 {
-            usage.note(Source::Agent, &account.to_string(), 0, 1);
+            usage.note(Source::Agent, of(&account.to_string()), 0, 1);
         }
-        usage.note(Source::Agent, "0", 0, 1);
+        usage.note(Source::Agent, of("0"), 0, 1);
         assert_eq!((usage.rows().len(), usage.left_out), (ROWS_MAX, 5));
     }
 

@@ -113,7 +113,7 @@ impl Prices {
 
     /// What each account would pay, by month and meter.
     pub(crate) fn charges(&self, rows: &[Row]) -> Vec<Charge> {
-        let mut units: BTreeMap<(&str, &str, usize), u64> = BTreeMap::new();
+        let mut units: BTreeMap<(&str, &str, usize), BTreeMap<&str, u64>> = BTreeMap::new();
         for row in rows {
             let month = row.day.get(.."YYYY-MM".len()).unwrap_or_default();
             let meters = self.meter.iter().enumerate();
@@ -122,22 +122,30 @@ impl Prices {
                     Unit::Events => row.events,
                     Unit::Bytes => row.bytes,
                 };
-                let sum = units.entry((month, &row.account, at)).or_default();
+                let regions = units.entry((month, &row.account, at)).or_default();
+                let sum = regions.entry(&row.region).or_default();
                 *sum = sum.saturating_add(amount);
             }
         }
-        let charge = |((month, account, at), units): ((&str, &str, usize), u64)| {
-            let meter = self.meter.get(at)?;
-            let quantity = units as f64 / meter.per as f64;
-            Some(Charge {
+        let mut charges = Vec::new();
+        for ((month, account, at), regions) in units {
+            let Some(meter) = self.meter.get(at) else {
+                continue;
+            };
+            let steps = |units: u64| units as f64 / meter.per as f64;
+            charges.push(Charge {
                 month: month.to_owned(),
                 account: account.to_owned(),
                 meter: meter.name.clone(),
-                quantity,
-                price: meter.price(quantity),
-            })
-        };
-        units.into_iter().filter_map(charge).collect()
+                quantity: regions.values().map(|units| steps(*units)).sum(),
+                // Tiers begin anew in each region.
+                price: regions
+                    .values()
+                    .map(|units| meter.price(steps(*units)))
+                    .sum(),
+            });
+        }
+        charges
     }
 }
 
@@ -164,6 +172,7 @@ mod tests {
             day: day.to_owned(),
             source,
             account: account.to_owned(),
+            region: "eu-west-1".to_owned(),
             events,
             bytes,
         }
@@ -203,6 +212,23 @@ mod tests {
         );
         let data = [row("2026-10-01", Source::CloudtrailS3, "1", 600_000_000, 1)];
         check(&data, &[("2026-10", "1", "s3_data_events", 440.0)]);
+    }
+
+    #[test]
+    fn tiers_begin_anew_in_each_region() {
+        let prices = Prices::built_in().unwrap();
+        let here = row("2026-10-01", Source::VpcFlow, "1", 1, 600 * GB);
+        let there = Row {
+            region: "us-east-1".to_owned(),
+            ..here.clone()
+        };
+        let sum = |rows: &[Row]| {
+            let charges = prices.charges(rows);
+            assert_eq!(charges.len(), 1);
+            (charges[0].quantity, charges[0].price)
+        };
+        assert_eq!(sum(&[here.clone(), there]), (1_200.0, 2.0 * 550.0));
+        assert_eq!(sum(&[here.clone(), here]), (1_200.0, 500.0 + 350.0));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Listed callers: somebody calls the AWS API from a listed address.
 //! Reads: calls whose source is an address. Fires: at once; by what is called as reconnaissance
-//! (listing, describing) or as unauthorised access (the rest).
-//! Evidence: the call, with the list and its entry. Severity: medium, as GuardDuty's; low for a
-//! sign-in or an anonymous call that failed, which takes no credential, or where the list is not
-//! sure.
+//! (listing, describing) or as unauthorised access (the rest); calls on buckets and objects by what they
+//! do there: look round, take out, change.
+//! Evidence: the call, with the list and its entry. Severity: GuardDuty's, medium, and high where it is
+//! about what buckets hold; low for a sign-in or an anonymous call that failed, which takes no credential,
+//! or where the list is not sure.
 //! Innocent look-alikes: services that call on somebody's behalf (their source is a name), a list
 //! that names our own way out. ATT&CK T1078.004, T1580.
 //! First look: whether the principal's owner was behind that address; what else came from it; what
@@ -32,6 +33,9 @@ pub struct Settings {
     /// Severity of a call made with a credential: 5.0, GuardDuty's. A denied one counts as much,
     /// since the credential is in the wrong hands all the same.
     pub severity: f64,
+    /// Severity of a call on a bucket or object: 8.0, GuardDuty's; it has 5.0 for one that only looks
+    /// round there from Tor, where [`Settings::severity`] holds.
+    pub bucket_severity: f64,
     /// Severity of a failed sign-in or anonymous call: 2.0, since anybody can make one.
     pub knock_severity: f64,
 }
@@ -40,6 +44,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             severity: 5.0,
+            bucket_severity: 8.0,
             knock_severity: 2.0,
         }
     }
@@ -55,6 +60,15 @@ const ACCESS_CUSTOM: FindingType =
     FindingType::guardduty("UnauthorizedAccess:IAMUser/MaliciousIPCaller.Custom", 5.0);
 const ACCESS_TOR: FindingType =
     FindingType::guardduty("UnauthorizedAccess:IAMUser/TorIPCaller", 5.0);
+const S3_RECON: FindingType = FindingType::guardduty("Discovery:S3/MaliciousIPCaller", 8.0);
+const S3_RECON_CUSTOM: FindingType =
+    FindingType::guardduty("Discovery:S3/MaliciousIPCaller.Custom", 8.0);
+const S3_RECON_TOR: FindingType = FindingType::guardduty("Discovery:S3/TorIPCaller", 5.0);
+const S3_TAKEN: FindingType = FindingType::guardduty("Exfiltration:S3/MaliciousIPCaller", 8.0);
+const S3_CHANGED: FindingType = FindingType::guardduty("Impact:S3/MaliciousIPCaller", 8.0);
+const S3_CUSTOM: FindingType =
+    FindingType::guardduty("UnauthorizedAccess:S3/MaliciousIPCaller.Custom", 8.0);
+const S3_TOR: FindingType = FindingType::guardduty("UnauthorizedAccess:S3/TorIPCaller", 8.0);
 
 /// Listed callers.
 pub(crate) struct IndicatorCaller;
@@ -72,6 +86,13 @@ impl Detection for IndicatorCaller {
             &ACCESS,
             &ACCESS_CUSTOM,
             &ACCESS_TOR,
+            &S3_RECON,
+            &S3_RECON_CUSTOM,
+            &S3_RECON_TOR,
+            &S3_TAKEN,
+            &S3_CHANGED,
+            &S3_CUSTOM,
+            &S3_TOR,
         ]
     }
 
@@ -93,7 +114,7 @@ impl Detection for IndicatorCaller {
         let mut seen: Vec<&FindingType> = Vec::new();
         // A caller's port is not told, so entries with one never match.
         for found in context.intel.match_address(address, 0) {
-            let kind = kind(found.list.category, Purpose::of(&call.event_name));
+            let kind = kind(found.list.category, call);
             if !seen.contains(&kind) {
                 seen.push(kind);
                 out.push(occurrence(call, address, kind, &found, settings));
@@ -140,7 +161,21 @@ impl Purpose {
     }
 }
 
-fn kind(category: Category, purpose: Purpose) -> &'static FindingType {
+fn kind(category: Category, call: &ApiCall) -> &'static FindingType {
+    let name = &*call.event_name;
+    let purpose = Purpose::of(name);
+    if call.service() == "s3" {
+        let takes = ["CopyObject", "GetObject", "SelectObjectContent"];
+        return match (category, purpose) {
+            (Category::Custom, Purpose::Recon) => &S3_RECON_CUSTOM,
+            (Category::Custom, Purpose::Access) => &S3_CUSTOM,
+            (Category::Tor, Purpose::Recon) => &S3_RECON_TOR,
+            (Category::Tor, Purpose::Access) => &S3_TOR,
+            (_, Purpose::Recon) => &S3_RECON,
+            (_, Purpose::Access) if takes.iter().any(|one| name.starts_with(one)) => &S3_TAKEN,
+            (_, Purpose::Access) => &S3_CHANGED,
+        };
+    }
     match (category, purpose) {
         (Category::Custom, Purpose::Recon) => &RECON_CUSTOM,
         (Category::Custom, Purpose::Access) => &ACCESS_CUSTOM,
@@ -151,8 +186,8 @@ fn kind(category: Category, purpose: Purpose) -> &'static FindingType {
     }
 }
 
-/// Says whether a call took no credential to make: a failed sign-in, or an anonymous call that
-/// was denied.
+/// Says whether a call took no credential to make and changed nothing: a failed sign-in, or an anonymous
+/// call that was denied or read what everybody may read.
 fn is_knock(call: &ApiCall) -> bool {
     let anonymous = call.identity.access_key_id.is_none()
         && matches!(
@@ -161,7 +196,7 @@ fn is_knock(call: &ApiCall) -> bool {
         );
     let sign_in_failed = &*call.event_name == "ConsoleLogin"
         && call.response_elements.text("ConsoleLogin") != Some("Success");
-    sign_in_failed || anonymous && !call.succeeded()
+    sign_in_failed || anonymous && (!call.succeeded() || call.read_only == Some(true))
 }
 
 fn occurrence(
@@ -175,9 +210,12 @@ fn occurrence(
     let (name, api) = (quote(&who.name), &call.event_name);
     let list = &found.list.name;
     let standing = Standing::from(found.list);
-    let severity = match is_knock(call) {
-        true => settings.knock_severity,
-        false => settings.severity,
+    let severity = if is_knock(call) {
+        settings.knock_severity
+    } else if call.service() == "s3" && kind.severity > S3_RECON_TOR.severity {
+        settings.bucket_severity
+    } else {
+        settings.severity
     };
     let title = format!("{name} called {api} from {address}, which is listed");
     Occurrence {
@@ -236,6 +274,62 @@ mod tests {
         )));
         let (findings, _) = analyze(lists, [event]);
         assert_eq!(brief(&findings), expected);
+    }
+
+    #[test]
+    fn buckets_from_listed_addresses() {
+        let check = |name: &str, from: &str, kind: &str, severity: f64| {
+            let s3 = r#","eventSource":"s3.amazonaws.com""#;
+            // The name of the source comes twice: the last one counts.
+            check(name, from, s3, &[(kind, severity, 1)]);
+        };
+        let (custom, tor, scanner) = ("192.0.2.9", "198.51.100.1", "198.51.100.2");
+        check(
+            "ListObjects",
+            custom,
+            "Discovery:S3/MaliciousIPCaller.Custom",
+            8.0,
+        );
+        check(
+            "GetObject",
+            custom,
+            "UnauthorizedAccess:S3/MaliciousIPCaller.Custom",
+            8.0,
+        );
+        check("ListObjects", tor, "Discovery:S3/TorIPCaller", 5.0);
+        check("PutObject", tor, "UnauthorizedAccess:S3/TorIPCaller", 8.0);
+        check(
+            "GetObjectAcl",
+            scanner,
+            "Discovery:S3/MaliciousIPCaller",
+            8.0,
+        );
+        check(
+            "GetObject",
+            scanner,
+            "Exfiltration:S3/MaliciousIPCaller",
+            8.0,
+        );
+        check("DeleteObject", scanner, "Impact:S3/MaliciousIPCaller", 8.0);
+    }
+
+    #[test]
+    fn guests_who_read_are_weather_and_those_who_write_are_not() {
+        let lists = || intel(&[(Category::Scanner, "198.51.100.2")]);
+        let guest = |name: &str, reads: bool| {
+            let event = Event::Api(api(&format!(
+                r#"{{"eventName":"{name}","eventSource":"s3.amazonaws.com","readOnly":{reads},
+                "recipientAccountId":"111122223333","sourceIPAddress":"198.51.100.2",
+                "userIdentity":{{"type":"AWSAccount","accountId":"ANONYMOUS_PRINCIPAL"}}}}"#
+            )));
+            let (findings, _) = analyze(lists(), [event]);
+            let own = findings
+                .iter()
+                .find(|f| f.picket.rule == IndicatorCaller.id());
+            own.map(|f| f.severity)
+        };
+        assert_eq!(guest("GetObject", true), Some(2.0));
+        assert_eq!(guest("PutObject", false), Some(8.0));
     }
 
     #[test]

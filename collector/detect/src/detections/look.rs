@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::history::{Dimension, Frequency, History, compared_by};
+use crate::history::{Frequency, History, api_of, network_of};
 use crate::logs::IdentityKind;
 use crate::logs::agent_words::Says;
 use crate::logs::cloudtrail::ApiCall;
@@ -89,8 +89,9 @@ impl<'a> Look<'a> {
         account_of(text).filter(|account| self.is_foreign(account))
     }
 
-    /// Says whether a person's credentials made the call: a user's, root's, a federated user's, or a
-    /// role that IAM Identity Center hands to people. Roles else belong to machines.
+    /// Says whether a person's credentials made the call: a user's, root's, a federated user's, a role that
+    /// IAM Identity Center hands to people, or a role session that shows a person ([`is_persons_session`]).
+    /// Roles else belong to machines.
     pub(crate) fn is_person(&self) -> bool {
         let identity = &self.call.identity;
         match identity.kind {
@@ -104,6 +105,7 @@ impl<'a> Look<'a> {
                 resource(role).starts_with("role/aws-reserved/sso.amazonaws.com/")
                     || (identity.role_name())
                         .is_some_and(|name| name.starts_with("AWSReservedSSO_"))
+                    || is_persons_session(self.call)
             }
             _ => false,
         }
@@ -153,11 +155,24 @@ impl<'a> Look<'a> {
         let Some(known) = self.history.baselines.of_principal(self.call) else {
             return false;
         };
-        let network = compared_by(self.call).into_iter().flatten();
-        let mut network = network.filter(|value| value.dimension == Dimension::Network);
         known.calls >= CALLS_MIN
             && known.age_days(now_ns) >= LEARNING_DAYS
-            && network.any(|value| known.frequency(&value, now_ns) == Frequency::Unknown)
+            && network_of(self.call)
+                .is_some_and(|network| known.frequency(&network, now_ns) == Frequency::Unknown)
+    }
+
+    /// Says whether the caller is known to make this call: on more than one day of its past.
+    pub(crate) fn is_usual(&self) -> bool {
+        let now_ns = self.call.event_time_ns;
+        (self.history.baselines.of_principal(self.call))
+            .is_some_and(|known| known.frequency(&api_of(self.call), now_ns) != Frequency::Unknown)
+    }
+
+    /// Says whether nobody vouched for the caller: anybody on the Internet may be it.
+    pub(crate) fn is_anybody(&self) -> bool {
+        let identity = &self.call.identity;
+        identity.kind == IdentityKind::AwsAccount
+            && identity.account.as_deref() == Some("ANONYMOUS_PRINCIPAL")
     }
 
     /// Says whether a person clicked: the console makes many calls for one look at a page.
@@ -168,6 +183,25 @@ impl<'a> Look<'a> {
             || words.has(Says::Console)
             || words.has(Says::ConsoleProgram)
     }
+}
+
+/// Says whether a role session shows a person behind it: it is named by a mail address, or by what the command
+/// line and the SDKs call a session that a profile on somebody's disk asks for. A workload that vouches by a
+/// token (web identity) has the same default names, and what runs in a runtime of AWS is nobody. A second
+/// factor says nothing here: who has it is mostly the right person, and deployments inherit it.
+fn is_persons_session(call: &ApiCall) -> bool {
+    let identity = &call.identity;
+    if identity.provider.is_some() || call.agent_words().has(Says::Runtime) {
+        return false;
+    }
+    let name = identity.session_name().unwrap_or_default();
+    let of_profile = [
+        "AWSCLI-Session",
+        "aws-go-sdk-",
+        "aws-sdk-",
+        "botocore-session-",
+    ];
+    name.contains('@') || of_profile.iter().any(|one| name.starts_with(one))
 }
 
 /// A call's name without the date of its API, which Lambda and CloudFront append.
@@ -186,6 +220,34 @@ pub(crate) fn undated(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_show_who_is_behind_them() {
+        let check = |session: &str, rest: &str, agent: &str, expected: bool| {
+            let call = crate::testing::api(&format!(
+                r#"{{"eventName":"A","userAgent":"{agent}","userIdentity":{{"type":"AssumedRole",
+                "arn":"arn:aws:sts::111122223333:assumed-role/r/{session}","sessionContext":{{{rest}}}}}}}"#
+            ));
+            let look = Look {
+                call: &call,
+                history: &History::default(),
+                accounts: &Accounts::default(),
+            };
+            assert_eq!(look.is_person(), expected, "{session} {rest} {agent}");
+        };
+        let factor = r#""attributes":{"mfaAuthenticated":"true"}"#;
+        check("ann@example.com", "", "aws-cli/2", true);
+        check("botocore-session-1688990082", "", "aws-cli/2", true);
+        check("aws-go-sdk-1688990082523310002", "", "x", true);
+        check("any", factor, "aws-cli/2", false);
+        check("any", "", "aws-cli/2", false);
+        check("i-0abc", "", "aws-cli/2", false);
+        let token =
+            r#""webIdFederationData":{"federatedProvider":"arn:aws:iam::1:oidc-provider/x"}"#;
+        check("botocore-session-1688990082", token, "Boto3/1", false);
+        let runtime = "Boto3/1 exec-env/AWS_Lambda_python3.9";
+        check("ann@example.com", "", runtime, false);
+    }
 
     #[test]
     fn dates_of_apis_are_cut() {

@@ -4,6 +4,7 @@
 //! itself, reads no clock, and imports no other detection.
 
 mod anomalous_behaviour;
+mod attack_sequence;
 mod attack_tool;
 mod beacon;
 mod brute_force;
@@ -14,6 +15,8 @@ mod cloudtrail_logging;
 mod denial_of_service;
 mod dns_tunnel;
 mod domain_reputation;
+mod endpoint_crossing;
+mod escalation_found;
 pub(crate) mod evidence_of;
 mod inbound_flood;
 mod indicator_address;
@@ -36,6 +39,7 @@ mod root_usage;
 mod sensor;
 mod sensor_indicators;
 mod sensor_state;
+mod shared_address;
 mod spambot;
 mod stolen_credential;
 mod tor_client;
@@ -68,6 +72,9 @@ pub(crate) trait Detection: Sync {
 
     /// Looks at one event of that source and reports what it saw.
     fn evaluate(&self, event: &Event, context: &mut Context<'_>, out: &mut Vec<Occurrence>);
+
+    /// Looks at what all detections have found of one event, where they found anything.
+    fn conclude(&self, _event: &Event, _context: &mut Context<'_>, _all: &mut Vec<Occurrence>) {}
 
     /// The issue that an event settles, if any: its finding is put away, told or not.
     fn settles(&self, _event: &Event) -> Option<Issue> {
@@ -107,6 +114,7 @@ macro_rules! detections {
 
 detections! {
     anomalous_behaviour: AnomalousBehaviour,
+    attack_sequence: AttackSequence,
     attack_tool: AttackTool,
     beacon: Beacon,
     brute_force: BruteForce,
@@ -116,6 +124,8 @@ detections! {
     denial_of_service: DenialOfService,
     dns_tunnel: DnsTunnel,
     domain_reputation: DomainReputation,
+    endpoint_crossing: EndpointCrossing,
+    escalation_found: EscalationFound,
     inbound_flood: InboundFlood,
     indicator_address: IndicatorAddress,
     indicator_caller: IndicatorCaller,
@@ -133,6 +143,7 @@ detections! {
     sensor: Sensor,
     sensor_indicators: SensorIndicators,
     sensor_state: SensorState,
+    shared_address: SharedAddress,
     spambot: Spambot,
     stolen_credential: StolenCredential,
     tor_client: TorClient,

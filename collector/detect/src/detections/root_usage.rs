@@ -1,4 +1,4 @@
-//! Root: the account's root user did something itself.
+//! Root: the account's root user did something itself, or a session that was assumed as root did.
 //! Reads: calls and sign-ins whose identity is Root. Fires: at once, unless a service acted for it or
 //! the event is the service's own.
 //! Evidence: the call. Severity: low for reading, medium for a sign-in or a change, high for a new
@@ -46,6 +46,8 @@ impl Default for Settings {
 }
 
 const ROOT: FindingType = FindingType::guardduty("Policy:IAMUser/RootCredentialUsage", 2.0);
+const SHORT_TERM: FindingType =
+    FindingType::guardduty("Policy:IAMUser/ShortTermRootCredentialUsage", 2.0);
 
 /// What the console itself names as the caller when a person clicks.
 const CONSOLE: &str = "signin.amazonaws.com";
@@ -59,7 +61,7 @@ impl Detection for RootUsage {
     }
 
     fn types(&self) -> &'static [&'static FindingType] {
-        &[&ROOT]
+        &[&ROOT, &SHORT_TERM]
     }
 
     fn reads(&self) -> SourceKind {
@@ -127,6 +129,13 @@ impl Deed {
     }
 }
 
+/// Says whether the session is one that the organisation's managers took by `AssumeRoot`, which may do one
+/// task only: CloudTrail says so of the session (IAM user guide, "Perform a privileged task").
+fn is_short_term(call: &ApiCall) -> bool {
+    let assumed = call.field("userIdentity.sessionContext.assumedRoot");
+    assumed.is_some_and(|assumed| assumed == true || assumed == "true")
+}
+
 /// Says whether a call changes nothing: by its own word, else by its name.
 fn is_reading(call: &ApiCall) -> bool {
     call.read_only.unwrap_or_else(|| {
@@ -152,7 +161,11 @@ fn occurrence(call: &ApiCall, deed: Deed, settings: &Settings) -> Occurrence {
     let account = who.account.clone();
     let title = format!("Root of account {} {what}: {api}{failed}", quote(&account));
     Occurrence {
-        kind: &ROOT,
+        kind: if is_short_term(call) {
+            &SHORT_TERM
+        } else {
+            &ROOT
+        },
         rule: RootUsage.id(),
         severity: deed.severity(settings),
         confidence: 1.0,
@@ -238,6 +251,25 @@ mod tests {
             Some(2.0),
         );
         check("CreateServiceLinkedRole", ROOT, "", Some(2.0));
+    }
+
+    #[test]
+    fn a_session_assumed_as_root_has_a_type_of_its_own() {
+        let kind = |context: &str| {
+            let event = Event::Api(api(&format!(
+                r#"{{"eventName":"DeleteBucketPolicy","eventSource":"s3.amazonaws.com",
+                "userIdentity":{{{ROOT},"sessionContext":{{{context}}}}}}}"#
+            )));
+            let (findings, _) = analyze(IndicatorSet::default(), [event]);
+            let mut own = findings.iter().filter(|f| f.picket.rule == RootUsage.id());
+            own.next().map(|f| f.type_name().to_owned())
+        };
+        let short = "Policy:IAMUser/ShortTermRootCredentialUsage";
+        assert_eq!(kind(r#""assumedRoot":"true""#).as_deref(), Some(short));
+        assert_eq!(kind(r#""assumedRoot":true"#).as_deref(), Some(short));
+        let usual = Some("Policy:IAMUser/RootCredentialUsage");
+        assert_eq!(kind(r#""assumedRoot":"false""#).as_deref(), usual);
+        assert_eq!(kind("").as_deref(), usual);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! CloudTrail's own record was tampered with: a log file that a digest names has other content or is not
-//! there, or the chain of signed digests does not hold.
+//! there, the chain of signed digests does not hold, or nothing comes of an account any more.
 //! Reads: what the collector found as it checked digest files (CloudTrail user guide, "Validating
-//! CloudTrail log file integrity"). Fires: at once.
+//! CloudTrail log file integrity") and as it waited for more. Fires: at once; silence is put away by itself
+//! when the account is heard again.
 //! Evidence: each file. Severity: see the settings.
 //! Innocent look-alikes: a lifecycle rule that deletes logs before their digests; a copy of the bucket
 //! that leaves some out; a trail that was deleted and made anew under the same name.
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Detection, Occurrence};
+use super::{Context, Detection, Issue, Occurrence};
 use crate::event::{Event, SourceKind, TrailEvent, TrailWord};
 use crate::finding::{Action, Evidence, FindingType, Resource, Role, SensorEvidence};
 use crate::time::Time;
@@ -30,6 +31,9 @@ pub struct Settings {
     pub missing_severity: f64,
     /// Severity of a chain of digests that does not hold: 7.0, high.
     pub chain_severity: f64,
+    /// Severity of an account of which nothing comes any more: 5.0, medium, as mostly our own way to the
+    /// logs is cut off, and that must be mended all the same.
+    pub quiet_severity: f64,
 }
 
 impl Default for Settings {
@@ -38,6 +42,7 @@ impl Default for Settings {
             altered_severity: 8.0,
             missing_severity: 7.0,
             chain_severity: 7.0,
+            quiet_severity: 5.0,
         }
     }
 }
@@ -45,6 +50,10 @@ impl Default for Settings {
 const ALTERED: FindingType = FindingType::picket("Stealth:S3/CloudTrailLogAltered", 8.0);
 const MISSING: FindingType = FindingType::picket("Stealth:S3/CloudTrailLogMissing", 7.0);
 const CHAIN: FindingType = FindingType::picket("Stealth:S3/CloudTrailDigestBroken", 7.0);
+const QUIET: FindingType = FindingType::picket("Stealth:IAMUser/CloudTrailQuiet", 5.0);
+
+/// Actor key of silence.
+const SILENCE: &str = "quiet";
 
 /// Where the collector's own findings happen: on no host that a sensor watches.
 const SUBJECT: &str = "collector";
@@ -58,7 +67,7 @@ impl Detection for TrailIntegrity {
     }
 
     fn types(&self) -> &'static [&'static FindingType] {
-        &[&ALTERED, &MISSING, &CHAIN]
+        &[&ALTERED, &MISSING, &CHAIN, &QUIET]
     }
 
     fn reads(&self) -> SourceKind {
@@ -90,7 +99,47 @@ impl Detection for TrailIntegrity {
                 settings.chain_severity,
                 format!("digest {file} does not hold: {why}"),
             ),
+            TrailWord::Quiet { since_ns } => quiet(event, settings.quiet_severity, *since_ns),
+            TrailWord::Heard => return,
         });
+    }
+
+    fn settles(&self, event: &Event) -> Option<Issue> {
+        let Event::Trail(event) = event else {
+            return None;
+        };
+        (event.word == TrailWord::Heard).then(|| Issue {
+            kind: &QUIET,
+            account: event.account.clone(),
+            region: event.region.clone(),
+            subject: SUBJECT.to_owned(),
+            actor: SILENCE.to_owned(),
+        })
+    }
+}
+
+fn quiet(event: &TrailEvent, severity: f64, since_ns: u64) -> Occurrence {
+    let hours = event.time_ns.saturating_sub(since_ns) / (3_600 * 1_000_000_000);
+    let account = &event.account;
+    let why =
+        format!("nothing of account {account} has come for {hours} hours, and much did before");
+    Occurrence {
+        actor: SILENCE.to_owned(),
+        additional_info: BTreeMap::new(),
+        mitre: &["T1562.008"],
+        confidence: 0.5,
+        first_ns: since_ns,
+        title: format!("CloudTrail of account {account} has gone quiet"),
+        description: format!(
+            "CloudTrail delivers within minutes, and an account that is used makes calls all day. Of account \
+             {account} nothing has come for {hours} hours."
+        ),
+        first_look: &[
+            "Whether the trail still logs: `aws cloudtrail get-trail-status`.",
+            "Whether the bucket, its notifications or the queue were changed.",
+            "Whether the collector may still read them: its log says what it was refused.",
+        ],
+        ..occurrence(event, &QUIET, severity, why)
     }
 }
 
@@ -154,6 +203,35 @@ mod tests {
             time_ns: START,
             word,
         })
+    }
+
+    #[test]
+    fn silence_is_told_once_and_put_away_when_it_is_over() {
+        let quiet = |account: &str| {
+            Event::Trail(TrailEvent {
+                account: account.into(),
+                region: String::new(),
+                bucket: String::new(),
+                file: String::new(),
+                time_ns: START + 7 * 3_600 * 1_000_000_000,
+                word: TrailWord::Quiet { since_ns: START },
+            })
+        };
+        let heard = |account: &str| match quiet(account) {
+            Event::Trail(event) => Event::Trail(TrailEvent {
+                word: TrailWord::Heard,
+                ..event
+            }),
+            other => other,
+        };
+        let open = |events: Vec<Event>| {
+            let (found, _) = analyze(IndicatorSet::default(), events);
+            found.iter().filter(|f| !f.service.archived).count()
+        };
+        assert_eq!(open(vec![quiet("1"), quiet("2")]), 2);
+        assert_eq!(open(vec![quiet("1"), heard("1")]), 0);
+        assert_eq!(open(vec![quiet("1"), heard("2")]), 1);
+        assert_eq!(open(vec![heard("1")]), 0);
     }
 
     #[test]

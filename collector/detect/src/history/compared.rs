@@ -64,20 +64,30 @@ pub(super) fn hash(text: &str) -> u64 {
 
 /// What `call` is compared by, as far as it tells.
 pub(crate) fn compared_by(call: &ApiCall) -> [Option<Value<'_>>; 5] {
+    let region = call.region.as_deref();
+    let agent = call.user_agent.is_some().then(|| program(call));
+    [
+        Some(api_of(call)),
+        Some(Value::new(Dimension::Service, call.service())),
+        region.map(|region| Value::new(Dimension::Region, region)),
+        network_of(call),
+        agent.map(|agent| Value::new(Dimension::Agent, agent)),
+    ]
+}
+
+/// Service and call alone.
+pub(crate) fn api_of(call: &ApiCall) -> Value<'_> {
     let service = call.service();
     let mut api = String::with_capacity(service.len() + 1 + call.event_name.len());
     api.push_str(service);
     api.push(':');
     api.push_str(&call.event_name);
-    let region = call.region.as_deref();
-    let agent = call.user_agent.is_some().then(|| program(call));
-    [
-        Some(Value::new(Dimension::Api, api)),
-        Some(Value::new(Dimension::Service, service)),
-        region.map(|region| Value::new(Dimension::Region, region)),
-        (call.source_address).map(|address| Value::new(Dimension::Network, network(address))),
-        agent.map(|agent| Value::new(Dimension::Agent, agent)),
-    ]
+    Value::new(Dimension::Api, api)
+}
+
+/// The network alone, if the call came from an address.
+pub(crate) fn network_of(call: &ApiCall) -> Option<Value<'_>> {
+    (call.source_address).map(|address| Value::new(Dimension::Network, network(address)))
 }
 
 /// The network of an address, wide enough for a provider's customers to stay in it.

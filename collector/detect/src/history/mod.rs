@@ -15,14 +15,18 @@ mod lately;
 mod learned;
 mod logins;
 mod mailing;
+mod neighbours;
 mod probes;
 mod reaches;
+mod refusals;
 mod resolving;
 mod rhythms;
+mod sequences;
 mod sightings;
 mod spells;
 mod subnames;
 mod table;
+mod takers;
 mod traffic;
 mod trails;
 
@@ -36,7 +40,7 @@ pub use baseline::{Baseline, Met, Values};
 pub(crate) use baselines::{Baselines, Usual};
 pub(crate) use bursts::{Bursts, Reach};
 pub use compared::Dimension;
-pub(crate) use compared::{DIMENSIONS, compared_by, network, program};
+pub(crate) use compared::{DIMENSIONS, api_of, compared_by, network, network_of, program};
 pub(crate) use crowd::Crowd;
 pub(crate) use guesses::{Guesses, Guessing, Known, Service, Sum as GuessSum, Tries};
 pub(crate) use heard::HeardOf;
@@ -47,14 +51,18 @@ pub(crate) use lately::{Doings, Lately};
 pub use learned::{Learned, LearnedError, TrafficOf, Whose};
 pub(crate) use logins::{Known as KnownLogins, Logins, Refusal};
 pub(crate) use mailing::{Mailing, Mailings, SMTP as MAIL_PORT, is_mail};
+pub(crate) use neighbours::Neighbours;
 pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use reaches::{Keys as ReachKeys, Reached, Reaches, Reaching, Told, Tried};
+pub(crate) use refusals::{Denied, Refusals};
 pub(crate) use resolving::{Resolving, Resolvings, Way};
 pub(crate) use rhythms::{Beat, Callee, Rhythms, Whom, call_of};
+pub(crate) use sequences::{Sequences, Sign};
 pub(crate) use sightings::Sightings;
 pub(crate) use spells::{Spells, SpellsOf};
 pub(crate) use subnames::{Subname, Subnames, Traits, Zone, Zones};
 pub(crate) use table::Table;
+pub(crate) use takers::Takers;
 pub use traffic::{Peaks, Sent, Traffic};
 pub(crate) use traffic::{Traffics, destination, is_outgoing, port_of, program as sending_program};
 pub(crate) use trails::{Trails, short as trail_name};
@@ -81,6 +89,9 @@ pub(crate) const RESOLVER_FACTS_NS: u64 = 30 * 86_400 * 1_000_000_000;
 /// How long counts of calls are remembered behind the watermark: a day, the longest window that a
 /// detection asks of them.
 pub(crate) const CALL_FACTS_NS: u64 = 24 * 3_600 * 1_000_000_000;
+
+/// How long it is remembered who called from an address: a month, after which addresses are others'.
+const CALLER_FACTS_NS: u64 = 30 * CALL_FACTS_NS;
 
 /// How far the watermark moves between two walks over the tables: a minute, so that a walk costs
 /// little per event.
@@ -110,6 +121,10 @@ pub(crate) struct History {
     pub(crate) zones: Zones,
     pub(crate) resolvings: Resolvings,
     pub(crate) heard: HeardOf,
+    pub(crate) takers: Takers,
+    pub(crate) refusals: Refusals,
+    pub(crate) sequences: Sequences,
+    pub(crate) neighbours: Neighbours,
     calls_expired_ns: u64,
     logins_expired_ns: u64,
     expired_ns: u64,
@@ -145,6 +160,7 @@ impl History {
             Event::Api(call) => {
                 self.trails.note(call);
                 self.actors.note(call);
+                self.takers.learn(call);
                 if call.succeeded() {
                     self.lately.learn(call);
                 }
@@ -193,6 +209,13 @@ impl History {
             self.homes
                 .expire(watermark_ns.saturating_sub(CALL_FACTS_NS));
             self.lately.expire(watermark_ns);
+            self.takers.expire(watermark_ns);
+            self.neighbours
+                .expire(watermark_ns.saturating_sub(CALLER_FACTS_NS));
+            self.sequences
+                .expire(watermark_ns.saturating_sub(CALL_FACTS_NS));
+            self.refusals
+                .expire(watermark_ns.saturating_sub(CALL_FACTS_NS));
         }
         if source == SourceKind::Rds && watermark_ns - self.logins_expired_ns >= EXPIRE_EVERY_NS {
             self.logins_expired_ns = watermark_ns;
@@ -224,6 +247,10 @@ impl History {
         all.extend(self.zones.turned_away());
         all.extend(self.resolvings.turned_away());
         all.extend(self.heard.turned_away());
+        all.extend(self.takers.turned_away());
+        all.extend(self.refusals.turned_away());
+        all.extend(self.sequences.turned_away());
+        all.extend(self.neighbours.turned_away());
         all
     }
 }

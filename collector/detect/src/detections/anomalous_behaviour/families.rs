@@ -31,6 +31,9 @@ pub(super) const S3_PERMISSION: FindingType =
 pub(super) const S3_WRITE: FindingType =
     FindingType::guardduty("Impact:S3/AnomalousBehavior.Write", 5.0);
 
+pub(super) const MODELS: FindingType =
+    FindingType::guardduty("Impact:IAMUser/AnomalousModelInvocation", 2.0);
+
 pub(super) const ALL: &[&FindingType] = &[
     &CREDENTIALS,
     &DISCOVERY,
@@ -39,6 +42,7 @@ pub(super) const ALL: &[&FindingType] = &[
     &EXFILTRATION,
     &IMPACT,
     &INITIAL,
+    &MODELS,
     &PERSISTENCE,
     &S3_DELETE,
     &S3_DISCOVERY,
@@ -63,6 +67,11 @@ pub(super) fn family(call: &ApiCall) -> Option<&'static FindingType> {
             _ => return None,
         };
         return Some(of_s3);
+    }
+    if call.service() == "bedrock" && begins(&["Converse", "InvokeModel"])
+        || call.service() == "sagemaker" && begins(&["InvokeEndpoint"])
+    {
+        return Some(&MODELS);
     }
     if begins(&["Stop", "Disable", "Disassociate"]) && call.service() != "ec2" {
         return Some(&EVASION);

@@ -246,6 +246,8 @@ mod tests {
         check(10, stolen("s3", "GetObject"), &[(taken, 8.0)]);
         let looked = "Discovery:IAMUser/AnomalousBehavior";
         check(10, stolen("ec2", "DescribeImages"), &[(looked, 2.0)]);
+        let asked = "Impact:IAMUser/AnomalousModelInvocation";
+        check(10, stolen("bedrock", "InvokeModel"), &[(asked, 2.0)]);
         check(10, ELSEWHERE, &[]);
         check(10, stolen("ec2", "AllocateAddress"), &[]);
     }

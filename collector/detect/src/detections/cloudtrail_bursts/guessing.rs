@@ -1,10 +1,14 @@
-//! Passwords guessed: many of one user, many users from one place.
+//! Sign-ins: many failures of one user, of many users from one place, one user in several places at once.
 
 use super::{Callers, Calls, Counts, FindingType, HOUR, Rule, SPRAY, one};
 use crate::detections::look::Look;
+use crate::history::network;
 
 const GUESSED: FindingType =
     FindingType::picket("InitialAccess:IAMUser/ConsoleLoginBruteForce", 5.0);
+
+const PLACES: FindingType =
+    FindingType::guardduty("UnauthorizedAccess:IAMUser/ConsoleLoginSuccess.B", 5.0);
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -41,6 +45,29 @@ pub(super) const RULES: &[Rule] = &[
         mitre: &["T1110.003"],
         look_alikes: "an office on a bad morning",
         first_look: &["Whether any sign-in from there succeeded."],
+    },
+    Rule {
+        id: "signed_in_from_places",
+        kind: &PLACES,
+        window_s: HOUR,
+        // Two are an office and a telephone.
+        steps: &[(2, 3.0), (3, 5.0)],
+        calls: Calls::Named(&[("signin", &["ConsoleLogin"])]),
+        by: Callers::All,
+        counts: Counts::Attempts,
+        things: |look| {
+            let answer = look.call.response_elements.text("ConsoleLogin");
+            let address = look.call.source_address;
+            let place = address.filter(|_| answer == Some("Success")).map(network);
+            place.into_iter().collect()
+        },
+        noun: "signed in to the console from different networks",
+        mitre: &["T1078.004"],
+        look_alikes: "people on the move, who change from one network to the next",
+        first_look: &[
+            "Whether the person was in these places.",
+            "What was done in each of the sessions.",
+        ],
     },
 ];
 

@@ -1,4 +1,5 @@
-//! Secrets taken in numbers: of secret stores, hosts, registries, and of people's own portal.
+//! Secrets and data taken in numbers: of secret stores, hosts, registries, buckets, and of people's own
+//! portal.
 
 use super::{Callers, Calls, Counts, FindingType, Rule, TEN_MINUTES, one};
 use crate::detections::look::Look;
@@ -10,6 +11,7 @@ const USER_DATA: FindingType = FindingType::picket("CredentialAccess:EC2/UserDat
 const PORTAL: FindingType =
     FindingType::picket("CredentialAccess:IAMUser/RoleCredentialsHarvested", 5.0);
 const IMAGES: FindingType = FindingType::picket("Collection:IAMUser/ImagesPulled", 3.0);
+const OBJECTS: FindingType = FindingType::picket("Collection:S3/ObjectsTaken", 5.0);
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -120,7 +122,87 @@ pub(super) const RULES: &[Rule] = &[
             "Whether secrets stand in the images.",
         ],
     },
+    Rule {
+        id: "keys_decrypt",
+        kind: &SECRETS,
+        window_s: TEN_MINUTES,
+        steps: &[(4, 3.0), (8, 5.0)],
+        calls: Calls::Named(&[("kms", &["Decrypt"])]),
+        by: Callers::NotMachines,
+        counts: Counts::Attempts,
+        things: |look| {
+            let keys = look
+                .call
+                .resources
+                .iter()
+                .filter_map(|one| one.arn.as_deref());
+            let keys: Vec<String> = keys.map(str::to_owned).collect();
+            match look.is_console() {
+                true => Vec::new(),
+                false if keys.is_empty() => one(look.asked("keyId")),
+                false => keys,
+            }
+        },
+        noun: "had things decrypted by different keys",
+        mitre: &["T1555", "T1552"],
+        look_alikes: "people who move data from one place to another",
+        first_look: &[
+            "What is encrypted with the keys.",
+            "From where it was done.",
+        ],
+    },
+    Rule {
+        id: "objects_taken",
+        kind: &OBJECTS,
+        window_s: TEN_MINUTES,
+        steps: &[(60, 3.0), (200, 5.0)],
+        calls: Calls::Named(&[("s3", &["CopyObject", "GetObject"])]),
+        by: Callers::All,
+        counts: Counts::Attempts,
+        things: objects,
+        noun: "read different objects by program",
+        mitre: &["T1530", "T1119"],
+        look_alikes: "people who fetch a data set",
+        first_look: &[
+            "What the objects hold.",
+            "Whether this caller was ever there before, and from where it came.",
+        ],
+    },
+    Rule {
+        id: "objects_read_by_anybody",
+        kind: &OBJECTS,
+        window_s: TEN_MINUTES,
+        // A web site is read so all day: it is low whatever the number.
+        steps: &[(40, 3.0)],
+        calls: Calls::Named(&[("s3", &["GetObject"])]),
+        by: Callers::All,
+        counts: Counts::Attempts,
+        things: |look| {
+            let key = look.asked("key").filter(|_| look.is_anybody());
+            key.map(|key| format!("{} {key}", look.asked("bucketName").unwrap_or_default()))
+                .into_iter()
+                .collect()
+        },
+        noun: "whom nobody knows read different objects",
+        mitre: &["T1530"],
+        look_alikes: "visitors of a web site",
+        first_look: &["Whether everybody is meant to read the bucket."],
+    },
 ];
+
+/// Objects that a call read, where it is not the caller's daily work: a person's by program, or anybody's
+/// from where it never was.
+fn objects(look: &Look<'_>) -> Vec<String> {
+    let is_work = !look.is_person() || look.is_console() || look.is_usual();
+    if is_work && !look.is_elsewhere() {
+        return Vec::new();
+    }
+    let bucket = look.asked("bucketName").unwrap_or_default();
+    let key = look.asked_any(&["key", "x-amz-copy-source"]);
+    key.map(|key| format!("{bucket}/{key}"))
+        .into_iter()
+        .collect()
+}
 
 /// Parameters that a call had decrypted. A whole tree counts as ten.
 fn parameters(look: &Look<'_>) -> Vec<String> {

@@ -170,6 +170,84 @@ fn deletions() {
         calls(EVE, ("s3", "DeleteObjects"), batch, 1),
         &[("objects_deleted", 5.0)],
     );
+    // Hosts clear away in batches.
+    check(calls(HOST, ("s3", "DeleteObjects"), batch, 19), &[]);
+    check(
+        calls(HOST, ("s3", "DeleteObjects"), batch, 100),
+        &[("objects_deleted", 8.0)],
+    );
+}
+
+#[test]
+fn hosts_that_always_clear_away() {
+    let batch = r#""requestParameters":{"bucketName":"b"}"#;
+    let mut all = Vec::new();
+    for day in 0..4_u64 {
+        let mut of_day = calls(HOST, ("s3", "DeleteObjects"), batch, 10);
+        if day == 3 {
+            of_day = calls(HOST, ("s3", "DeleteObjects"), batch, 100);
+        }
+        for event in &mut of_day {
+            if let Event::Api(call) = event {
+                call.event_time_ns += day * 24 * 3_600 * 1_000_000_000;
+            }
+        }
+        all.extend(of_day);
+    }
+    check(all, &[]);
+}
+
+#[test]
+fn data_taken() {
+    let object = r#""requestParameters":{"bucketName":"b","key":"k{n}"}"#;
+    let get = ("s3", "GetObject");
+    check(calls(EVE, get, object, 60), &[("objects_taken", 3.0)]);
+    check(calls(EVE, get, object, 200), &[("objects_taken", 5.0)]);
+    check(calls(EVE, get, object, 59), &[]);
+    check(calls(MACHINE, get, object, 250), &[]);
+    check(calls(HOST, get, object, 250), &[]);
+    let same = r#""requestParameters":{"bucketName":"b","key":"k"}"#;
+    check(calls(EVE, get, same, 250), &[]);
+    let anybody = r#""type":"AWSAccount","principalId":"","accountId":"ANONYMOUS_PRINCIPAL""#;
+    let read = "objects_read_by_anybody";
+    check(calls(anybody, get, object, 40), &[(read, 3.0)]);
+    check(calls(anybody, get, object, 39), &[]);
+    let key = r#""requestParameters":null,"resources":[{"ARN":"arn:aws:kms:eu-west-1:111122223333:key/{n}"}]"#;
+    let decrypt = ("kms", "Decrypt");
+    check(calls(EVE, decrypt, key, 8), &[("keys_decrypt", 5.0)]);
+    check(calls(EVE, decrypt, key, 3), &[]);
+    check(calls(MACHINE, decrypt, key, 50), &[]);
+    let one = key.replace("{n}", "1");
+    check(calls(EVE, decrypt, &one, 50), &[]);
+}
+
+#[test]
+fn commands() {
+    let send = ("ssm", "SendCommand");
+    let to = r#""requestParameters":{"documentName":"d","instanceIds":["i-{n}"]}"#;
+    check(calls(EVE, send, to, 5), &[("hosts_commanded", 5.0)]);
+    check(calls(EVE, send, to, 4), &[]);
+    check(calls(MACHINE, send, to, 50), &[]);
+    check(calls(EVE, send, &to.replace("i-{n}", "i-1"), 50), &[]);
+}
+
+#[test]
+fn one_user_signs_in_everywhere() {
+    let from = |networks: &[u8], answer: &str| -> Vec<Event> {
+        let told = format!(r#""responseElements":{{"ConsoleLogin":"{answer}"}}"#);
+        let mut all = calls(EVE, ("signin", "ConsoleLogin"), &told, networks.len());
+        for (network, event) in networks.iter().zip(&mut all) {
+            if let Event::Api(call) = event {
+                call.source_address = Some([*network, 0, 2, 1].into());
+            }
+        }
+        all
+    };
+    let places = "signed_in_from_places";
+    check(from(&[20, 30, 40], "Success"), &[(places, 5.0)]);
+    check(from(&[20, 30], "Success"), &[(places, 3.0)]);
+    check(from(&[20, 20, 20], "Success"), &[]);
+    check(from(&[20, 30, 40], "Failure"), &[]);
 }
 
 #[test]

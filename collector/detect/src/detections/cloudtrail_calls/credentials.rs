@@ -397,13 +397,17 @@ mod tests {
         check("sts", "GetFederationToken", r#"{"name":"x"}"#, &[(id, 5.0)]);
         let all = r#"{"policy":"{\"Statement\":{\"Effect\":\"Allow\",\"Action\":\"*\",\"Resource\":\"*\"}}"}"#;
         check("sts", "GetFederationToken", all, &[(id, 8.0)]);
-        check("sts", "GetSessionToken", "{}", &[]);
         check_all(
             vec![by(MACHINE, "sts", "GetFederationToken", "{}", "")],
             &[],
         );
         check("sts", "AssumeRoot", "{}", &[("root_assumed", 5.0)]);
-        check("signin", "GetSigninToken", "null", &[]);
+        check(
+            "signin",
+            "GetSigninToken",
+            "null",
+            &[("console_of_keys", 5.0)],
+        );
     }
 
     #[test]

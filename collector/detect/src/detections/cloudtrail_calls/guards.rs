@@ -97,12 +97,16 @@ pub(super) const LIST: &[Behaviour] = &[
                     "ModifyInstanceMetadataOptions",
                 ],
             ),
-            ("bedrock", &["DeleteGuardrail"]),
+            ("bedrock", &["DeleteGuardrail", "UpdateGuardrail"]),
         ],
         judge: |look| {
             let what = match &*look.call.event_name {
                 "DisableEbsEncryptionByDefault" => "let new disks be unencrypted",
                 "DeleteGuardrail" => "took away a guardrail of a model",
+                // What it held before is not told, so nobody can say that it holds less.
+                "UpdateGuardrail" => {
+                    return Some(Deed::new("changed a guardrail of a model").severity(3.0));
+                }
                 _ => {
                     let tokens = look.asked("httpTokens").or_else(|| {
                         look.asked_at("ModifyInstanceMetadataOptionsRequest.HttpTokens")?
@@ -190,6 +194,8 @@ mod tests {
     #[test]
     fn guardrails() {
         let id = "guardrail_removed";
+        check("bedrock", "UpdateGuardrail", "{}", &[(id, 3.0)]);
+        check("bedrock", "CreateGuardrail", "{}", &[]);
         check("ec2", "DisableEbsEncryptionByDefault", "{}", &[(id, 5.0)]);
         check("ec2", "EnableEbsEncryptionByDefault", "{}", &[]);
         let tokens = |value: &str| {

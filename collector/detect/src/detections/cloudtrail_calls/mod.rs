@@ -15,6 +15,7 @@ mod grants;
 mod guards;
 mod monitoring;
 mod passing;
+mod sessions;
 mod sharing;
 mod sign_in;
 mod strangers;
@@ -126,7 +127,7 @@ impl Deed {
     }
 }
 
-const LISTS: [&[Behaviour]; 13] = [
+const LISTS: [&[Behaviour]; 14] = [
     compute::LIST,
     credentials::LIST,
     data::LIST,
@@ -135,6 +136,7 @@ const LISTS: [&[Behaviour]; 13] = [
     guards::LIST,
     monitoring::LIST,
     passing::LIST,
+    sessions::LIST,
     sharing::LIST,
     sign_in::LIST,
     strangers::LIST,

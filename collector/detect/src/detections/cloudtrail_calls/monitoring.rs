@@ -152,8 +152,19 @@ pub(super) const LIST: &[Behaviour] = &[
         kind: &BEDROCK,
         severity: 5.0,
         planned: Some(2.0),
-        calls: &[("bedrock", &["DeleteModelInvocationLoggingConfiguration"])],
-        judge: |_| Some(Deed::new("ended the log of what models are asked")),
+        calls: &[(
+            "bedrock",
+            &[
+                "DeleteModelInvocationLoggingConfiguration",
+                "PutModelInvocationLoggingConfiguration",
+            ],
+        )],
+        judge: |look| {
+            let text = look.flag("loggingConfig.textDataDeliveryEnabled");
+            let is_gone = look.call.event_name.starts_with("Delete");
+            let what = "ended the log of what models are asked";
+            (is_gone || text == Some(false)).then(|| Deed::new(what))
+        },
         mitre: &["T1562.008"],
         look_alikes: "experiments being ended",
         first_look: &["What models were asked since, and at what price."],
@@ -403,6 +414,11 @@ mod tests {
             &[("model_log_deleted", 5.0)],
         );
         check("bedrock", "ListGuardrails", "{}", &[]);
+        let put =
+            |text: bool| format!(r#"{{"loggingConfig":{{"textDataDeliveryEnabled":{text}}}}}"#);
+        let api = "PutModelInvocationLoggingConfiguration";
+        check("bedrock", api, &put(false), &[("model_log_deleted", 5.0)]);
+        check("bedrock", api, &put(true), &[]);
     }
 
     #[test]

@@ -8,8 +8,6 @@ const GUESSED: FindingType =
     FindingType::picket("InitialAccess:IAMUser/ConsoleLoginBruteForce", 5.0);
 const RECOVERED: FindingType = FindingType::picket("InitialAccess:IAMUser/RootRecovered", 8.0);
 const REGION: FindingType = FindingType::picket("DefenseEvasion:IAMUser/RegionEnabled", 5.0);
-const ENDPOINT: FindingType =
-    FindingType::picket("UnauthorizedAccess:IAMUser/ForeignPrincipalAtEndpoint", 5.0);
 
 pub(super) const LIST: &[Behaviour] = &[
     Behaviour {
@@ -87,27 +85,6 @@ pub(super) const LIST: &[Behaviour] = &[
             "What was made in that region since.",
             "Whether anybody watches it.",
         ],
-    },
-    Behaviour {
-        id: "foreign_at_endpoint",
-        kind: &ENDPOINT,
-        severity: 5.0,
-        planned: None,
-        calls: &[(
-            "s3",
-            &["GetObject", "PutObject", "ListObjects", "CopyObject"],
-        )],
-        judge: |look| {
-            // The account that calls is another than the one whose endpoint it came through.
-            let endpoint = look.call.vpc_endpoint_account.as_deref()?;
-            let caller = look.call.identity.account.as_deref()?;
-            let apart = endpoint != caller && look.is_foreign(caller) && !look.is_foreign(endpoint);
-            let what = format!("of account {caller}, which is not ours, used an endpoint of ours");
-            apart.then(|| Deed::new(what).issue(caller))
-        },
-        mitre: &["T1078.004", "T1567"],
-        look_alikes: "vendors whose software runs on our hosts with their own keys",
-        first_look: &["Which host it came from, and which credentials are on it."],
     },
 ];
 
@@ -227,22 +204,5 @@ mod tests {
         let done = by(root, "signin", "PasswordRecoveryCompleted", "null", "");
         check_all(vec![done], &[("root_recovered", 8.0)]);
         check("signin", "PasswordRecoveryRequested", "null", &[]);
-    }
-
-    #[test]
-    fn endpoints() {
-        let get = |caller: &str, endpoint: &str| {
-            let json = format!(
-                r#"{{"eventName":"GetObject","eventSource":"s3.amazonaws.com","recipientAccountId":"111122223333",
-                "vpcEndpointAccountId":"{endpoint}","userIdentity":{{"type":"AWSAccount","accountId":"{caller}"}}}}"#
-            );
-            vec![Event::Api(crate::testing::api(&json))]
-        };
-        check_all(
-            get("999988887777", "111122223333"),
-            &[("foreign_at_endpoint", 5.0)],
-        );
-        check_all(get("111122223333", "111122223333"), &[]);
-        check_all(get("999988887777", "999988887777"), &[]);
     }
 }

@@ -18,6 +18,9 @@ const RECOMMENDATION_MAX: usize = 512;
 /// Characters of a value of `ProductFields`.
 const FIELD_MAX: usize = 2_048;
 
+/// What stands for an account that is not known.
+const ACCOUNT_UNKNOWN: &str = "000000000000";
+
 /// Members of GuardDuty's actions that ASFF has too.
 const ACTION_MEMBERS: &[&str] = &[
     "Api",
@@ -39,7 +42,12 @@ const ACTION_MEMBERS: &[&str] = &[
 
 /// A finding in this shape.
 pub(super) fn of(finding: &Finding) -> Value {
-    let (partition, region, account) = (&finding.partition, &finding.region, &finding.account_id);
+    let (partition, region) = (&finding.partition, &finding.region);
+    // Logs of a database may not tell whose it is, and Security Hub takes nothing without an account.
+    let account = match finding.account_id.as_str() {
+        "" => ACCOUNT_UNKNOWN,
+        known => known,
+    };
     let service = &finding.service;
     let picket = &finding.picket;
     let severity = json!({
@@ -132,7 +140,12 @@ fn fields(finding: &Finding) -> Value {
 }
 
 fn resource(finding: &Finding) -> Value {
-    let (partition, region, account) = (&finding.partition, &finding.region, &finding.account_id);
+    let (partition, region) = (&finding.partition, &finding.region);
+    // Logs of a database may not tell whose it is, and Security Hub takes nothing without an account.
+    let account = match finding.account_id.as_str() {
+        "" => ACCOUNT_UNKNOWN,
+        known => known,
+    };
     let (kind, id, details) = match &finding.resource {
         Resource::Instance { instance } => {
             let addresses = |v6: bool| -> Vec<&str> {
