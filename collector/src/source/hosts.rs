@@ -16,7 +16,7 @@ use crate::source::limits::CHUNK_BYTES;
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
-use crate::usage::{Source, Usage, Whence};
+use crate::usage::{Owner, Source, Usage};
 
 /// Endings of these logs in a folder.
 pub(crate) const ENDINGS: &[&str] = &["log", "gz", "txt", "json", "jsonl", "ndjson", "parquet"];
@@ -189,7 +189,7 @@ impl Reader {
                 match columns.read(line).map_err(|error| error.to_string())? {
                     FlowLine::Record(record) => {
                         self.totals.records += 1;
-                        let of = Whence {
+                        let of = Owner {
                             account: &record.account,
                             region: &record.region,
                         };
@@ -203,7 +203,7 @@ impl Reader {
             Log::ResolverQuery => {
                 let query = Query::parse(line).map_err(|error| error.to_string())?;
                 self.totals.records += 1;
-                let of = Whence {
+                let of = Owner {
                     account: &query.account,
                     region: &query.region,
                 };

@@ -18,7 +18,7 @@ use crate::source::limits::{CHUNK_BYTES, DATABASES_READ_MAX};
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
-use crate::usage::{Source, Usage, Whence};
+use crate::usage::{Owner, Source, Usage};
 
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -205,7 +205,7 @@ impl Reader {
         let before = self.told.len();
         let read: Result<(), RdsLogError> = reader.line(line, &mut self.told);
         for login in self.told.iter().skip(before) {
-            let of = Whence {
+            let of = Owner {
                 account: &login.database.account,
                 region: &login.database.region,
             };

@@ -93,7 +93,7 @@ struct Amount {
 
 /// Whose events they are, and of where. GuardDuty charges each region of an account by itself.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Whence<'a> {
+pub(crate) struct Owner<'a> {
     /// The account; empty if not known.
     pub(crate) account: &'a str,
     /// The region; empty if not known.
@@ -130,7 +130,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Notes one event of so many bytes.
-    pub(crate) fn note(&mut self, source: Source, of: Whence<'_>, time_ns: u64, bytes: usize) {
+    pub(crate) fn note(&mut self, source: Source, of: Owner<'_>, time_ns: u64, bytes: usize) {
         let amount = Amount {
             events: 1,
             bytes: bytes as u64,
@@ -146,14 +146,14 @@ impl Usage {
         match event {
             Event::Summary(summary) if !summary.host.capture.ends_with("-log") => {
                 let host = &summary.host;
-                let of = Whence {
+                let of = Owner {
                     account: &host.account,
                     region: &host.region,
                 };
                 self.note(Source::Agent, of, time_ns, bytes);
             }
             Event::Api(call) => {
-                let of = Whence {
+                let of = Owner {
                     account: call.account().unwrap_or_default(),
                     region: call.region.as_deref().unwrap_or_default(),
                 };
@@ -174,7 +174,7 @@ impl Usage {
         for ((day, source), accounts) in other.rows {
             for (account, regions) in accounts {
                 for (region, amount) in regions {
-                    let of = Whence {
+                    let of = Owner {
                         account: &account,
                         region: &region,
                     };
@@ -211,7 +211,7 @@ impl Usage {
         rows
     }
 
-    fn add(&mut self, day: u32, source: Source, of: Whence<'_>, amount: Amount) {
+    fn add(&mut self, day: u32, source: Source, of: Owner<'_>, amount: Amount) {
         let accounts = self.rows.entry((day, source)).or_default();
         let known = accounts.get_mut(of.account);
         let row = if let Some(row) = known.and_then(|regions| regions.get_mut(of.region)) {
@@ -233,8 +233,8 @@ impl Usage {
 mod tests {
     use super::*;
 
-    fn of(account: &str) -> Whence<'_> {
-        Whence {
+    fn of(account: &str) -> Owner<'_> {
+        Owner {
             account,
             region: "r",
         }
@@ -244,7 +244,7 @@ mod tests {
     fn regions_are_counted_apart() {
         let mut usage = Usage::default();
         for region in ["a", "b", "a"] {
-            let of = Whence { region, ..of("1") };
+            let of = Owner { region, ..of("1") };
             usage.note(Source::Agent, of, 5, 10);
         }
         let rows = usage.rows();
