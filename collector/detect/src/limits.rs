@@ -212,6 +212,9 @@ pub const HELLO_CLIENTS_MAX: usize = 16_384;
 
 /// Names remembered of one of them: several times what any threshold asks for.
 pub const HELLOS_MAX: usize = 32;
+
+/// Programs known of one host to fetch secrets from the metadata service. A common host has three.
+pub const FETCHERS_MAX: usize = 32;
 /// Hosts of which it is remembered for an hour which mail servers they turned to.
 pub const MAILERS_MAX: usize = 16_384;
 

@@ -56,6 +56,7 @@ const RESOURCES: &[&str] = &[
     "RDS",
     "RolesAnywhere",
     "Route53Resolver",
+    "Runtime",
     "S3",
     "SES",
     "SageMaker",

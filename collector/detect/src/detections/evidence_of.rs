@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use picket_wire::{Conversation, Hit, HitKind, Process, Question, Transport, TunnelKind};
+use picket_wire::{
+    Conversation, Hit, HitKind, ImdsRequest, Process, Question, Transport, TunnelKind,
+};
 
 use crate::finding::{
     Action, ApiEvidence, AwsApiCallAction, DnsEvidence, DnsRequestAction, DomainDetails, Evidence,
@@ -59,6 +61,28 @@ pub(crate) fn question(q: &Question) -> Evidence {
         process: process(q.process.as_deref()),
         tunnel: tunnel(q.tunnel, q.tunnel_id),
         also: q.also.iter().map(one_process).collect(),
+    })
+}
+
+/// A request to the metadata service as evidence: the flow that it came in.
+pub(crate) fn imds(request: &ImdsRequest) -> Evidence {
+    Evidence::Flow(FlowEvidence {
+        time: Time(request.time_ns),
+        last: Time(request.time_ns),
+        src_ip: request.client.to_string(),
+        src_port: request.client_port,
+        dst_ip: request.server.to_string(),
+        dst_port: 80,
+        proto: protocol_name(6),
+        flows: request.count,
+        packets_out: 0,
+        packets_in: 0,
+        bytes_out: 0,
+        bytes_in: 0,
+        name: request.host.clone(),
+        ja4: None,
+        process: process(request.process.as_ref()),
+        tunnel: None,
     })
 }
 

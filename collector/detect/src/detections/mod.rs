@@ -4,6 +4,7 @@
 //! itself, reads no clock, and imports no other detection.
 
 mod anomalous_behaviour;
+mod attack_program;
 mod attack_sequence;
 mod attack_tool;
 mod beacon;
@@ -18,6 +19,7 @@ mod domain_reputation;
 mod endpoint_crossing;
 mod escalation_found;
 pub(crate) mod evidence_of;
+mod imds_abuse;
 mod inbound_flood;
 mod indicator_address;
 mod indicator_caller;
@@ -26,6 +28,7 @@ mod indicator_name;
 mod long_connection;
 mod look;
 mod metadata_rebind;
+mod mining_wrapped;
 mod network_port_unusual;
 mod occurrence;
 mod outcome;
@@ -35,6 +38,7 @@ pub(crate) mod principal;
 mod rds_login;
 mod rds_login_caller;
 mod reflector;
+mod reverse_shell;
 mod root_usage;
 mod sensor;
 mod sensor_indicators;
@@ -114,6 +118,7 @@ macro_rules! detections {
 
 detections! {
     anomalous_behaviour: AnomalousBehaviour,
+    attack_program: AttackProgram,
     attack_sequence: AttackSequence,
     attack_tool: AttackTool,
     beacon: Beacon,
@@ -126,6 +131,7 @@ detections! {
     domain_reputation: DomainReputation,
     endpoint_crossing: EndpointCrossing,
     escalation_found: EscalationFound,
+    imds_abuse: ImdsAbuse,
     inbound_flood: InboundFlood,
     indicator_address: IndicatorAddress,
     indicator_caller: IndicatorCaller,
@@ -133,12 +139,14 @@ detections! {
     indicator_name: IndicatorName,
     long_connection: LongConnection,
     metadata_rebind: MetadataRebind,
+    mining_wrapped: MiningWrapped,
     network_port_unusual: NetworkPortUnusual,
     port_scan: PortScan,
     port_sweep: PortSweep,
     rds_login: RdsLogin,
     rds_login_caller: RdsLoginCaller,
     reflector: Reflector,
+    reverse_shell: ReverseShell,
     root_usage: RootUsage,
     sensor: Sensor,
     sensor_indicators: SensorIndicators,

@@ -6,6 +6,7 @@ mod baselines;
 mod bursts;
 mod compared;
 mod crowd;
+mod fetchers;
 mod guesses;
 mod heard;
 mod hellos;
@@ -42,6 +43,7 @@ pub(crate) use bursts::{Bursts, Reach};
 pub use compared::Dimension;
 pub(crate) use compared::{DIMENSIONS, api_of, compared_by, network, network_of, program};
 pub(crate) use crowd::Crowd;
+pub(crate) use fetchers::Fetchers;
 pub(crate) use guesses::{Guesses, Guessing, Known, Service, Sum as GuessSum, Tries};
 pub(crate) use heard::HeardOf;
 pub(crate) use hellos::{Hello, Hellos};
@@ -110,6 +112,7 @@ pub(crate) struct History {
     pub(crate) rhythms: Rhythms,
     pub(crate) crowd: Crowd,
     pub(crate) hellos: Hellos,
+    pub(crate) fetchers: Fetchers,
     pub(crate) spells: SpellsOf,
     pub(crate) trails: Trails,
     pub(crate) bursts: Bursts,
@@ -236,6 +239,7 @@ impl History {
         all.extend(self.rhythms.turned_away());
         all.extend(self.crowd.turned_away());
         all.extend(self.hellos.turned_away());
+        all.extend(self.fetchers.turned_away());
         all.extend(self.spells.turned_away());
         all.extend(self.trails.turned_away());
         all.extend(self.bursts.turned_away());
