@@ -129,15 +129,16 @@ impl Zones {
             self.zones.evict();
             self.recount();
         }
-        let mut new = 0;
-        for name in names {
-            let at_ns = u64::from(name.last_s) * 1_000_000_000;
-            let known = self.zones.write_by(zone, at_ns);
-            let before = known.names.len();
-            new += usize::from(known.put(name));
-            self.names += known.names.len() - before;
-        }
-        new
+        let names: Vec<Subname> = names.collect();
+        let Some(last_s) = names.iter().map(|name| name.last_s).max() else {
+            return 0;
+        };
+        let at_ns = u64::from(last_s) * 1_000_000_000;
+        let known = self.zones.write(zone.clone(), at_ns);
+        let before = known.names.len();
+        let fresh = names.into_iter().filter(|name| known.put(*name)).count();
+        self.names += known.names.len() - before;
+        fresh
     }
 
     /// Notes that somebody talked to an address that a name of the domain led to.
