@@ -6,7 +6,7 @@
 //! intruder's first day does not become normal by going on; what was not met for [`FORGET_DAYS`] is
 //! forgotten.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use picket_wire::{Conversation, Host, Side, Summary};
@@ -14,108 +14,22 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::{FORGET_DAYS, Met};
 use super::learned::{Learned, TrafficOf};
+use super::peaks::Peaks;
 use super::table::Table;
 use crate::conversation::{is_answered, whose};
 use crate::limits::{TRAFFIC_PEERS_MAX, TRAFFIC_PORTS_MAX, TRAFFIC_PROGRAMS_MAX, TRAFFICS_MAX};
 use crate::reach::{is_public, network_of};
 
-const DAY_NS: u64 = 24 * HOUR_NS;
-const HOUR_NS: u64 = 3_600 * 1_000_000_000;
+const DAY_NS: u64 = 24 * 3_600 * 1_000_000_000;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// Days on which a value must have been met to be usual.
 const USUAL_DAYS: u16 = 2;
 
-/// Days whose largest hours are kept. Chosen by hand: two weeks hold two of each day of the week.
-const PEAKS_MAX: usize = 14;
-
 /// Bytes sent in a conversation of a window from which its destination is noted: less tells nothing of
 /// volumes, and most conversations send less.
 const NOTED_BYTES_MIN: u64 = 10_000;
-
-/// The largest hour of each day.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Peaks {
-    /// The hour that is being counted, since the epoch, and the bytes in it.
-    pub hour: (u64, u64),
-    /// The largest hour of its day so far.
-    pub today: u64,
-    /// Those of days before, the latest last.
-    pub past: VecDeque<u64>,
-}
-
-impl Peaks {
-    fn add(&mut self, now_ns: u64, bytes: u64) {
-        let hour = now_ns / HOUR_NS;
-        if hour / 24 > self.hour.0 / 24 && self.today > 0 {
-            self.past.push_back(self.today);
-            if self.past.len() > PEAKS_MAX {
-                self.past.pop_front();
-            }
-            self.today = 0;
-        }
-        if hour > self.hour.0 {
-            self.hour = (hour, 0);
-        }
-        self.hour.1 = self.hour.1.saturating_add(bytes);
-        self.today = self.today.max(self.hour.1);
-    }
-
-    /// Bytes in the hour of `now_ns` so far.
-    pub(crate) fn in_hour(&self, now_ns: u64) -> u64 {
-        if self.hour.0 == now_ns / HOUR_NS {
-            self.hour.1
-        } else {
-            0
-        }
-    }
-
-    /// The largest hours of days before that of `now_ns`.
-    fn before(&self, now_ns: u64) -> Vec<u64> {
-        let mut past: Vec<u64> = self.past.iter().copied().collect();
-        if self.hour.0 / 24 < now_ns / DAY_NS && self.today > 0 {
-            past.push(self.today);
-        }
-        past.sort_unstable();
-        past
-    }
-
-    /// The largest hour of any day before, the median of them, and their spread: the median distance
-    /// from it, scaled to a standard deviation.
-    pub(crate) fn usual(&self, now_ns: u64) -> Usual {
-        let past = self.before(now_ns);
-        let median = median(&past);
-        let mut off: Vec<u64> = past.iter().map(|one| one.abs_diff(median)).collect();
-        off.sort_unstable();
-        Usual {
-            days: past.len(),
-            most: past.last().copied().unwrap_or(0),
-            median,
-            spread: (self::median(&off) as f64 * 1.4826) as u64,
-        }
-    }
-
-    fn settle(&mut self) {
-        while self.past.len() > PEAKS_MAX {
-            self.past.pop_front();
-        }
-    }
-}
-
-/// What the largest hour of a day usually holds, bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usual {
-    pub(crate) days: usize,
-    pub(crate) most: u64,
-    pub(crate) median: u64,
-    pub(crate) spread: u64,
-}
-
-fn median(sorted: &[u64]) -> u64 {
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
-}
 
 /// A destination, or a program: on which days it was met, and how much was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -293,23 +207,14 @@ impl Traffic {
         ] {
             for sent in all.values_mut() {
                 clip(&mut sent.met);
-                sent.peaks.settle();
+                sent.peaks.settle(self.last_ns);
             }
             while all.len() > many {
                 all.pop_last();
             }
         }
-        self.most.settle();
+        self.most.settle(self.last_ns);
         self.first_ns = self.first_ns.min(self.last_ns);
-    }
-}
-
-impl Peaks {
-    /// Takes an hour's sum that is counted elsewhere.
-    fn raise(&mut self, now_ns: u64, bytes: u64) {
-        self.add(now_ns, 0);
-        self.hour.1 = self.hour.1.max(bytes);
-        self.today = self.today.max(self.hour.1);
     }
 }
 
@@ -506,7 +411,7 @@ fn role(speaker: &Host) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{SECOND, START, conversation, later, speaker, summary};
+    use crate::testing::{START, conversation, later, speaker, summary};
 
     const DAY_S: u64 = 24 * 3_600;
 
@@ -532,23 +437,6 @@ mod tests {
             "mine.s3.eu-west-1.amazonaws.com",
             "mine.s3.eu-west-1.amazonaws.com",
         );
-    }
-
-    #[test]
-    fn peaks_are_the_largest_hours_of_days() {
-        let mut peaks = Peaks::default();
-        for n in 0..20_u64 {
-            let at = n * DAY_NS + START;
-            peaks.add(at, 60 + n);
-            peaks.add(at + SECOND, 40);
-            peaks.add(at + HOUR_NS, 10);
-        }
-        let now = START + 19 * DAY_NS;
-        assert_eq!((peaks.in_hour(now), peaks.in_hour(now + HOUR_NS)), (0, 10));
-        let usual = peaks.usual(now);
-        assert_eq!((usual.days, usual.most, usual.median), (14, 118, 112));
-        assert_eq!(usual.spread, 5);
-        assert_eq!(peaks.usual(now + DAY_NS).most, 119);
     }
 
     #[test]
