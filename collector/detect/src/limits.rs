@@ -176,7 +176,8 @@ pub const QUOTED_BYTES_MAX: usize = 256;
 /// Databases of which it is known who usually logs in: more than an account may have (40 instances by default).
 pub const DATABASES_MAX: usize = 4_096;
 
-/// Users, networks, and pairs of both, known of one database, each. A server has tens of users and sees a few networks.
+/// Users, networks, and users from networks and from hosts, known of one database, each. A server has tens of users and sees
+/// a few networks. Where there are as many, nothing more is new.
 pub const LOGIN_VALUES_MAX: usize = 512;
 
 /// Addresses that were refused at a database within a day: those of a botnet.

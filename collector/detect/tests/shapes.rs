@@ -54,9 +54,9 @@ fn findings() -> Vec<Finding> {
         instance: "shop".into(),
         cluster: None,
     };
-    LoginReader::new(database)
-        .line(LOGIN.as_bytes(), &mut logins)
-        .unwrap();
+    let mut reader = LoginReader::new(database);
+    reader.line(LOGIN.as_bytes(), &mut logins).unwrap();
+    reader.finish(&mut logins);
     let summaries = gather
         .take()
         .into_iter()

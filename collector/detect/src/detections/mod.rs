@@ -12,6 +12,7 @@ mod brute_force;
 mod by_call;
 mod cloudtrail_bursts;
 mod cloudtrail_calls;
+mod cloudtrail_insight;
 mod cloudtrail_logging;
 mod denial_of_service;
 mod dns_tunnel;
@@ -125,6 +126,7 @@ detections! {
     brute_force: BruteForce,
     cloudtrail_bursts: CloudtrailBursts,
     cloudtrail_calls: CloudtrailCalls,
+    cloudtrail_insight: CloudtrailInsight,
     cloudtrail_logging: CloudtrailLogging,
     denial_of_service: DenialOfService,
     dns_tunnel: DnsTunnel,

@@ -1,10 +1,12 @@
 //! Odd logins: somebody is refused at a database again and again, gets in after that, or gets in who never
 //! did before.
 //! Reads: connections that the logs of databases tell of; who logged in so far and from which networks (/16,
-//! /32 of IPv6). Fires: from `failures_min` refusals of one address within `failures_window_s`; from
-//! `unusual_failures_min` where the network is new to a database that is known; on a login after
-//! `break_in_failures_min` refusals of its address within `break_in_window_s`; on a login of a user, or from a public
-//! network, that is new to a database known for `learning_days` and `logins_min` logins.
+//! /32 of IPv6). An IPv6 address is counted as its /64. Fires: from `failures_min` refusals of one address within
+//! `failures_window_s`; from `unusual_failures_min` where the network is new to a database that is known; from
+//! `inside_failures_min` of one user from inside, where the database is known and the user never logged in from that host; on
+//! a login after `break_in_failures_min` refusals of its address within `break_in_window_s`; on a login of a user, or from a
+//! public network, that is new to a database known for `learning_days` and `logins_min` logins. Of a client that the log
+//! names without its address the user alone is looked at.
 //! Evidence: the refusals and the login; what is unusual and usual side by side in `additionalInfo`. Severity:
 //! low for refusals; for a new user low from inside, medium from a public address, high where public addresses were refused
 //! that day; high for a login after refusals, medium from inside.
@@ -22,7 +24,7 @@ use super::evidence_of::{self, quote};
 use super::{Context, Detection, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{Evidence, FindingType, LoginAttribute, Role};
-use crate::history::{KnownLogins, Logins, Refusal, network};
+use crate::history::{KnownLogins, Logins, Refusal, network, spot};
 use crate::logs::{Login, LoginOutcome};
 
 /// Settings of `rds_login`.
@@ -39,6 +41,9 @@ pub struct Settings {
     pub failures_window_s: u64,
     /// Refusals of an address in a network that is new to a known database: 3, one being a slip.
     pub unusual_failures_min: usize,
+    /// Refusals of one user from one host inside that are told, at a known database to which the user never logged in from
+    /// there: 30, one in twenty seconds; who mistypes makes fewer.
+    pub inside_failures_min: usize,
     /// Different users refused to one address from which it is no service with an old password: 4.
     pub users_min: usize,
     /// Refusals after which a login is a break-in: 10, more than a person makes before giving up.
@@ -67,6 +72,7 @@ impl Default for Settings {
             failures_min: 10,
             failures_window_s: 600,
             unusual_failures_min: 3,
+            inside_failures_min: 30,
             users_min: 4,
             break_in_failures_min: 10,
             break_in_window_s: 86_400,
@@ -111,40 +117,35 @@ impl Detection for RdsLogin {
         let Event::Login(login) = event else {
             return;
         };
-        let Some(address) = login.address else {
-            return;
-        };
         let settings = &context.settings.detections.rds_login;
         let logins = &mut context.history.logins;
-        match login.outcome {
-            LoginOutcome::Failed => {
+        match (login.outcome, login.address) {
+            (LoginOutcome::Failed, Some(address)) => {
                 if !logins.refused(login, address) {
                     return;
                 }
                 let look = Look {
                     login,
-                    address,
                     logins,
                     settings,
                 };
                 let begin_ns = look.begin_ns(settings.failures_window_s);
-                if let Some(one) = look.failed() {
+                if let Some(one) = look.failed(address) {
                     logins.told(login, address, begin_ns);
                     out.push(one);
                 }
             }
-            LoginOutcome::Succeeded => {
-                out.extend(
-                    Look {
-                        login,
-                        address,
-                        logins,
-                        settings,
-                    }
-                    .succeeded(),
-                );
+            (LoginOutcome::Succeeded, address) => {
+                let look = Look {
+                    login,
+                    logins,
+                    settings,
+                };
+                let break_in = address.and_then(|address| look.break_in(address));
+                out.extend(break_in.or_else(|| look.newcomer()));
             }
-            LoginOutcome::Probed => {}
+            // Refusals are counted by the address.
+            (LoginOutcome::Failed, None) | (LoginOutcome::Probed, _) => {}
         }
     }
 }
@@ -154,17 +155,17 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// A login, and what may be consulted about it.
 struct Look<'a> {
     login: &'a Login,
-    address: IpAddr,
     logins: &'a Logins,
     settings: &'a Settings,
 }
 
 impl Look<'_> {
-    fn failed(&self) -> Option<Occurrence> {
-        let refusals = self.refusals(self.settings.failures_window_s);
-        if !self.is_worth_telling(&refusals) {
+    fn failed(&self, address: IpAddr) -> Option<Occurrence> {
+        let refusals = self.refusals(address, self.settings.failures_window_s);
+        if !self.is_worth_telling(address, &refusals) {
             return None;
         }
+        let from = origin(address);
         // What led here is told with the first; then each once.
         let new: Vec<&Refusal> = refusals
             .iter()
@@ -173,18 +174,13 @@ impl Look<'_> {
             .collect();
         let users = users(&refusals);
         let why = format!(
-            "{} refusals of {} within {} s as {} ({})",
+            "{} refusals of {from} within {} s as {} ({})",
             refusals.len(),
-            self.address,
             self.settings.failures_window_s,
             count(users.len(), "user"),
             quote(&self.login.why)
         );
-        let title = format!(
-            "{} is refused at {} again and again",
-            self.address,
-            self.database()
-        );
+        let title = format!("{from} is refused at {} again and again", self.database());
         Some(Occurrence {
             count: new.len() as u64,
             first_ns: new.first().map_or(self.login.time_ns, |one| one.time_ns),
@@ -202,58 +198,72 @@ impl Look<'_> {
     }
 
     /// Says whether so many refusals of one address are worth telling.
-    fn is_worth_telling(&self, refusals: &[&Refusal]) -> bool {
+    fn is_worth_telling(&self, address: IpAddr, refusals: &[&Refusal]) -> bool {
         let settings = self.settings;
         let is_spray = users(refusals).len() >= settings.users_min;
-        let is_outside = !is_private(self.address);
+        let is_outside = !is_private(address);
         let known = self.logins.known(self.login);
-        let is_usual = |user: &str| known.is_some_and(|known| known.has_pair(user, self.address));
+        let is_usual = |user: &str| known.is_some_and(|known| known.has_pair(user, address));
         // A service with an old password, and a person where they always are.
         let is_habit = refusals.iter().all(|one| is_usual(&one.user));
-        if !is_spray && (!is_outside || is_habit) {
+        if !is_spray && !is_outside {
+            return self.is_stranger_inside(address, refusals);
+        }
+        if !is_spray && is_habit {
             return false;
         }
         let is_new = self
             .learned()
-            .is_some_and(|known| !known.has_network(self.address));
+            .is_some_and(|known| !known.has_network(address));
         refusals.len() >= settings.failures_min
             || is_new && refusals.len() >= settings.unusual_failures_min
     }
 
-    fn succeeded(&self) -> Option<Occurrence> {
-        self.break_in().or_else(|| self.newcomer())
+    /// Says whether a host inside is refused more often than a person is, at a known database to which none of
+    /// the users that it tries ever logged in from there.
+    fn is_stranger_inside(&self, address: IpAddr, refusals: &[&Refusal]) -> bool {
+        let is_strange = |known: &KnownLogins| {
+            let mut all = refusals.iter();
+            !all.any(|one| known.has_spot(&one.user, address))
+        };
+        refusals.len() >= self.settings.inside_failures_min
+            && self.learned().is_some_and(is_strange)
     }
 
     /// A login after many refusals of its address.
-    fn break_in(&self) -> Option<Occurrence> {
+    fn break_in(&self, address: IpAddr) -> Option<Occurrence> {
         let settings = self.settings;
-        let refusals = self.refusals(settings.break_in_window_s);
+        let refusals = self.refusals(address, settings.break_in_window_s);
         let users = users(&refusals);
         let known = self.logins.known(self.login);
-        let is_usual = known.is_some_and(|known| known.has_pair(&self.login.user, self.address));
+        let is_usual = known.is_some_and(|known| known.has_pair(&self.login.user, address));
         // Somebody who logs in from there as ever, whoever else of the same network is refused.
         let is_guessed_user = users.contains(&*self.login.user);
         let is_own = users.iter().all(|user| *user == self.login.user);
-        let severity = if is_private(self.address) {
-            settings.inside_break_in_severity
-        } else {
-            settings.break_in_severity
-        };
-        let is_guessed = !is_private(self.address) || users.len() >= settings.users_min;
-        if refusals.len() < settings.break_in_failures_min
+        let is_guessed = !is_private(address) || users.len() >= settings.users_min;
+        let is_harmless = refusals.len() < settings.break_in_failures_min
             || !is_guessed
-            || is_usual && (is_own || !is_guessed_user)
-        {
+            || is_usual && (is_own || !is_guessed_user);
+        // The network inside is everybody's: there the host counts.
+        let is_insider =
+            is_private(address) && is_guessed_user && self.is_stranger_inside(address, &refusals);
+        if is_harmless && !is_insider {
             return None;
         }
+        let severity = match (is_private(address), is_harmless) {
+            // A password that was wrong is set right, too.
+            (true, true) => settings.inside_severity,
+            (true, false) => settings.inside_break_in_severity,
+            (false, _) => settings.break_in_severity,
+        };
         let user = quote(&self.login.user);
         let title = format!(
             "{user} logged in to {} after its address was refused",
             self.database()
         );
         let why = format!(
-            "{user} logged in from {} after {} refusals of that address within {} s, as {}",
-            self.address,
+            "{user} logged in from {} after {} refusals of it within {} s, as {}",
+            origin(address),
             refusals.len(),
             settings.break_in_window_s,
             count(users.len(), "user")
@@ -273,9 +283,10 @@ impl Look<'_> {
     fn newcomer(&self) -> Option<Occurrence> {
         let settings = self.settings;
         let known = self.learned()?;
-        let is_outside = !is_private(self.address);
+        let address = self.login.address;
+        let is_outside = address.is_some_and(|address| !is_private(address));
         let is_new_user = !known.has_user(&self.login.user);
-        let is_new_network = !known.has_network(self.address);
+        let is_new_network = address.is_some_and(|address| !known.has_network(address));
         if !(is_new_user || is_outside && is_new_network) {
             return None;
         }
@@ -296,16 +307,22 @@ impl Look<'_> {
             (true, false) => "The user is new",
             (false, _) => "The network is new",
         };
+        let (from, network) = match address {
+            Some(address) => (address.to_string(), network(address)),
+            None => (
+                "a client whose address the log does not tell".to_owned(),
+                String::new(),
+            ),
+        };
         let title = format!("{user} logged in to {} as never before", self.database());
         let why = format!(
-            "{new} to {} logins of {} days; it came from {}, and public addresses were refused {refused} times within {} s",
+            "{new} to {} logins of {} days; it came from {from}, and public addresses were refused {refused} times within {} s",
             known.logins,
             known.age_days(self.login.time_ns),
-            self.address,
             settings.break_in_window_s,
         );
         let mut one = self.occurrence(&NEW, severity, confidence, &title, why, &[]);
-        one.actor = format!("{} {}", self.login.user, network(self.address));
+        one.actor = format!("{} {network}", self.login.user);
         let told = |is_new: bool, value: &str| {
             if is_new {
                 value.to_owned()
@@ -316,7 +333,7 @@ impl Look<'_> {
         let value = serde_json::json!({
             "unusualBehavior": {
                 "unusualUsers": told(is_new_user, &self.login.user),
-                "unusualNetworks": told(is_new_network, &network(self.address)),
+                "unusualNetworks": told(is_new_network, &network),
             },
             "profiledBehavior": {
                 "frequentUsers": known.users(USUAL_SHOWN).join(", "),
@@ -345,8 +362,8 @@ impl Look<'_> {
     }
 
     /// Refusals of the address in a window that ends now.
-    fn refusals(&self, window_s: u64) -> Vec<&Refusal> {
-        let attempts = self.logins.attempts(self.login, self.address);
+    fn refusals(&self, address: IpAddr, window_s: u64) -> Vec<&Refusal> {
+        let attempts = self.logins.attempts(self.login, address);
         let begin_ns = self.begin_ns(window_s);
         attempts
             .into_iter()
@@ -395,13 +412,13 @@ impl Look<'_> {
             account: login.database.account.clone(),
             region: login.database.region.clone(),
             subject: login.database.instance.clone(),
-            actor: self.address.to_string(),
+            actor: login.address.map(origin).unwrap_or_default(),
             resource: evidence_of::database(login),
             role: Role::Target,
             count: 1,
             first_ns: login.time_ns,
             last_ns: login.time_ns,
-            action: evidence_of::login_attempt(Some(self.address), attributes(login, refusals)),
+            action: evidence_of::login_attempt(login.address, attributes(login, refusals)),
             additional_info: BTreeMap::new(),
             evidence: vec![self.now()],
             mitre: &["T1078"],
@@ -416,6 +433,15 @@ impl Look<'_> {
                 "What the user did in the database afterwards.",
             ],
         }
+    }
+}
+
+/// What refusals are counted by, as text.
+fn origin(address: IpAddr) -> String {
+    let spot = spot(address);
+    match spot {
+        IpAddr::V4(_) => spot.to_string(),
+        IpAddr::V6(_) => format!("{spot}/64"),
     }
 }
 

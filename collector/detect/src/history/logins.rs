@@ -3,9 +3,10 @@
 //! What is usual is learned from logins that succeeded, one day for each value it was met on last, and
 //! forgotten when it was not met for as long as [`KNOWN_NS`].
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::compared::network;
 use super::table::Table;
@@ -36,6 +37,8 @@ pub(crate) struct Logins {
     refusals: usize,
     forgot_ns: u64,
     left_out: u64,
+    /// Logins of which the log tells no address but a name, or nothing.
+    without_address: u64,
 }
 
 impl Default for Logins {
@@ -46,6 +49,7 @@ impl Default for Logins {
             refusals: 0,
             forgot_ns: 0,
             left_out: 0,
+            without_address: 0,
         }
     }
 }
@@ -63,20 +67,38 @@ pub(crate) struct Known {
     networks: HashMap<String, u64>,
     /// Users with the networks they logged in from.
     pairs: HashMap<(String, String), u64>,
+    /// Users with the places they logged in from.
+    spots: HashMap<(String, IpAddr), u64>,
+}
+
+/// What an address is counted as: itself, or the /64 that an IPv6 address is of, in which a host may have as
+/// many as it likes (RFC 8981).
+pub(crate) fn spot(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+    }
 }
 
 impl Known {
+    /// Says whether a user logged in before, or as many did as can be known: then nobody is new.
     pub(crate) fn has_user(&self, user: &str) -> bool {
-        self.users.contains_key(user)
+        has(&self.users, user)
     }
 
+    /// Says the same of a network.
     pub(crate) fn has_network(&self, address: IpAddr) -> bool {
-        self.networks.contains_key(&network(address))
+        has(&self.networks, &network(address))
     }
 
+    /// Says the same of a user from a network.
     pub(crate) fn has_pair(&self, user: &str, address: IpAddr) -> bool {
-        self.pairs
-            .contains_key(&(user.to_owned(), network(address)))
+        has(&self.pairs, &(user.to_owned(), network(address)))
+    }
+
+    /// Says the same of a user from a host.
+    pub(crate) fn has_spot(&self, user: &str, address: IpAddr) -> bool {
+        has(&self.spots, &(user.to_owned(), spot(address)))
     }
 
     /// Users in alphabetical order, the first of them, to stand beside an unusual one.
@@ -104,6 +126,7 @@ impl Known {
         self.users.retain(|_, met_ns| *met_ns >= before_ns);
         self.networks.retain(|_, met_ns| *met_ns >= before_ns);
         self.pairs.retain(|_, met_ns| *met_ns >= before_ns);
+        self.spots.retain(|_, met_ns| *met_ns >= before_ns);
     }
 }
 
@@ -148,7 +171,7 @@ impl Logins {
 
     /// Refusals of an address at a database.
     pub(crate) fn attempts(&self, login: &Login, address: IpAddr) -> Option<&Attempts> {
-        self.attempts.get(&(key(login), address))
+        self.attempts.get(&(key(login), spot(address)))
     }
 
     /// How many refusals there were at a database since `begin_ns`, of addresses that fit.
@@ -173,7 +196,9 @@ impl Logins {
             self.attempts.evict();
             self.recount();
         }
-        let attempts = self.attempts.write((key(login), address), login.time_ns);
+        let attempts = self
+            .attempts
+            .write((key(login), spot(address)), login.time_ns);
         let (mut by_this, mut by_others) = (0, 0);
         for one in &attempts.refusals {
             if one.time_ns / SECOND_NS == login.time_ns / SECOND_NS && one.user == login.user {
@@ -204,7 +229,9 @@ impl Logins {
 
     /// Notes that a finding counts the refusals of an address since `begin_ns`.
     pub(crate) fn told(&mut self, login: &Login, address: IpAddr, begin_ns: u64) {
-        let attempts = self.attempts.write((key(login), address), login.time_ns);
+        let attempts = self
+            .attempts
+            .write((key(login), spot(address)), login.time_ns);
         let told = attempts.refusals.iter_mut().rev();
         for one in told.take_while(|one| one.time_ns >= begin_ns) {
             one.is_told = true;
@@ -213,6 +240,7 @@ impl Logins {
 
     /// Takes in what a login changes, once every detection has compared it with what was before.
     pub(crate) fn learn(&mut self, login: &Login) {
+        self.without_address += u64::from(login.address.is_none());
         if login.outcome != LoginOutcome::Succeeded {
             return;
         }
@@ -244,6 +272,14 @@ impl Logins {
                 left_out,
             );
         }
+        if let Some(address) = login.address {
+            meet(
+                &mut known.spots,
+                (login.user.clone(), spot(address)),
+                login.time_ns,
+                left_out,
+            );
+        }
     }
 
     pub(crate) fn expire(&mut self, watermark_ns: u64) {
@@ -259,11 +295,12 @@ impl Logins {
         }
     }
 
-    pub(crate) fn turned_away(&self) -> [(&'static str, u64); 3] {
+    pub(crate) fn turned_away(&self) -> [(&'static str, u64); 4] {
         [
             ("databases_evicted", self.known.evicted()),
             ("login_attempts_evicted", self.attempts.evicted()),
             ("login_facts_left_out", self.left_out),
+            ("logins_without_address", self.without_address),
         ]
     }
 
@@ -271,6 +308,14 @@ impl Logins {
         let rows = self.attempts.values();
         self.refusals = rows.map(|attempts| attempts.refusals.len()).sum();
     }
+}
+
+/// Says whether a value was met, or there is no room to know.
+fn has<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(
+    values: &HashMap<K, u64>,
+    value: &Q,
+) -> bool {
+    values.len() >= LOGIN_VALUES_MAX || values.contains_key(value)
 }
 
 /// Notes that a value was met; what was not met before needs room.
@@ -329,6 +374,34 @@ mod tests {
         assert!(!known.has_user("app") && known.has_user("etl"));
         assert!(known.has_network(ip("10.0.99.1")) && !known.has_network(ip("10.1.0.5")));
         assert_eq!((known.age_days(other.time_ns), known.logins), (90, 2));
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one() {
+        let mut logins = Logins::default();
+        let from = |address: &str| login(LoginOutcome::Failed, "eve", address, 0);
+        for address in ["2001:db8:1:2::1", "2001:db8:1:2:ffff::1"] {
+            logins.refused(&from(address), ip(address));
+        }
+        let other = ip("2001:db8:1:3::1");
+        let one = from("2001:db8:1:2::9");
+        let kept = logins.attempts(&one, ip("2001:db8:1:2::9")).unwrap();
+        assert_eq!(kept.since(0).count(), 2);
+        assert!(logins.attempts(&one, other).is_none());
+        assert_eq!(spot(ip("192.0.2.1")), ip("192.0.2.1"));
+    }
+
+    #[test]
+    fn where_there_is_no_room_nobody_is_new() {
+        let mut logins = Logins::default();
+        let one = |n: usize| login(LoginOutcome::Succeeded, &n.to_string(), "10.0.0.5", 0);
+        for n in 0..LOGIN_VALUES_MAX {
+            assert!(n == 0 || !logins.known(&one(0)).unwrap().has_user("eve"));
+            logins.learn(&one(n));
+        }
+        let known = logins.known(&one(0)).unwrap();
+        assert!(known.has_user("eve") && known.has_pair("eve", ip("192.0.2.1")));
+        assert!(known.has_spot("eve", ip("192.0.2.1")) && !known.has_network(ip("192.0.2.1")));
     }
 
     #[test]

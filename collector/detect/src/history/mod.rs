@@ -52,7 +52,7 @@ pub(crate) use homes::Homes;
 pub(crate) use knocks::Knocks;
 pub(crate) use lately::{Doings, Lately};
 pub use learned::{Learned, LearnedError, TrafficOf, Whose};
-pub(crate) use logins::{Known as KnownLogins, Logins, Refusal};
+pub(crate) use logins::{Known as KnownLogins, Logins, Refusal, spot};
 pub(crate) use mailing::{Mailing, Mailings, SMTP as MAIL_PORT, is_mail};
 pub(crate) use neighbours::Neighbours;
 pub use peaks::Peaks;

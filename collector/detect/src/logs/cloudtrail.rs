@@ -164,14 +164,20 @@ impl ApiCall {
             Ok(text) => Cow::Borrowed(text),
             Err(_) => String::from_utf8_lossy(json),
         };
-        let Object(draft): Object<Call> =
+        let Object(mut draft): Object<Call> =
             serde_json::from_str(&json).map_err(|error| ApiCallError::NotJson {
                 line: error.line(),
                 column: error.column(),
                 why: reason(&error),
             })?;
         if draft.event_name.is_none() && draft.event_source.is_none() {
-            return Err(ApiCallError::NotAnEvent);
+            if draft.category.as_deref() != Some(INSIGHT) {
+                return Err(ApiCallError::NotAnEvent);
+            }
+            // Nobody made a call: CloudTrail tells of many. Which, its details say.
+            draft.event_source = Some("cloudtrail.amazonaws.com".into());
+            draft.event_name = Some(INSIGHT_EVENT.into());
+            draft.event_type = Some(INSIGHT_EVENT.into());
         }
         let time_ns = draft.event_time.as_deref().and_then(event_time::parse);
         let key = EventKey::named(
@@ -238,6 +244,11 @@ impl ApiCall {
             .filter(|value| !value.is_null())
     }
 
+    /// Says whether it is no call, but what CloudTrail finds unusual in many (`insightDetails`).
+    pub fn is_insight(&self) -> bool {
+        self.event_type.as_deref() == Some(INSIGHT_EVENT)
+    }
+
     /// The account it happened to: the recipient, else the caller's own.
     pub fn account(&self) -> Option<&str> {
         self.recipient_account
@@ -282,6 +293,7 @@ impl ApiCall {
         };
         identity.kind == IdentityKind::AwsService
             || self.event_type.as_deref() == Some("AwsServiceEvent")
+            || self.is_insight()
             || (identity.invoked_by.as_deref()).is_some_and(|by| !told(by))
             || linked()
     }
@@ -291,6 +303,10 @@ impl ApiCall {
         self.error_code.is_none()
     }
 }
+
+/// What CloudTrail calls the category, and the type, of what it finds unusual by itself.
+const INSIGHT: &str = "Insight";
+const INSIGHT_EVENT: &str = "AwsCloudTrailInsight";
 
 /// An address as CloudTrail and its exporters write it.
 fn address(text: &str) -> Option<IpAddr> {
@@ -466,6 +482,42 @@ mod tests {
         assert_eq!(service.identity.kind, IdentityKind::AwsService);
         let other = parse(r#"{"eventName":"A","userIdentity":{"type":"..."}}"#);
         assert_eq!(other.identity.kind, IdentityKind::Other("...".into()));
+    }
+
+    /// As CloudTrail writes them: without the name of an event.
+    #[test]
+    fn insights_are_events_and_no_calls() {
+        let insight = parse(
+            r#"{"eventVersion":"1.09","eventTime":"2023-07-10T11:42:18Z","awsRegion":"eu-west-1","eventID":"e",
+            "eventType":"AwsCloudTrailInsight","recipientAccountId":"111122223333","sharedEventID":"s",
+            "insightDetails":{"state":"Start","eventSource":"iam.amazonaws.com","eventName":"DeleteUser",
+            "insightType":"ApiCallRateInsight"},"eventCategory":"Insight"}"#,
+        );
+        assert!(insight.is_insight() && insight.is_by_service());
+        assert_eq!(
+            (insight.service(), &*insight.event_name),
+            ("cloudtrail", "AwsCloudTrailInsight")
+        );
+        let details = insight.field("insightDetails.eventName");
+        assert_eq!(details.and_then(Value::as_str), Some("DeleteUser"));
+        assert!(!parse(FULL).is_insight());
+    }
+
+    /// What is told by the endpoint of a VPC: a call as any other.
+    #[test]
+    fn network_activity_is_a_call() {
+        let call = parse(
+            r#"{"eventVersion":"1.09","userIdentity":{"type":"AWSAccount","principalId":"AIDAEXAMPLE",
+            "accountId":"222233334444"},"eventTime":"2023-07-10T11:42:18Z","eventSource":"s3.amazonaws.com",
+            "eventName":"PutObject","awsRegion":"eu-west-1","sourceIPAddress":"10.0.0.5",
+            "errorCode":"VpceAccessDenied","errorMessage":"The request was denied due to a VPC endpoint policy",
+            "requestID":"r","eventID":"e","eventType":"AwsVpceEvent","recipientAccountId":"111122223333",
+            "vpcEndpointId":"vpce-1","vpcEndpointAccountId":"111122223333","eventCategory":"NetworkActivity"}"#,
+        );
+        assert_eq!(call.category.as_deref(), Some("NetworkActivity"));
+        assert_eq!(call.identity.account.as_deref(), Some("222233334444"));
+        assert_eq!(call.vpc_endpoint_account.as_deref(), Some("111122223333"));
+        assert!(!call.succeeded() && !call.is_by_service());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::event_time;
+use super::seen::EventKey;
 
 /// Why something is no finding of GuardDuty's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -96,6 +97,20 @@ impl Reported {
         } else {
             Err(ReportedError::Other)
         }
+    }
+
+    /// Names one telling of it: however it came, and whatever stands around it.
+    pub fn key(&self) -> EventKey {
+        let updated = self.whole.get("updatedAt");
+        let told = serde_json::json!([
+            "guardduty",
+            self.account,
+            self.id,
+            self.count,
+            self.last_ns,
+            updated
+        ]);
+        EventKey::of_content(&told.to_string())
     }
 
     /// All of it as an event, which reads as the same finding again whatever else its members are.
@@ -208,6 +223,9 @@ mod tests {
         assert_eq!((bare.is_sample, &bare.whole), (false, &finding()));
         let event = json!({"version": "0", "detail-type": "GuardDuty Finding", "source": "aws.guardduty", "detail": finding()});
         assert_eq!(read(&event).remove(0).unwrap(), bare);
+        let mut again = finding();
+        again["service"]["count"] = json!(4);
+        assert_ne!(read(&again).remove(0).unwrap().key(), bare.key());
         let mut odd = finding();
         odd["Findings"] = json!([1]);
         let odd = json!({"detail-type": "GuardDuty Finding", "detail": odd});
@@ -219,8 +237,8 @@ mod tests {
         for one in listed {
             let one = one.unwrap();
             assert_eq!(
-                (&one.id, &one.instance, one.last_ns),
-                (&bare.id, &bare.instance, bare.last_ns)
+                (&one.id, &one.instance, one.last_ns, one.key()),
+                (&bare.id, &bare.instance, bare.last_ns, bare.key())
             );
             assert_eq!(one.whole["somethingNew"]["kept"], json!([1]));
         }

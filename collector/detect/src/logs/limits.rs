@@ -32,6 +32,10 @@ pub const GATHERED_TOGETHER: usize = 10_000;
 /// PostgreSQL); the rest is a statement of somebody who is logged in.
 pub const LOGIN_RECORD_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of the names that a client sends before it is known: what PostgreSQL takes of a startup packet
+/// (`MAX_STARTUP_PACKET_LENGTH`, `src/include/libpq/pqcomm.h`).
+pub const LOGIN_NAMES_BYTES_MAX: usize = 10_000;
+
 /// Bytes kept of a user's, database's or program's name: four times what PostgreSQL and MySQL allow.
 pub const LOGIN_TEXT_BYTES_MAX: usize = 256;
 

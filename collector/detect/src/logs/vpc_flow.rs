@@ -9,7 +9,8 @@
 //!
 //! A file's first line names its fields, in an order of the operator's; without one it has those of
 //! version 2, shown above. Exports of CloudWatch Logs put the time of the event before each line. `-`
-//! stands for what does not apply. Fields that are not used here are passed over, known or not.
+//! stands for what does not apply. Fields that are not used here are passed over, known or not. Parquet has the
+//! same fields as columns; whoever reads it hands them in as lines.
 
 use std::net::IpAddr;
 
@@ -182,6 +183,11 @@ impl Columns {
             pair.is_some_and(|(_, column)| !columns.0.contains(column))
         });
         Some(lacks.map_or(Ok(columns), |column| Err(FlowLogError::Missing { column })))
+    }
+
+    /// Says whether a column of this name is used: all others are passed over.
+    pub fn knows(name: &str) -> bool {
+        COLUMNS.iter().any(|(known, _)| *known == name)
     }
 
     fn of(header: &str) -> Self {

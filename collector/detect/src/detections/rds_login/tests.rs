@@ -78,6 +78,68 @@ fn an_old_password_is_no_guessing() {
 }
 
 #[test]
+fn a_host_inside_that_guesses_one_user_is_told_where_habits_are_known() {
+    let at = 8 * DAY_S;
+    let from = |times, address: &str| refused(times, 1, address, at);
+    check(&[&habit(8), &from(30, "10.0.0.6")], &[(FAILED, 2.0, 30)]);
+    check(
+        &[
+            &habit(8),
+            &from(30, "10.0.0.6"),
+            &[ok("app", "10.0.0.6", at + 400)],
+        ],
+        &[(FAILED, 2.0, 30), (BREAK_IN, 2.0, 1)],
+    );
+    check(
+        &[
+            &habit(8),
+            &from(29, "10.0.0.6"),
+            &[ok("app", "10.0.0.6", at + 400)],
+        ],
+        &[],
+    );
+    // Where the user always is, it is an old password.
+    check(&[&habit(8), &from(50, "10.0.0.5")], &[]);
+    check(&[&habit(6), &refused(50, 1, "10.0.0.6", 6 * DAY_S)], &[]);
+}
+
+#[test]
+fn addresses_of_one_ipv6_network_are_one() {
+    let from = |network: &str| -> Vec<Login> {
+        let one = |n| login(LoginOutcome::Failed, "app", &format!("{network}::{n:x}"), n);
+        (1..=10).map(one).collect()
+    };
+    check(&[&from("2001:db8:1:2")], &[(FAILED, 2.0, 10)]);
+    let spread: Vec<Login> = (1..=10)
+        .map(|n| {
+            login(
+                LoginOutcome::Failed,
+                "app",
+                &format!("2001:db8:1:{n:x}::1"),
+                n,
+            )
+        })
+        .collect();
+    check(&[&spread], &[]);
+}
+
+#[test]
+fn who_comes_by_a_name_is_known_by_the_user() {
+    let at = 8 * DAY_S;
+    let named = |user: &str, outcome| {
+        let mut one = login(outcome, user, OUTSIDE, at);
+        one.address = None;
+        one
+    };
+    let eve = [named("eve", LoginOutcome::Succeeded)];
+    check(&[&habit(8), &eve], &[(NEW, 2.0, 1)]);
+    check(&[&habit(8), &[named("app", LoginOutcome::Succeeded)]], &[]);
+    check(&[&eve], &[]);
+    let refused = vec![named("eve", LoginOutcome::Failed); 50];
+    check(&[&habit(8), &refused], &[]);
+}
+
+#[test]
 fn fewer_are_told_where_the_network_is_new_to_a_known_database() {
     check(
         &[&habit(8), &refused(3, 1, OUTSIDE, 8 * DAY_S)],

@@ -6,7 +6,8 @@
 //! ([`Export`]). Everything else that they hold is passed over; a line of none of them is told.
 //!
 //! A name that a client chose stands unescaped in some of them. Where it could make a line say what the
-//! server did not, the line is refused ([`RdsLogError::Ambiguous`]).
+//! server did not, the line is refused ([`RdsLogError::Ambiguous`]); where it holds a line feed, so are the
+//! lines that it makes of one ([`RdsLogError::Torn`]).
 
 mod cloudwatch;
 mod mysql;
@@ -21,7 +22,7 @@ pub use cloudwatch::{Export, Message};
 pub use objects::{Cut, Objects};
 
 use super::event_time;
-use super::limits::{LOGIN_RECORD_BYTES_MAX, LOGIN_TEXT_BYTES_MAX};
+use super::limits::{LOGIN_NAMES_BYTES_MAX, LOGIN_RECORD_BYTES_MAX, LOGIN_TEXT_BYTES_MAX};
 use postgres::Waiting;
 
 /// Why a line tells nothing.
@@ -50,6 +51,9 @@ pub enum RdsLogError {
     /// A name holds what only the server writes: the line reads in two ways.
     #[error("reads in two ways: a name holds what only the server writes")]
     Ambiguous,
+    /// A name with a line feed in it tore the line; what the name says between its pieces is no entry.
+    #[error("torn: a name holds a line feed")]
+    Torn,
     /// A record over several lines that does not end.
     #[error("record longer than {LOGIN_RECORD_BYTES_MAX} bytes")]
     Long,
@@ -143,6 +147,10 @@ pub struct LoginReader {
     format: Option<Format>,
     /// A record of CSV that goes on in the next line.
     begun: Vec<u8>,
+    /// PostgreSQL's last entry as text, which is taken in once the next line shows that it was one.
+    held: Option<postgres::Entry>,
+    /// Bytes since the beginning of a line that a name tore, while its rest has not come.
+    torn: Option<usize>,
     waiting: Waiting,
 }
 
@@ -162,6 +170,8 @@ impl LoginReader {
             database,
             format: None,
             begun: Vec::new(),
+            held: None,
+            torn: None,
             waiting: Waiting::default(),
         }
     }
@@ -180,20 +190,12 @@ impl LoginReader {
             return Ok(());
         }
         let Some((format, text)) = recognised(text) else {
-            return if self.goes_on(text) {
-                Ok(())
-            } else {
-                Err(RdsLogError::Unknown {
-                    begin: beginning(text),
-                })
-            };
+            return self.unstamped(text);
         };
         self.format = Some(format);
+        self.settle(out);
         match format {
-            Format::PostgresText => {
-                let entry = postgres::text(text)?;
-                self.waiting.entry(entry, &self.database, out);
-            }
+            Format::PostgresText => self.held = Some(self.whole(text)?),
             Format::PostgresCsv if !postgres::is_whole(text) => {
                 self.begun.extend_from_slice(text.as_bytes());
             }
@@ -209,8 +211,65 @@ impl LoginReader {
 
     /// Says that no line will follow: appends what is known of connections that nothing came of.
     pub fn finish(&mut self, out: &mut Vec<Login>) {
+        self.pause(out);
         self.begun.clear();
         self.waiting.tell_old(&self.database, out);
+    }
+
+    /// Says that a file ends, and another may follow: its last line is as whole as it will be.
+    pub fn pause(&mut self, out: &mut Vec<Login>) {
+        self.settle(out);
+        self.torn = None;
+    }
+
+    /// Takes the entry in that was held.
+    fn settle(&mut self, out: &mut Vec<Login>) {
+        if let Some(entry) = self.held.take() {
+            self.waiting.entry(entry, &self.database, out);
+        }
+    }
+
+    /// Reads a line of PostgreSQL's text that begins as entries do.
+    fn whole(&mut self, text: &str) -> Result<postgres::Entry, RdsLogError> {
+        self.tear(text.len())?;
+        let read = postgres::text(text);
+        if read.is_err() && postgres::is_torn(text) {
+            self.torn = Some(0);
+        }
+        read
+    }
+
+    /// Refuses a line that stands between the pieces of a torn one.
+    fn tear(&mut self, bytes: usize) -> Result<(), RdsLogError> {
+        let Some(torn) = self.torn else {
+            return Ok(());
+        };
+        let torn = torn + bytes;
+        self.torn = (torn <= LOGIN_NAMES_BYTES_MAX).then_some(torn);
+        self.torn.map_or(Ok(()), |_| Err(RdsLogError::Torn))
+    }
+
+    /// Takes in a line that begins as none does: it goes on with the one before, or is the rest of one that
+    /// a name tore. Then what stands before it was no entry, whatever it looks like.
+    fn unstamped(&mut self, text: &str) -> Result<(), RdsLogError> {
+        let goes_on = self.goes_on(text);
+        if self.format == Some(Format::PostgresText) && postgres::is_rest(text) {
+            let tells = self.held.as_ref().is_some_and(postgres::Entry::tells);
+            if goes_on && !tells && self.torn.is_none() {
+                // A statement quotes the log.
+                return Ok(());
+            }
+            self.held = None;
+            self.torn = None;
+            return Err(RdsLogError::Torn);
+        }
+        self.tear(text.len())?;
+        if goes_on {
+            return Ok(());
+        }
+        Err(RdsLogError::Unknown {
+            begin: beginning(text),
+        })
     }
 
     fn more_csv(&mut self, line: &[u8], out: &mut Vec<Login>) -> Result<(), RdsLogError> {

@@ -75,14 +75,7 @@ pub(super) fn text(line: &str) -> Result<Entry, RdsLogError> {
     };
     let (stamp, rest) = stamped(line).ok_or_else(unknown)?;
     let time_ns = utc(stamp)?;
-    let (peer, rest) = if let Some(rest) = rest.strip_prefix(':') {
-        ("", rest)
-    } else if let Some(rest) = rest.strip_prefix("[local]:") {
-        ("", rest)
-    } else {
-        let (peer, rest) = rest.split_once("):").ok_or_else(unknown)?;
-        (peer, rest)
-    };
+    let (peer, rest) = from(rest).ok_or_else(unknown)?;
     let (host, port) = peer.split_once('(').unwrap_or((peer, ""));
     let mut entries = entries(rest);
     let (process, severity, message) = entries.next().ok_or_else(unknown)?;
@@ -100,6 +93,33 @@ pub(super) fn text(line: &str) -> Result<Entry, RdsLogError> {
         process,
         meaning,
     })
+}
+
+/// The client, empty for the server's own host, and what follows.
+fn from(rest: &str) -> Option<(&str, &str)> {
+    let own = rest.strip_prefix(':');
+    match own.or_else(|| rest.strip_prefix("[local]:")) {
+        Some(rest) => Some(("", rest)),
+        None => rest.split_once("):"),
+    }
+}
+
+/// Says whether a line that begins as entries do ends within the names: one of them holds a line feed.
+pub(super) fn is_torn(line: &str) -> bool {
+    let names = stamped(line).and_then(|(_, rest)| from(rest));
+    names.is_some_and(|(_, rest)| entries(rest).next().is_none())
+}
+
+/// Says whether a line without a time is the rest of one: a process, a severity and a message stand in it.
+pub(super) fn is_rest(line: &str) -> bool {
+    entries(line).next().is_some()
+}
+
+impl Entry {
+    /// Says whether it tells anything of a connection.
+    pub(super) fn tells(&self) -> bool {
+        self.meaning.is_some()
+    }
 }
 
 /// Every way to read the rest of a line, from the user on: process, severity and message.

@@ -304,6 +304,49 @@ fn mysql_tells_refusals_in_its_error_log() {
     );
 }
 
+/// A line feed in a name must not make a line that the server never wrote.
+#[test]
+fn a_line_feed_in_a_name_makes_no_line() {
+    let forged = "2023-11-14 22:13:20 UTC:10.0.0.5(1):x";
+    let told = "y:[8]:LOG:  connection authorized: user=app database=shop";
+    let failed = "FATAL:  password authentication failed for user \"x\"";
+    let good = line(
+        5,
+        "app@shop",
+        9,
+        "LOG:  connection authorized: user=app database=shop",
+    );
+    let of = |user: &str, schema: &str| {
+        let (logins, wrong) = read(&(line(0, &format!("{user}@{schema}"), 7, failed) + &good));
+        let torn = wrong.iter().filter(|one| **one == RdsLogError::Torn);
+        (logins.len(), torn.count() > 0)
+    };
+    // What follows is read as ever, and nothing but that.
+    assert_eq!(of(&format!("x\n{forged}"), &format!("{told}\n")), (1, true));
+    assert_eq!(of(&format!("x\n{forged}@{told}\n"), "z"), (1, true));
+    assert_eq!(of(&format!("x\n{forged}@{told}\n\tz"), "z"), (1, true));
+    // Its first piece looks whole by itself, or its second like the last.
+    let whole = "a@b:[7]:LOG:  statement: ";
+    assert_eq!(of(&format!("{whole}\n{forged}@{told}\n"), "z"), (1, true));
+    let rest = "a:[7]:LOG:  x";
+    assert_eq!(of(&format!("x\n{rest}\n{forged}@{told}\n"), "z"), (1, true));
+    // Lines of others are not refused for long: not beyond what names may have, nor in the next file.
+    let cut = line(0, "x", 7, "");
+    let cut = cut.split(":[7").next().unwrap();
+    let mut reader = LoginReader::new(database());
+    let mut logins = Vec::new();
+    assert!(reader.line(cut.as_bytes(), &mut logins).is_err());
+    let good = good.trim_end();
+    let refused = (0..1_000).take_while(|_| reader.line(good.as_bytes(), &mut logins).is_err());
+    assert_eq!(refused.count(), LOGIN_NAMES_BYTES_MAX / good.len());
+    assert!(reader.line(cut.as_bytes(), &mut logins).is_err());
+    reader.pause(&mut logins);
+    assert_eq!(reader.line(good.as_bytes(), &mut logins), Ok(()));
+    // A statement may quote the log.
+    let quotes = line(0, "a@b", 7, "LOG:  statement: select") + "\t'x:[7]:LOG:  y'\n";
+    check(&quotes, &[]);
+}
+
 /// Names that a client chose must not make a line say what the server did not.
 #[test]
 fn a_name_is_only_a_name() {

@@ -8,6 +8,7 @@
 //! E ⏎ E                                     JSON lines
 //! E     [E, E]     E E                      single, in a list, run together
 //! {"Events":[{"CloudTrailEvent":"E"}]}      aws cloudtrail lookup-events
+//! {"QueryResultRows":[[{"eventJson":"E"}]]} CloudTrail Lake, get-query-results
 //! {"detail-type":…,"detail":E}              EventBridge
 //! {"logEvents":[{"message":"E"}]}           CloudWatch Logs subscription; "events" on export
 //! {"hits":{"hits":[{"_source":E}]}}         search engines

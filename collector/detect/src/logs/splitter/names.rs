@@ -1,8 +1,9 @@
 //! The members that tell events, their wrappers and the texts they are folded into apart.
 
 /// Members whose object or list holds events.
-const WRAPPERS: [&[u8]; 10] = [
+const WRAPPERS: [&[u8]; 11] = [
     b"Records",
+    b"QueryResultRows",
     b"records",
     b"Events",
     b"events",
@@ -15,8 +16,9 @@ const WRAPPERS: [&[u8]; 10] = [
 ];
 
 /// Members whose text is an event written as JSON.
-const FOLDS: [&[u8]; 7] = [
+const FOLDS: [&[u8]; 8] = [
     b"CloudTrailEvent",
+    b"eventJson",
     b"message",
     b"@message",
     b"Message",

@@ -61,6 +61,9 @@ fn every_shape_gives_its_events() {
     let lookup = format!(
         r#"{{"Events":[{{"EventId":"x","EventName":"E1","Resources":[{{"a":1}}],"CloudTrailEvent":{text_one}}},{{"CloudTrailEvent":{text_two}}}],"NextToken":"t"}}"#
     );
+    let lake = format!(
+        r#"{{"QueryStatus":"FINISHED","QueryStatistics":{{"ResultsCount":2}},"QueryResultRows":[[{{"eventJson":{text_one}}}],[{{"eventJson":{text_two}}}]],"NextToken":"t"}}"#
+    );
     let bridge = |event: &str| {
         format!(
             r#"{{"version":"0","detail-type":"AWS API Call via CloudTrail","resources":["r"],"detail":{event},"id":"i"}}"#
@@ -104,6 +107,7 @@ fn every_shape_gives_its_events() {
         ("list of texts", format!("[{text_one}, {text_two}]")),
         ("lines of texts", format!("{text_one}\n{text_two}\n")),
         ("lookup-events", lookup.clone()),
+        ("Lake", lake),
         ("lookup-events, indented", indented(&lookup)),
         (
             "EventBridge lines",
