@@ -125,6 +125,10 @@ pub struct Config {
     pub vpc_flow: Vec<follow::Settings>,
     /// Folders of resolver query logs.
     pub resolver: Vec<follow::Settings>,
+    /// Folders of logs of databases.
+    pub rds_log: Vec<follow::RdsSettings>,
+    /// Folders of GuardDuty's findings.
+    pub guardduty: Vec<follow::Settings>,
     /// How CloudTrail's digests are checked.
     pub digests: digest::Settings,
     /// When an account's CloudTrail is quiet.
@@ -169,6 +173,8 @@ impl Default for Config {
             cloudtrail: Vec::new(),
             vpc_flow: Vec::new(),
             resolver: Vec::new(),
+            rds_log: Vec::new(),
+            guardduty: Vec::new(),
             digests: digest::Settings::default(),
             trails: trails::Settings::default(),
             aws: aws::Settings::default(),
@@ -232,13 +238,21 @@ impl Config {
         }
     }
 
-    /// Says which key is wrong and why.
     /// Account that findings about the collector itself are counted to.
     pub(crate) fn own_account(&self) -> String {
         let own = self.accounts.own.first();
         own.map_or_else(|| "000000000000".to_owned(), String::clone)
     }
 
+    /// The account whose a thing is that does not say so: ours, if it is one.
+    pub(crate) fn only_account(&self) -> Option<String> {
+        match &self.accounts.own[..] {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
+    }
+
+    /// Says which key is wrong and why.
     fn check(&self) -> Result<(), BadValue> {
         self.indicators.check()?;
         self.block.check()?;
@@ -262,10 +276,14 @@ impl Config {
             ("cloudtrail", &self.cloudtrail),
             ("vpc_flow", &self.vpc_flow),
             ("resolver", &self.resolver),
+            ("guardduty", &self.guardduty),
         ] {
             for (at, folder) in folders.iter().enumerate() {
                 folder.check(&format!("{table}[{at}]"))?;
             }
+        }
+        for (at, folder) in self.rds_log.iter().enumerate() {
+            folder.check(&format!("rds_log[{at}]"))?;
         }
         self.aws.check()?;
         for (at, queue) in self.sqs.iter().enumerate() {

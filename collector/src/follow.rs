@@ -7,6 +7,11 @@
 //!
 //! Logs about hosts (VPC flow logs, resolver query logs) have records without an identity: a file of them is
 //! read once, when nobody has written to it for a while, and what is added later is reported and not read.
+//! Logs of databases grow: what is added to one that is not packed is read in its turn. A file with GuardDuty's
+//! findings that has changed is read again, and those seen before are left out.
+
+mod part;
+mod settings;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -16,14 +21,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use picket_detect::logs::{Piece, SplitError, Splitter};
-use serde::Deserialize;
 
 use crate::analysis::{Batch, Call, Inbox};
 use crate::clock;
-use crate::config::BadValue;
 use crate::digest::{self, Keys};
 use crate::metrics::Metrics;
-use crate::portions::Portions;
+use crate::portions::{Log, Portions};
 use crate::quiet::Quiet;
 use crate::source::Report;
 use crate::source::files::{self, LOG_ENDINGS};
@@ -33,7 +36,9 @@ use crate::source::limits::CHUNK_BYTES;
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::store::sources::{self, FileState, MARK_BYTES};
-use crate::usage::Usage;
+
+use part::{Part, is_packed, mark_before, resume_at};
+pub(crate) use settings::{RdsSettings, Settings};
 
 /// Calls handed to the analysis at once: enough to share a flush, few enough to stay small.
 pub(crate) const BATCH_CALLS: usize = 1_000;
@@ -42,48 +47,20 @@ pub(crate) const BATCH_CALLS: usize = 1_000;
 /// region, at one file every five minutes).
 const FILES_MAX: usize = 100_000;
 
-/// How long nobody may have written to a file about hosts before it is read (chosen by hand: copying one
-/// takes seconds).
+/// How long nobody may have written to a file of any log but CloudTrail's before it is read (chosen by hand: copying
+/// one takes seconds).
 const SETTLED_MS: u64 = 60_000;
 
 /// How long nobody may have written to a digest before it is checked: what copies a bucket brings the files
 /// that it names within this (chosen by hand).
 const DIGEST_SETTLED_MS: u64 = 10 * 60_000;
 
-/// One `[[cloudtrail]]`, `[[vpc_flow]]` or `[[resolver]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The folder.
-    pub path: PathBuf,
-    /// Seconds between two looks at it.
-    #[serde(default = "default_poll_s")]
-    pub poll_s: u64,
-}
-
-fn default_poll_s() -> u64 {
-    // CloudTrail delivers every five minutes; a folder that is written by hand should not wait.
-    2
-}
-
-impl Settings {
-    pub(crate) fn check(&self, table: &str) -> Result<(), BadValue> {
-        if self.path.as_os_str().is_empty() {
-            return Err(BadValue::new(format!("{table}.path"), "must not be empty"));
-        }
-        if self.poll_s == 0 {
-            return Err(BadValue::new(format!("{table}.poll_s"), "must not be 0"));
-        }
-        Ok(())
-    }
-}
-
 /// Reads one folder.
 pub(crate) struct Follower {
     /// Which, and how often.
     pub(crate) settings: Settings,
-    /// Which log about hosts it holds, if not CloudTrail.
-    pub(crate) hosts: Option<hosts::Log>,
+    /// Which log it holds, if not CloudTrail.
+    pub(crate) log: Option<Log>,
     /// Public keys of CloudTrail's digests, if those are checked.
     pub(crate) keys: Option<Arc<Keys>>,
     /// Where it is remembered how far each file was read.
@@ -142,7 +119,12 @@ impl Follower {
         let mut report = Report::new(&mut told);
         let mut files = Vec::new();
         let folder = &self.settings.path;
-        let endings = self.hosts.map_or(LOG_ENDINGS, |_| hosts::ENDINGS);
+        let endings = match &self.log {
+            None | Some(Log::Guardduty) => LOG_ENDINGS,
+            Some(Log::Hosts(_)) => hosts::ENDINGS,
+            // Names of rotated logs end in an hour or a number: every file counts.
+            Some(Log::Rds(_)) => &[],
+        };
         let listed = files::for_each(folder, endings, &mut report, &mut |path, _| {
             if files.len() >= FILES_MAX {
                 return Err(format!("more than {FILES_MAX} files"));
@@ -177,12 +159,20 @@ impl Follower {
             .read(|connection| sources::file(connection, &name))?;
         if let Some(known) = &known
             && (known.bytes, known.modified_ms) == (bytes, modified_ms)
-            && (self.hosts.is_none() || known.read_to == 0)
+            && (self.log.is_none() || known.read_to == 0)
         {
             return Ok(());
         }
-        if let Some(log) = self.hosts {
-            return self.host_log(path, name, log, known.as_ref(), (bytes, modified_ms));
+        if let Some(log) = &self.log {
+            if clock::now_ms().saturating_sub(modified_ms) < SETTLED_MS {
+                return Ok(());
+            }
+            let part = match (log, known) {
+                (Log::Hosts(_), known) => Part::once(known.as_ref()),
+                (Log::Guardduty, _) => Some(Part::default()),
+                (Log::Rds(_), known) => Part::next(path, known.as_ref(), bytes)?,
+            };
+            return self.portions(path, name, log, part, (bytes, modified_ms));
         }
         if let Some(keys) = self.keys.as_ref().filter(|_| digest::is_digest(path)) {
             return self.digest(path, name, keys, (bytes, modified_ms));
@@ -242,57 +232,56 @@ impl Follower {
         outcome
     }
 
-    /// Reads a file about hosts, once.
-    fn host_log(
+    /// Reads a part of a file that is no list of CloudTrail's events.
+    fn portions(
         &self,
         path: &Path,
         name: String,
-        log: hosts::Log,
-        known: Option<&FileState>,
+        log: &Log,
+        part: Option<Part>,
         (bytes, modified_ms): (u64, u64),
     ) -> anyhow::Result<()> {
-        if clock::now_ms().saturating_sub(modified_ms) < SETTLED_MS {
-            return Ok(());
-        }
+        let mut file = File::open(path)?;
         let state = FileState {
             bytes,
             modified_ms,
             read_to: 0,
-            mark: Vec::new(),
+            mark: match log {
+                Log::Rds(_) => mark_before(&mut file, bytes)?,
+                Log::Hosts(_) | Log::Guardduty => Vec::new(),
+            },
         };
-        // One that was begun has portions of it stored; one that is read has none to go on at.
-        let is_begun = known.is_some_and(|known| known.read_to > 0);
-        let is_added_to = known.is_some() && !is_begun;
         let mut outcome = Ok(());
-        let mut usage = Usage::default();
-        if is_added_to {
-            outcome = Err(anyhow::anyhow!("changed after it was read; not read again"));
-        } else {
-            // What is stored of a file that has changed since is in its beginning all the same.
-            let portions = Portions {
-                analysis: &self.analysis,
-                name: &name,
-                state: &state,
-                done: known.map_or(0, |known| known.read_to),
-            };
-            let mut input = Input::open(path)?;
-            let Ok(told) = portions.read(&mut input, log) else {
-                // The next start takes it up again.
-                return Ok(());
-            };
-            self.metrics
-                .log_events_refused
-                .add("unreadable", told.refused);
-            if let Some(why) = told.broken.map(|error| error.to_string()).or(told.damage) {
-                outcome = Err(anyhow::anyhow!(why));
+        let mut last = Batch::default();
+        match part {
+            None => outcome = Err(anyhow::anyhow!("changed after it was read; not read again")),
+            Some(part) => {
+                file.seek(SeekFrom::Start(part.start))?;
+                let mut input = Input::new(file.take(bytes - part.start))?;
+                let begun = part.state.unwrap_or_else(|| state.clone());
+                let portions = Portions {
+                    analysis: &self.analysis,
+                    name: &name,
+                    state: &begun,
+                    done: part.done,
+                };
+                let Ok(told) = portions.read(&mut input, log) else {
+                    // The next start takes it up again.
+                    return Ok(());
+                };
+                let refused = &self.metrics.log_events_refused;
+                refused.add("unreadable", told.refused);
+                refused.add("sample", told.samples);
+                if let Some(why) = told.broken.map(|error| error.to_string()).or(told.damage) {
+                    outcome = Err(anyhow::anyhow!(why));
+                }
+                self.metrics.log_files_read.add(1);
+                last = told.last;
             }
-            self.metrics.log_files_read.add(1);
-            usage = told.usage;
         }
         self.analysis.batch(Batch {
-            usage,
             file: Some((name, state)),
-            ..Batch::default()
+            ..last
         });
         outcome
     }
@@ -403,9 +392,7 @@ impl Reading {
     fn open(path: &Path, known: Option<&FileState>) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let start = resume_at(&mut file, known)?;
-        let mut magic = [0; 2];
-        file.seek(SeekFrom::Start(0))?;
-        let is_gz = read_some(&mut file, &mut magic)? == 2 && magic == [0x1f, 0x8b];
+        let is_gz = is_packed(&mut file)?;
         file.seek(SeekFrom::Start(start))?;
         let source = Input::new(file).map_err(io::Error::other)?;
         Ok(Self {
@@ -447,35 +434,6 @@ impl Reading {
         self.read_to = end;
         self.mark = self.recent[from..until].to_vec();
     }
-}
-
-/// Where to go on in a file: where it was read to, if what stands before is what stood there.
-fn resume_at(file: &mut File, known: Option<&FileState>) -> io::Result<u64> {
-    let Some(known) = known.filter(|known| known.read_to > 0 && !known.mark.is_empty()) else {
-        return Ok(0);
-    };
-    let Some(mark_at) = known.read_to.checked_sub(known.mark.len() as u64) else {
-        return Ok(0);
-    };
-    file.seek(SeekFrom::Start(mark_at))?;
-    let mut mark = vec![0; known.mark.len()];
-    let count = read_some(file, &mut mark)?;
-    let is_same = count == mark.len() && mark == known.mark;
-    Ok(if is_same { known.read_to } else { 0 })
-}
-
-/// Fills `buffer` as far as the file goes.
-fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 fn modified_ms(metadata: &Metadata) -> u64 {
@@ -535,7 +493,7 @@ mod tests {
                 path: folder.path().to_owned(),
                 poll_s: 1,
             },
-            hosts: None,
+            log: None,
             keys: None,
             store: store.clone(),
             analysis: inbox,

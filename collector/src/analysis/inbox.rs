@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use picket_detect::logs::{ApiCall, ApiCallError};
+use picket_detect::logs::{ApiCall, ApiCallError, Login, Reported};
 use picket_detect::sigma::RuleSet;
 use picket_detect::{Analyzer, FeedEvent, Learned, SensorEvent, TrailEvent};
 use picket_intel::IndicatorSet;
@@ -50,6 +50,10 @@ pub(crate) struct Batch {
     pub(crate) calls: Vec<Call>,
     /// What logs about hosts tell.
     pub(crate) summaries: Vec<Summary>,
+    /// What logs of databases tell.
+    pub(crate) logins: Vec<Login>,
+    /// GuardDuty's findings.
+    pub(crate) reported: Vec<Reported>,
     /// What is wrong with CloudTrail's record.
     pub(crate) trail: Vec<TrailEvent>,
     /// What logs about hosts were read, for usage: with the last of a log, so that none counts twice.

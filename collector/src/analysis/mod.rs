@@ -350,16 +350,7 @@ impl Analysis {
         } in batch.calls
         {
             let key = call.key.to_bytes();
-            let is_seen = !fresh.insert(key)
-                || self
-                    .store
-                    .read(|connection| sources::is_seen(connection, &key))
-                    .unwrap_or_else(|error| {
-                        // Analysed twice is better than not at all.
-                        tracing::error!(%error, "events seen before not readable");
-                        false
-                    });
-            if is_seen {
+            if !fresh.insert(key) || self.is_seen(&key) {
                 self.metrics.api_calls_repeated.add(1);
                 continue;
             }
@@ -377,6 +368,15 @@ impl Analysis {
         for summary in batch.summaries {
             self.feed(analyst, Event::Summary(Box::new(summary)));
         }
+        for login in batch.logins {
+            self.feed(analyst, Event::Login(Box::new(login)));
+        }
+        for finding in batch.reported {
+            let key = finding.key().to_bytes();
+            if fresh.insert(key) && !self.is_seen(&key) {
+                self.feed(analyst, Event::Reported(Box::new(finding)));
+            }
+        }
         for event in batch.trail {
             self.feed(analyst, Event::Trail(event));
         }
@@ -389,6 +389,18 @@ impl Analysis {
         };
         outcome.habits = self.habits_with(analyst, &outcome);
         outcome
+    }
+
+    /// Says whether an event was taken in before.
+    fn is_seen(&self, key: &[u8; 24]) -> bool {
+        let seen = self
+            .store
+            .read(|connection| sources::is_seen(connection, key));
+        seen.unwrap_or_else(|error| {
+            // Analysed twice is better than not at all.
+            tracing::error!(%error, "events seen before not readable");
+            false
+        })
     }
 
     fn feed(&self, analyst: &mut Analyst, event: Event) {

@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// CloudTrail logs in any common shape: a file or a folder, packed or not
     #[arg(long, value_name = "PATH")]
     cloudtrail: Vec<PathBuf>,
-    /// VPC flow logs as text, in any order of fields: a file or a folder, packed or not
+    /// VPC flow logs as text, in any order of fields, or Parquet: a file or a folder, packed or not
     #[arg(long, value_name = "PATH")]
     vpc_flow: Vec<PathBuf>,
     /// Route 53 Resolver query logs: a file or a folder, packed or not

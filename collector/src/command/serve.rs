@@ -47,12 +47,13 @@ use crate::ingest::{self, listen};
 use crate::manager::Manager;
 use crate::metrics;
 use crate::orders::{self, Book};
+use crate::portions::Log;
 use crate::presence;
 use crate::pull::{Backfill, Means as Pulling, Queue as LogQueue};
 use crate::registry::Registry;
 use crate::rules;
 use crate::signing::SigningKey;
-use crate::source::hosts::Log;
+use crate::source::hosts;
 use crate::store::{Store, upkeep};
 use crate::tls;
 use crate::trails;
@@ -220,6 +221,7 @@ impl Service {
             metrics: shared.metrics.clone(),
             keys: Arc::new(self.config.digests.keys()?),
             is_checking: self.config.digests.check,
+            account: self.config.only_account(),
             is_stopping: shared.is_stopping.clone(),
         };
         let keys = pulling.keys.clone();
@@ -422,10 +424,10 @@ impl Service {
             fetcher.run(stop).await;
             ("fetching of feeds", Ok(()))
         });
-        for (settings, hosts) in followed(&self.config) {
+        for (settings, log) in followed(&self.config) {
             let follower = Follower {
                 settings,
-                hosts,
+                log,
                 keys: self.config.digests.check.then(|| keys.clone()),
                 store: self.store.clone(),
                 analysis: inbox.clone(),
@@ -529,16 +531,24 @@ fn pulled(config: &Config, means: &Pulling) -> Result<Pulled, BadValue> {
     ))
 }
 
-/// The folders that are followed, and which log about hosts each holds, if not CloudTrail.
+/// The folders that are followed, and which log each holds, if not CloudTrail.
 fn followed(config: &Config) -> Vec<(follow::Settings, Option<Log>)> {
-    [
+    let alike = [
         (&config.cloudtrail, None),
-        (&config.vpc_flow, Some(Log::VpcFlow)),
-        (&config.resolver, Some(Log::ResolverQuery)),
-    ]
-    .into_iter()
-    .flat_map(|(folders, log)| folders.iter().map(move |folder| (folder.clone(), log)))
-    .collect()
+        (&config.vpc_flow, Some(Log::Hosts(hosts::Log::VpcFlow))),
+        (
+            &config.resolver,
+            Some(Log::Hosts(hosts::Log::ResolverQuery)),
+        ),
+        (&config.guardduty, Some(Log::Guardduty)),
+    ];
+    let alike = alike.into_iter().flat_map(|(folders, log)| {
+        let each = folders.iter();
+        each.map(move |folder| (folder.clone(), log.clone()))
+    });
+    let rds = config.rds_log.iter();
+    let rds = rds.map(|folder| (folder.folder(), Some(Log::Rds(folder.whence()))));
+    alike.chain(rds).collect()
 }
 
 type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;

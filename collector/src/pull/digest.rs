@@ -1,6 +1,9 @@
 //! Digest objects: their signature, the digest before, and the log files that they name, as they lie there
 //! now.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use picket_detect::{TrailEvent, TrailWord};
@@ -53,7 +56,7 @@ impl Objects {
         } = check;
         let signature = response.headers().get(SIGNATURE);
         let signature = signature.and_then(|value| value.to_str().ok().map(str::to_owned));
-        let content = content(response).await?;
+        let content = content(response, self.means.is_stopping.clone()).await?;
         let parsed = content.and_then(|bytes| Digest::parse(&bytes));
         let events = match parsed {
             Ok(digest) => {
@@ -122,7 +125,7 @@ impl Objects {
             match there {
                 There::Here(response) => {
                     is_expired = false;
-                    let judged = match content(response).await? {
+                    let judged = match content(response, self.means.is_stopping.clone()).await? {
                         Ok(bytes) => digest.judge_previous(&keys, &bytes),
                         Err(why) => Err(why),
                     };
@@ -153,7 +156,7 @@ impl Objects {
                 }
                 There::Here(response) => {
                     is_expired = false;
-                    let body = Body::of(response);
+                    let body = Body::of(response, self.means.is_stopping.clone());
                     let hash = tokio::task::spawn_blocking(move || digest::hash(Input::new(body)));
                     let hash = hash.await.context("reading broke off")?;
                     if hash.context("read a log file again")?.as_ref() != Some(&log.hash) {
@@ -249,8 +252,11 @@ fn is_young(end: Timestamp, now: Timestamp) -> bool {
 }
 
 /// All of a digest.
-async fn content(response: reqwest::Response) -> anyhow::Result<Result<Vec<u8>, String>> {
-    let body = Body::of(response);
+async fn content(
+    response: reqwest::Response,
+    is_stopping: Arc<AtomicBool>,
+) -> anyhow::Result<Result<Vec<u8>, String>> {
+    let body = Body::of(response, is_stopping);
     let read = tokio::task::spawn_blocking(move || digest::content(Input::new(body)));
     read.await
         .context("reading broke off")?

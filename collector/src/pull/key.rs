@@ -6,6 +6,8 @@
 //! …AWSLogs/[o-…/]<account>/CloudTrail-Insight/…   …/CloudTrail-NetworkActivity/…
 //! …AWSLogs/<account>/vpcflowlogs/<region>/…        …/aws-service=vpcflowlogs/…/year=2026/month=01/…
 //! …AWSLogs/<account>/vpcdnsquerylogs/<vpc>/2026/01/31/…
+//! …AWSLogs/<account>/GuardDuty/<region>/2026/01/31/….jsonl.gz
+//! …aws/rds/instance/<instance>/…                   …aws/rds/cluster/<cluster>/…
 //! ```
 
 use jiff::civil::{Date, Time};
@@ -25,6 +27,10 @@ pub(super) enum Log {
     Digest,
     /// About hosts.
     Hosts(hosts::Log),
+    /// Of databases.
+    Rds,
+    /// GuardDuty's findings.
+    Guardduty,
 }
 
 impl Log {
@@ -40,14 +46,18 @@ impl Log {
             "CloudTrail-Digest" => Some(Self::Digest),
             "vpcflowlogs" | "aws-service=vpcflowlogs" => Some(Self::Hosts(hosts::Log::VpcFlow)),
             "vpcdnsquerylogs" => Some(Self::Hosts(hosts::Log::ResolverQuery)),
+            "GuardDuty" => Some(Self::Guardduty),
             _ => None,
         });
+        let named = named.or_else(|| is_of_database(key).then_some(Self::Rds));
         match (holds, named) {
             (_, named @ Some(_)) => named,
             (Kind::ByKey, None) => None,
             (Kind::Cloudtrail, None) => Some(Self::Cloudtrail),
             (Kind::VpcFlow, None) => Some(Self::Hosts(hosts::Log::VpcFlow)),
             (Kind::Resolver, None) => Some(Self::Hosts(hosts::Log::ResolverQuery)),
+            (Kind::Rds, None) => Some(Self::Rds),
+            (Kind::Guardduty, None) => Some(Self::Guardduty),
         }
     }
 
@@ -59,8 +69,19 @@ impl Log {
             Self::Digest => "digest",
             Self::Hosts(hosts::Log::VpcFlow) => "vpc_flow",
             Self::Hosts(hosts::Log::ResolverQuery) => "resolver",
+            Self::Rds => "rds",
+            Self::Guardduty => "guardduty",
         }
     }
+}
+
+/// Says whether folders are named after the log group of a database: `aws/rds/instance/<id>/…`.
+fn is_of_database(key: &str) -> bool {
+    let folders: Vec<&str> = key.split('/').collect();
+    folders.windows(4).any(|some| {
+        let is_kind = matches!(some[2], "instance" | "cluster");
+        some[0] == "aws" && some[1] == "rds" && is_kind && !some[3].is_empty()
+    })
 }
 
 /// The time in the name of a file, as it stands there: `20260131T1205Z`; empty if there is none.
@@ -166,6 +187,14 @@ mod tests {
             other("vpcdnsquerylogs"),
             Some(Log::Hosts(hosts::Log::ResolverQuery))
         );
+        assert_eq!(other("GuardDuty"), Some(Log::Guardduty));
+        assert_eq!(
+            of("x/aws/rds/instance/shop/postgresql/1/000000.gz"),
+            Some(Log::Rds)
+        );
+        assert_eq!(of("x/rds/instance/shop/postgresql/1/000000.gz"), None);
+        assert_eq!(Log::of("a/x.log", Kind::Rds), Some(Log::Rds));
+        assert_eq!(Log::of("a/x.log", Kind::Guardduty), Some(Log::Guardduty));
         assert_eq!(Log::of("a/x.log", Kind::VpcFlow), flow);
         assert_eq!(of(DAY), None);
         assert_eq!(of("logs/CloudTrail"), None);

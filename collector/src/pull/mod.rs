@@ -46,6 +46,8 @@ pub(crate) struct Means {
     pub(crate) metrics: Arc<Metrics>,
     /// Public keys of digests that are configured.
     pub(crate) keys: Arc<Keys>,
+    /// Whose a database is whose log does not say it.
+    pub(crate) account: Option<String>,
     /// Whether digests are checked.
     pub(crate) is_checking: bool,
     /// Set when the process is to end.

@@ -7,6 +7,7 @@
 //! {"Type":"Notification","Message":"…"}                                                        any of them by SNS
 //! {"Service":"Amazon S3","Event":"s3:TestEvent",…}                                             when it is set up
 //! {"detail-type":"AWS API Call via CloudTrail","detail":{…}}                                   an event
+//! {"source":"aws.guardduty","detail-type":"GuardDuty Finding","detail":{…}}                     a finding
 //! ```
 //!
 //! Messages come from whoever may write to the queue: nothing in them is taken on trust. Names of
@@ -22,6 +23,8 @@ use crate::aws::encode::decode;
 pub(super) enum Notice {
     /// Objects came.
     Objects(Vec<Announced>),
+    /// One of GuardDuty's findings, as EventBridge tells it.
+    Finding(String),
     /// It may be an event, in one of the shapes that those come in.
     Event,
     /// Nothing to do: a test of the set-up, or an object that went.
@@ -63,6 +66,14 @@ fn read_at(body: &str, depth: usize) -> Notice {
     }
     if text("source") == Some("aws.s3") {
         return of_bridge(&value);
+    }
+    if text("source") == Some("aws.guardduty") {
+        let is_finding = text("detail-type") == Some("GuardDuty Finding");
+        return if is_finding {
+            Notice::Finding(body.to_owned())
+        } else {
+            Notice::Nothing
+        };
     }
     if text("detail-type").is_some() {
         return Notice::Event;
@@ -170,6 +181,9 @@ mod tests {
         let trail = json!({"s3Bucket": "trail", "s3ObjectKey": ["a/b+c.gz"]});
         let call =
             json!({"detail-type": "AWS API Call via CloudTrail", "detail": {"eventName": "E"}});
+        let found = json!({"source": "aws.guardduty", "detail-type": "GuardDuty Finding", "detail": {"id": "1"}});
+        let found_by_sns = json!({"Type": "Notification", "Message": found.to_string()});
+        let scanned = json!({"source": "aws.guardduty", "detail-type": "GuardDuty Malware Protection Object Scan Result"});
         let test = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "trail"});
         let encoded_badly = json!({"Records": [s3("ObjectCreated:Put", "a%zz")]});
         let nested = json!({"Type": "Notification", "Message": by_sns.to_string()});
@@ -185,6 +199,13 @@ mod tests {
             ("removed", &gone, Notice::Nothing),
             ("test", &test, Notice::Nothing),
             ("an event", &call, Notice::Event),
+            ("a finding", &found, Notice::Finding(found.to_string())),
+            (
+                "a finding by SNS",
+                &found_by_sns,
+                Notice::Finding(found.to_string()),
+            ),
+            ("another word of GuardDuty's", &scanned, Notice::Nothing),
             (
                 "events in a list",
                 &json!({"Records": [{"eventName": "E"}]}),

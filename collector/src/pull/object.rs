@@ -7,7 +7,7 @@
 use std::sync::Mutex;
 
 use anyhow::Context as _;
-use picket_detect::logs::{Piece, SplitError, Splitter};
+use picket_detect::logs::{Piece, Reported, SplitError, Splitter};
 use reqwest::Response;
 use reqwest::header::ETAG;
 
@@ -21,14 +21,13 @@ use crate::aws::{Aws, AwsError};
 use crate::clock;
 use crate::digest::Keys;
 use crate::follow::BATCH_CALLS;
-use crate::portions::Portions;
+use crate::portions::{self, Portions};
 use crate::quiet::Quiet;
-use crate::source::hosts;
 use crate::source::inflate::{Input, InputError};
 use crate::source::limits::CHUNK_BYTES;
+use crate::source::rds::Whence;
 use crate::store::backfill::Progress;
 use crate::store::sources::{self, FileState, MARK_BYTES};
-use crate::usage::Usage;
 
 /// An object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,16 +181,18 @@ impl Objects {
             // What is not to be checked is passed over.
             other => other.filter(|_| object.log != Log::Digest),
         };
-        let body = response.map(Body::of);
+        let body = response.map(|response| Body::of(response, self.means.is_stopping.clone()));
         let means = self.means.clone();
         // What an event without a time has, if none is before it in its object.
         let written_ns = key::stamp_ns(&object.key).unwrap_or_default();
-        let (log, file) = (object.log, (name.clone(), state));
+        let file = (name.clone(), state);
+        let held = held(&object, &means);
+        let log = object.log;
         let read = tokio::task::spawn_blocking(move || {
             let mut reading = Reading::new(&means, backfill);
             reading.time_ns = written_ns;
             match body {
-                Some(body) => reading.whole(body, log, file, done),
+                Some(body) => reading.whole(body, log, held, file, done),
                 None => Ok(reading.skip()),
             }
         });
@@ -213,6 +214,30 @@ impl Objects {
                 "log object not read whole"
             );
         }
+    }
+
+    /// Analyses a finding of GuardDuty's that came as the text of a message; answers as [`Objects::text`] does.
+    ///
+    /// # Errors
+    /// Reading broke off.
+    pub(super) async fn finding(&self, text: String) -> anyhow::Result<Option<bool>> {
+        let means = self.means.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let read = Reported::parse(text.as_bytes()).unwrap_or_default();
+            let all: Vec<Reported> = read.into_iter().flatten().collect();
+            let had = !all.is_empty();
+            let (samples, reported): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|finding| finding.is_sample);
+            let refused = &means.metrics.log_events_refused;
+            refused.add("sample", samples.len() as u64);
+            let is_stored = reported.is_empty()
+                || means.analysis.batch(Batch {
+                    reported,
+                    ..Batch::default()
+                });
+            is_stored.then_some(had)
+        });
+        read.await.context("reading broke off")
     }
 
     /// Analyses the events that came as the text of a message; says whether it had any, or nothing if the
@@ -254,8 +279,23 @@ struct Reading<'a> {
     events: u64,
     fault: Option<(u64, SplitError)>,
     backfill: Backfilled,
-    /// What a log about hosts was made of, once it is read.
-    usage: Usage,
+    /// What is left of a log that is read in portions, once it is read.
+    last: Batch,
+}
+
+/// What an object holds that is read in portions.
+fn held(object: &Object, means: &Means) -> Option<portions::Log> {
+    match object.log {
+        Log::Hosts(log) => Some(portions::Log::Hosts(log)),
+        // Buckets mostly lie where the databases are whose logs they hold.
+        Log::Rds => Some(portions::Log::Rds(Whence {
+            account: means.account.clone(),
+            region: Some(object.place.region.clone()),
+            instance: None,
+        })),
+        Log::Guardduty => Some(portions::Log::Guardduty),
+        Log::Cloudtrail | Log::Insight | Log::Digest => None,
+    }
 }
 
 impl<'a> Reading<'a> {
@@ -267,7 +307,7 @@ impl<'a> Reading<'a> {
             events: 0,
             fault: None,
             backfill,
-            usage: Usage::default(),
+            last: Batch::default(),
         }
     }
 
@@ -281,10 +321,9 @@ impl<'a> Reading<'a> {
         }
         self.means.analysis.batch(Batch {
             calls,
-            usage: std::mem::take(&mut self.usage),
             file,
             backfill,
-            ..Batch::default()
+            ..std::mem::take(&mut self.last)
         })
     }
 
@@ -302,21 +341,22 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads an object, of which `done` portions are stored if it is about hosts.
+    /// Reads an object, of which `done` portions are stored if it is `held` to be read in portions.
     fn whole(
         &mut self,
         body: Body,
         log: Log,
+        held: Option<portions::Log>,
         file: (String, FileState),
         done: u64,
     ) -> anyhow::Result<Outcome> {
         let metrics = &self.means.metrics;
         let bytes = file.1.bytes;
-        let read = match (Input::new(body), log) {
+        let read = match (Input::new(body), held) {
             (Err(InputError::Read(error)), _) => return Err(error).context("read the object"),
             (Err(error), _) => Read::Whole(Some(error.to_string())),
-            (Ok(input), Log::Hosts(log)) => self.hosts(input, log, &file, done)?,
-            (Ok(input), _) => self.events(input)?,
+            (Ok(input), Some(held)) => self.portions(input, &held, &file, done)?,
+            (Ok(input), None) => self.events(input)?,
         };
         let Read::Whole(damage) = read else {
             return Ok(Outcome {
@@ -368,11 +408,11 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads what a log tells of hosts.
-    fn hosts(
+    /// Reads what a log tells whose records are not CloudTrail's.
+    fn portions(
         &mut self,
         mut input: Input,
-        log: hosts::Log,
+        log: &portions::Log,
         (name, state): &(String, FileState),
         done: u64,
     ) -> anyhow::Result<Read> {
@@ -389,9 +429,10 @@ impl<'a> Reading<'a> {
             return Err(error).context("read the object");
         }
         self.events += told.records;
-        self.usage = told.usage;
+        self.last = told.last;
         let refused = &self.means.metrics.log_events_refused;
         refused.add("unreadable", told.refused);
+        refused.add("sample", told.samples);
         Ok(Read::Whole(told.damage))
     }
 

@@ -162,6 +162,12 @@ impl Queue {
             Notice::Nothing => Fate::Delete("nothing"),
             Notice::Unknown(why) => self.poison(message, why),
             Notice::Objects(announced) => self.announced(message, announced).await,
+            Notice::Finding(body) => match self.objects.finding(body).await {
+                Ok(Some(true)) => Fate::Delete("finding"),
+                Ok(Some(false)) => self.poison(message, "no finding that can be read"),
+                Ok(None) => Fate::Stopped,
+                Err(error) => self.poison(message, &error.to_string()),
+            },
             Notice::Event => match self.objects.text(message.body.clone()).await {
                 Ok(Some(true)) => Fate::Delete("event"),
                 Ok(Some(false)) => self.poison(message, "neither an object nor an event"),
@@ -211,8 +217,7 @@ impl Queue {
                 fate = self.poison(message, "names no bucket");
                 continue;
             }
-            let own = &self.settings.buckets;
-            if !own.is_empty() && !own.contains(&one.bucket) {
+            if !self.settings.lists(&one.bucket) {
                 fate = self.unlisted(message, &one.bucket);
                 continue;
             }

@@ -15,11 +15,18 @@ pub enum Kind {
     ByKey,
     /// CloudTrail events, in any common shape.
     Cloudtrail,
-    /// VPC flow logs as text.
+    /// VPC flow logs.
     VpcFlow,
     /// Route 53 Resolver query logs.
     Resolver,
+    /// Logs of RDS and Aurora databases.
+    Rds,
+    /// GuardDuty's findings.
+    Guardduty,
 }
+
+/// In place of the names of buckets: any.
+pub(super) const ANY_BUCKET: &str = "*";
 
 /// In whose name AWS is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,7 +47,7 @@ pub struct QueueSettings {
     pub role_arn: Option<String>,
     /// What the role's trust policy asks for.
     pub external_id: Option<String>,
-    /// The only buckets that are read; empty for all that may be.
+    /// The only buckets that are read; none if it is empty, and with [`ANY_BUCKET`] alone all that may be.
     #[serde(default)]
     pub buckets: Vec<String>,
     /// What objects hold.
@@ -134,7 +141,13 @@ impl QueueSettings {
         }
         check_name(table, self.role_arn.as_ref(), self.external_id.as_ref())?;
         for (at, bucket) in self.buckets.iter().enumerate() {
-            if !s3::is_bucket(bucket) {
+            if bucket == ANY_BUCKET && self.buckets.len() > 1 {
+                return bad(
+                    &format!("buckets[{at}]"),
+                    "stands alone: it means every bucket",
+                );
+            }
+            if bucket != ANY_BUCKET && !s3::is_bucket(bucket) {
                 return bad(&format!("buckets[{at}]"), "is no name of a bucket");
             }
         }
@@ -148,6 +161,12 @@ impl QueueSettings {
             return bad("receives_max", "must not be 0");
         }
         Ok(())
+    }
+
+    /// Says whether objects of a bucket are read. Who writes to the queue names them.
+    pub(super) fn lists(&self, bucket: &str) -> bool {
+        let is_it = |listed: &String| listed == bucket || listed == ANY_BUCKET;
+        self.buckets.iter().any(is_it)
     }
 
     pub(super) fn name(&self) -> Name {

@@ -4,10 +4,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use picket_detect::logs::Reported;
 use picket_detect::logs::rds::{Cut, Objects};
+use picket_detect::logs::{Place, Reported};
 
 use crate::source::files::{self, OpenLog};
+use crate::source::inflate::{Input, InputError};
 use crate::source::limits::CHUNK_BYTES;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
@@ -68,21 +69,49 @@ impl Reader {
             number,
             mut input,
         } = log;
+        let mut told = |place, why| report.fault(file, Some(place), why);
+        let broken = self.take(&mut input, &mut told, &mut |place, finding| {
+            sorter.push(&Record {
+                time_ns: finding.last_ns,
+                kind: Kind::Reported,
+                origin: Origin {
+                    file: number,
+                    byte: place.byte,
+                    line: place.line,
+                },
+                bytes: &finding.to_bytes(),
+            })
+        })?;
+        if let Some((place, error)) = broken {
+            report.fault(file, Some(place), error);
+        }
+        self.totals.bytes += input.inflated();
+        Ok(())
+    }
+
+    /// Reads what `input` has to its end: `told` hears what is wrong with it, `each` gets the findings but samples. Returns
+    /// where and why the input broke off, if it did.
+    ///
+    /// # Errors
+    /// Those of `each`, which end it.
+    pub(crate) fn take(
+        &mut self,
+        input: &mut Input,
+        told: &mut dyn FnMut(Place, String),
+        each: &mut dyn FnMut(Place, Reported) -> io::Result<()>,
+    ) -> io::Result<Option<(Place, InputError)>> {
         let mut objects = Objects::default();
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             let read = match input.read(&mut chunk) {
                 Ok(read) => read,
-                Err(error) => {
-                    report.fault(file, Some(objects.here()), error);
-                    break;
-                }
+                Err(error) => return Ok(Some((objects.here(), error))),
             };
-            let mut each = |place, cut: Cut<'_>| -> io::Result<()> {
+            let mut take = |place, cut: Cut<'_>| -> io::Result<()> {
                 let (good, bad) = found(&cut);
                 for why in bad {
                     self.totals.refused += 1;
-                    report.fault(file, Some(place), why);
+                    told(place, why);
                 }
                 for finding in good {
                     if finding.is_sample {
@@ -90,27 +119,16 @@ impl Reader {
                         continue;
                     }
                     self.totals.findings += 1;
-                    sorter.push(&Record {
-                        time_ns: finding.last_ns,
-                        kind: Kind::Reported,
-                        origin: Origin {
-                            file: number,
-                            byte: place.byte,
-                            line: place.line,
-                        },
-                        bytes: &finding.to_bytes(),
-                    })?;
+                    each(place, finding)?;
                 }
                 Ok(())
             };
-            objects.push(&chunk[..read], &mut each)?;
+            objects.push(&chunk[..read], &mut take)?;
             if read == 0 {
-                objects.finish(&mut each)?;
-                break;
+                objects.finish(&mut take)?;
+                return Ok(None);
             }
         }
-        self.totals.bytes += input.inflated();
-        Ok(())
     }
 }
 

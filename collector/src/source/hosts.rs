@@ -1,7 +1,7 @@
 //! Logs about hosts into the sorter: VPC flow logs and resolver query logs, as the summaries that the
 //! hosts' agents would have written.
 //!
-//! Lines, packed or not. What a file tells of a minute of a host goes into one summary; windows that
+//! Lines, packed or not, and flow logs as Parquet, whose rows are lines here. What a file tells of a minute of a host goes into one summary; windows that
 //! reach into the next file are told in two.
 
 use std::io;
@@ -14,15 +14,13 @@ use crate::source::files::{self, OpenLog};
 use crate::source::inflate::{Input, InputError};
 use crate::source::limits::CHUNK_BYTES;
 use crate::source::lines::Lines;
+use crate::source::parquet;
 use crate::source::sort::Kind;
 use crate::source::{Origin, Record, Report, Sorter};
 use crate::usage::{Owner, Source, Usage};
 
 /// Endings of these logs in a folder.
 pub(crate) const ENDINGS: &[&str] = &["log", "gz", "txt", "json", "jsonl", "ndjson", "parquet"];
-
-/// First bytes of a Parquet file.
-const PARQUET: &[u8] = b"PAR1";
 
 /// Which log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,26 +130,32 @@ impl Reader {
         let mut lines = Lines::default();
         let mut columns = Columns::default();
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut head: Vec<u8> = Vec::with_capacity(PARQUET.len());
+        // The first reads may be of a byte or two.
+        let (begun, mut failed) = begin(input, &mut chunk);
+        if failed.is_none() && chunk[..begun].starts_with(parquet::MARK) {
+            return self.parquet(input, &chunk[..begun], told, hand_on);
+        }
+        let mut first = Some(begun);
         let mut broken = None;
         loop {
-            let read = match input.read(&mut chunk) {
+            let next = match (first.take(), failed.take()) {
+                (Some(read), error) => {
+                    failed = error;
+                    Ok(read)
+                }
+                (None, Some(error)) => Err(error),
+                (None, None) => input.read(&mut chunk),
+            };
+            let read = match next {
                 Ok(read) => read,
                 Err(error) => {
                     broken = Some((lines.here(), error));
                     break;
                 }
             };
-            let part = &chunk[..read];
-            // The first reads may be of a byte or two.
-            head.extend(part.iter().take(PARQUET.len() - head.len()));
-            if head == PARQUET {
-                let why = "Parquet is not read; have flow logs written as text";
-                told(None, why.to_owned());
-                return Ok(None);
-            }
+            let is_end = read == 0 && failed.is_none();
             // An empty read is the end: what is left is a line too.
-            lines.push(part, read == 0, &mut |place, line| {
+            lines.push(&chunk[..read], is_end, &mut |place, line| {
                 match line {
                     Ok(line) => self.line(&mut columns, line),
                     Err(error) => Err(error),
@@ -160,17 +164,81 @@ impl Reader {
                     self.totals.refused += 1;
                     told(Some(place), why);
                 });
-                if self.gather.is_full() {
-                    hand_on(self.gather.take())?;
-                }
-                Ok(())
+                self.hand_on_full(hand_on)
             })?;
-            if read == 0 {
+            if is_end {
                 break;
             }
         }
         hand_on(self.gather.take())?;
         Ok(broken)
+    }
+
+    fn hand_on_full(
+        &mut self,
+        hand_on: &mut dyn FnMut(Vec<Summary>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.gather.is_full() {
+            hand_on(self.gather.take())?;
+        }
+        Ok(())
+    }
+
+    /// Reads a table, which begins with `begun`: a copy of it, as it is read from its end.
+    fn parquet(
+        &mut self,
+        input: &mut Input,
+        begun: &[u8],
+        told: &mut dyn FnMut(Option<Place>, String),
+        hand_on: &mut dyn FnMut(Vec<Summary>) -> io::Result<()>,
+    ) -> io::Result<Option<(Place, InputError)>> {
+        if self.log != Log::VpcFlow {
+            told(None, "Parquet is read of flow logs only".to_owned());
+            return Ok(None);
+        }
+        let file = match parquet::spool(begun, &mut |out| input.read(out))? {
+            Ok(Some(file)) => file,
+            Ok(None) => {
+                told(
+                    None,
+                    format!("Parquet larger than {} bytes", parquet::FILE_BYTES_MAX),
+                );
+                return Ok(None);
+            }
+            Err(error) => return Ok(Some((Place { byte: 0, line: 1 }, error))),
+        };
+        let table = match parquet::Table::open(file, &Columns::knows) {
+            Ok(table) => table,
+            Err(error) => {
+                told(None, error.to_string());
+                return Ok(None);
+            }
+        };
+        let mut columns = match Columns::named(&table.header()) {
+            Some(Ok(columns)) => columns,
+            Some(Err(error)) => {
+                told(None, format!("Parquet: {error}"));
+                return Ok(None);
+            }
+            None => {
+                told(None, "Parquet: no column of a flow log".to_owned());
+                return Ok(None);
+            }
+        };
+        let read = table.rows(&mut |row, line| {
+            let line = line.map_err(str::to_owned);
+            let taken = line.and_then(|line| self.line(&mut columns, line.as_bytes()));
+            if let Err(why) = taken {
+                self.totals.refused += 1;
+                told(None, format!("row {row}: {why}"));
+            }
+            self.hand_on_full(hand_on)
+        })?;
+        if let Err(error) = read {
+            told(None, error.to_string());
+        }
+        hand_on(self.gather.take())?;
+        Ok(None)
     }
 
     /// Takes a line in, or says what is wrong with it.
@@ -213,6 +281,19 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Reads until there are as many bytes as tell a table from lines, or no more; says why it broke off.
+fn begin(input: &mut Input, chunk: &mut [u8]) -> (usize, Option<InputError>) {
+    let mut have = 0;
+    while have < parquet::MARK.len() {
+        match input.read(&mut chunk[have..]) {
+            Ok(0) => break,
+            Ok(count) => have += count,
+            Err(error) => return (have, Some(error)),
+        }
+    }
+    (have, None)
 }
 
 fn push(summaries: Vec<Summary>, file: u32, sorter: &mut Sorter) -> io::Result<()> {
@@ -366,14 +447,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         fs::write(path.join("a.parquet"), b"PAR1...").unwrap();
+        fs::write(path.join("c.log"), b"PAR").unwrap();
         fs::write(path.join("b.log"), "srcaddr bytes start\n").unwrap();
         let (_, told, totals) = read(Log::VpcFlow, path);
-        assert!(told.contains("a.parquet: Parquet is not read"), "{told}");
+        assert!(
+            told.contains("a.parquet: Parquet: ends in the middle"),
+            "{told}"
+        );
+        assert!(told.contains("c.log: line 1, byte 0: 1 fields"), "{told}");
         assert!(
             told.contains("b.log: line 1, byte 0: no column dstaddr"),
             "{told}"
         );
-        assert_eq!(totals.refused, 1);
+        assert_eq!(totals.refused, 2);
+        let (_, told, _) = read(Log::ResolverQuery, &path.join("a.parquet"));
+        assert!(told.contains("flow logs only"), "{told}");
         let (_, told, _) = read(Log::ResolverQuery, &path.join("b.log"));
         assert!(
             told.contains("line 1, byte 0: column 1: expected value"),

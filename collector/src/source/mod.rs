@@ -18,6 +18,7 @@ pub mod inflate;
 pub mod intel;
 pub mod limits;
 pub(crate) mod lines;
+pub(crate) mod parquet;
 pub mod rds;
 pub mod report;
 pub mod signers;

@@ -11,9 +11,10 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use picket_detect::logs::rds::{Cut, Export, Objects};
-use picket_detect::logs::{Database, Login, LoginReader, Place, RdsLogError};
+use picket_detect::logs::{Database, Login, LoginLog, LoginReader, Place, RdsLogError};
 
 use crate::source::files::{self, OpenLog};
+use crate::source::inflate::{Input, InputError};
 use crate::source::limits::{CHUNK_BYTES, DATABASES_READ_MAX};
 use crate::source::lines::Lines;
 use crate::source::sort::Kind;
@@ -57,6 +58,8 @@ pub struct Reader {
     /// By database: what came in at the end of one file may go on in the next.
     readers: BTreeMap<Database, LoginReader>,
     told: Vec<Login>,
+    /// Of the line before.
+    last_bytes: usize,
 }
 
 impl Reader {
@@ -95,7 +98,9 @@ impl Reader {
         for reader in self.readers.values_mut() {
             reader.finish(&mut self.told);
         }
-        self.hand_on(Origin::default(), sorter)
+        self.note(0, 0);
+        self.totals.logins += self.told.len() as u64;
+        push(std::mem::take(&mut self.told), Origin::default(), sorter)
     }
 
     fn read_file(
@@ -109,35 +114,56 @@ impl Reader {
             number,
             mut input,
         } = log;
-        let database = database_of(file);
+        let mut told = |place, why| report.fault(file, place, why);
+        let broken = self.take(&mut input, file, &mut told, &mut |place, logins| {
+            let Place { byte, line } = place;
+            let origin = Origin {
+                file: number,
+                byte,
+                line,
+            };
+            push(logins, origin, sorter)
+        })?;
+        if let Some((place, error)) = broken {
+            report.fault(file, place, error);
+        }
+        self.totals.bytes += input.inflated();
+        Ok(())
+    }
+
+    /// Reads what `input` has to its end; `path` says which database it is of, unless the log does: `told` hears
+    /// what is wrong with it, `each` gets the logins with the place that told of them. Returns where and why
+    /// the input broke off, if it did.
+    ///
+    /// # Errors
+    /// Those of `each`, which end it.
+    pub(crate) fn take(
+        &mut self,
+        input: &mut Input,
+        path: &Path,
+        told: &mut dyn FnMut(Option<Place>, String),
+        each: &mut dyn FnMut(Place, Vec<Login>) -> io::Result<()>,
+    ) -> io::Result<Option<(Option<Place>, InputError)>> {
+        let database = database_of(path);
         let mut form = None;
         let mut chunk = vec![0; CHUNK_BYTES];
+        let mut broken = None;
         loop {
             let read = match input.read(&mut chunk) {
                 Ok(read) => read,
                 Err(error) => {
-                    let place = form.as_ref().map(Form::here);
-                    report.fault(file, place, error);
+                    broken = Some((form.as_ref().map(Form::here), error));
                     break;
                 }
             };
             let part = &chunk[..read];
             let form = form.get_or_insert_with(|| Form::of(part));
             let mut take = |place: Place, piece: Piece<'_>| {
-                let taken = self.take(piece, &database);
-                if let Err(why) = taken {
+                if let Err(why) = self.piece(piece, &database) {
                     self.totals.refused += 1;
-                    report.fault(file, Some(place), why);
+                    told(Some(place), why);
                 }
-                let Place { byte, line } = place;
-                self.hand_on(
-                    Origin {
-                        file: number,
-                        byte,
-                        line,
-                    },
-                    sorter,
-                )
+                self.hand_on(place, each)
             };
             // An empty read is the end.
             match form {
@@ -156,12 +182,17 @@ impl Reader {
                 break;
             }
         }
-        self.totals.bytes += input.inflated();
-        Ok(())
+        for reader in self.readers.values_mut() {
+            reader.pause(&mut self.told);
+        }
+        self.note(0, 0);
+        let here = form.as_ref().map_or(Place { byte: 0, line: 1 }, Form::here);
+        self.hand_on(here, each)?;
+        Ok(broken)
     }
 
     /// Takes a piece of a file in, or says what is wrong with it.
-    fn take(&mut self, piece: Piece<'_>, database: &Database) -> Result<(), String> {
+    fn piece(&mut self, piece: Piece<'_>, database: &Database) -> Result<(), String> {
         match piece {
             Piece::Wrong(why) => Err(why),
             Piece::Line(line) => self.line(line, database.clone()),
@@ -204,28 +235,49 @@ impl Reader {
         let reader = reader.or_insert_with_key(|database| LoginReader::new(database.clone()));
         let before = self.told.len();
         let read: Result<(), RdsLogError> = reader.line(line, &mut self.told);
-        for login in self.told.iter().skip(before) {
+        self.note(before, line.len());
+        self.last_bytes = line.len();
+        read.map_err(|error| error.to_string())
+    }
+
+    /// Counts the logins from there on, told by a line of so many bytes, or by the one before it.
+    fn note(&mut self, from: usize, bytes: usize) {
+        for login in self.told.iter().skip(from) {
             let of = Owner {
                 account: &login.database.account,
                 region: &login.database.region,
             };
-            self.usage.note(Source::Rds, of, login.time_ns, line.len());
+            let bytes = match login.log {
+                // Told once the next line shows that it was one.
+                LoginLog::Postgres => self.last_bytes,
+                LoginLog::MysqlAudit | LoginLog::MysqlError => bytes,
+            };
+            self.usage.note(Source::Rds, of, login.time_ns, bytes);
         }
-        read.map_err(|error| error.to_string())
     }
 
-    fn hand_on(&mut self, origin: Origin, sorter: &mut Sorter) -> io::Result<()> {
-        for login in self.told.drain(..) {
-            self.totals.logins += 1;
-            sorter.push(&Record {
-                time_ns: login.time_ns,
-                kind: Kind::Login,
-                origin,
-                bytes: &serde_json::to_vec(&login)?,
-            })?;
+    fn hand_on(
+        &mut self,
+        place: Place,
+        each: &mut dyn FnMut(Place, Vec<Login>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.told.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.totals.logins += self.told.len() as u64;
+        each(place, std::mem::take(&mut self.told))
     }
+}
+
+fn push(logins: Vec<Login>, origin: Origin, sorter: &mut Sorter) -> io::Result<()> {
+    logins.into_iter().try_for_each(|login| {
+        sorter.push(&Record {
+            time_ns: login.time_ns,
+            kind: Kind::Login,
+            origin,
+            bytes: &serde_json::to_vec(&login)?,
+        })
+    })
 }
 
 /// How a file is cut.

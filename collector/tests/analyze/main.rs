@@ -288,6 +288,36 @@ fn logs_about_hosts_meet_the_lists() {
 }
 
 #[test]
+fn flow_logs_may_be_tables() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet");
+    let of = |name: &str| {
+        let path = folder.join(name).display().to_string();
+        analyze(&["--vpc-flow", &path, "--format", "jsonl"], b"")
+    };
+    let output = of("differences.parquet");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let totals = &lines(&output).pop().unwrap()["input"]["vpc_flow"];
+    assert_eq!(
+        (&totals["records"], &totals["silent"]),
+        (&490.into(), &10.into())
+    );
+    for (name, expected) in [
+        (
+            "columns.parquet",
+            "columns.parquet: Parquet: no column dstaddr\n",
+        ),
+        ("zstd.parquet", "zstd.parquet: Parquet: packed by codec 6"),
+        ("odd.parquet", "odd.parquet: row 2: a text that"),
+    ] {
+        let output = of(name);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let told = told(&output);
+        assert!(told.contains(expected), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+#[test]
 fn a_sequence_of_no_envelopes_is_one() {
     let output = analyze(&["--summaries", "-", "--format", "jsonl"], b"");
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));

@@ -2,6 +2,7 @@
 //! AWS's protocols.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -50,7 +51,13 @@ fn rig(cloud: &Cloud, more: &str) -> Rig {
 }
 
 fn queue_table(url: &str) -> String {
-    format!("[[sqs]]\nqueue_url = '{url}'\nwait_s = 1\nhidden_s = 2\nreceives_max = 2\n")
+    queue_of(url, "'*'")
+}
+
+fn queue_of(url: &str, buckets: &str) -> String {
+    format!(
+        "[[sqs]]\nqueue_url = '{url}'\nwait_s = 1\nhidden_s = 2\nreceives_max = 2\nbuckets = [{buckets}]\n"
+    )
 }
 
 /// Waits until a queue is empty.
@@ -199,8 +206,8 @@ async fn a_member_accounts_queue_is_read_in_its_role() {
     member.announce("member-trail", "logs").await;
     assert!(queue.contains(GUEST) && !queue.contains(ACCOUNT), "{queue}");
     let named = format!(
-        "{}role_arn = '{role}'\nexternal_id = 'x'\nbuckets = ['member-trail']\n",
-        queue_table(&queue)
+        "{}role_arn = '{role}'\nexternal_id = 'x'\n",
+        queue_of(&queue, "'member-trail'")
     );
     let mut rig = rig(&cloud, &named);
     rig.start().await;
@@ -275,6 +282,35 @@ async fn logs_about_hosts_come_by_queue_and_folder_once() {
         1.0
     );
     assert_eq!(rig.rows("source_file WHERE read_to = 0"), 3);
+}
+
+#[tokio::test]
+async fn flow_logs_come_as_tables_too() {
+    let Some(cloud) = Cloud::start() else { return };
+    cloud.bucket("flows").await;
+    let queue = cloud.queue("logs").await;
+    cloud.announce("flows", "logs").await;
+    let mut rig = rig(&cloud, &queue_table(&queue));
+    rig.start().await;
+    // Three of its rows call the listed address.
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet/gzip-dictionary.parquet");
+    let table = std::fs::read(table).unwrap();
+    let key = |name: &str| {
+        format!("AWSLogs/{ACCOUNT}/vpcflowlogs/{REGION}/2023/11/14/{name}.log.parquet")
+    };
+    cloud.put("flows", &key("a"), table.clone()).await;
+    rig.finding(C2, 3).await;
+    // One that is damaged costs one report.
+    cloud
+        .put("flows", &key("b"), table[..table.len() / 2].to_vec())
+        .await;
+    metric(&rig, "log_files_damaged_total", 1.0).await;
+    metric(&rig, "log_objects_total{kind=\"vpc_flow\"}", 2.0).await;
+    drained(&cloud, &queue).await;
+    let usage = rig.lines(&["usage"]);
+    let of_flows = usage.iter().filter(|row| row["source"] == "vpc_flow");
+    let lines: u64 = of_flows.filter_map(|row| row["events"].as_u64()).sum();
+    assert_eq!(lines, 490, "{usage:?}");
 }
 
 /// Objects of one bucket, several regions and days; returns how many events there are.

@@ -212,7 +212,8 @@ async fn a_buckets_digests_are_checked_as_they_come() {
     let queue = cloud.queue("logs").await;
     cloud.announce("trail", "logs").await;
     let agent = Agent::new(1).table(INSTANCE);
-    let table = format!("[[sqs]]\nqueue_url = '{queue}'\nwait_s = 1\nhidden_s = 2\n");
+    let table =
+        format!("[[sqs]]\nqueue_url = '{queue}'\nwait_s = 1\nhidden_s = 2\nbuckets = ['*']\n");
     let mut rig = Rig::new(&format!("{agent}{}{TABLE}{table}", cloud.table()));
     rig.credentials();
     write_keys(&rig.path("keys.json"));

@@ -16,6 +16,7 @@ mod baselines;
 mod buckets;
 mod cloud;
 mod configuration;
+mod database_logs;
 mod digests;
 mod durability;
 mod enrolment;
