@@ -213,7 +213,7 @@ fn slow_ones_add_up_over_a_day_and_not_beyond() {
     let mut logged = paced((0..400).map(short), 120);
     logged
         .iter_mut()
-        .for_each(|window| window.host.capture = crate::event::QUERY_LOG.into());
+        .for_each(|window| window.host.capture = QUERY_LOG.into());
     check("in a log that has no connections", logged, &[]);
 }
 
