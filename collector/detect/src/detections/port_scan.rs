@@ -275,7 +275,9 @@ mod tests {
     #[track_caller]
     fn check(summaries: Vec<Summary>, expected: &[(&str, f64, u64)]) {
         let events = summaries.into_iter().map(|s| Event::Summary(Box::new(s)));
-        let (findings, _) = analyze(IndicatorSet::default(), events);
+        let (mut findings, _) = analyze(IndicatorSet::default(), events);
+        // What else such traffic is, others say.
+        findings.retain(|finding| finding.picket.rule == PortScan.id());
         assert_eq!(brief(&findings), expected);
     }
 

@@ -27,6 +27,9 @@ const OPENING_PACKETS_MAX: u64 = 7;
 /// Bytes of one of them: headers and all options.
 const OPENING_BYTES_MAX: u64 = 80;
 
+/// Packets to one host in a window that are still a try: who floods a network sends more. Chosen by hand.
+const TRY_PACKETS_MAX: u64 = 64;
+
 /// Whose word it is that somebody tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Told {
@@ -228,7 +231,7 @@ fn outcome(c: &Conversation, is_flow_log: bool) -> Option<Outcome> {
         return Some(Outcome::Answered);
     }
     let silent = is_unanswered(c) || is_flow_log && looks_unanswered(c);
-    if !silent || c.dns_name.is_some() {
+    if !silent || c.dns_name.is_some() || c.packets_out > TRY_PACKETS_MAX {
         return None;
     }
     Some(if c.refused > 0 {

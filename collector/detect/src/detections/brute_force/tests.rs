@@ -58,7 +58,10 @@ fn window(host: Speaker, conversations: Vec<Conversation>) -> Summary {
 
 fn findings(summaries: Vec<Summary>) -> Vec<Finding> {
     let events = summaries.into_iter().map(|s| Event::Summary(Box::new(s)));
-    analyze(IndicatorSet::default(), events).0
+    let (mut findings, _) = analyze(IndicatorSet::default(), events);
+    // What else such traffic is, others say.
+    findings.retain(|finding| finding.picket.rule == BruteForce.id());
+    findings
 }
 
 #[track_caller]
