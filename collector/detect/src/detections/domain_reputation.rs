@@ -123,7 +123,7 @@ impl Detection for DomainReputation {
             if let Some(judged) = judged {
                 let trusted = &settings.trusted_domains;
                 if !trusted.iter().any(|zone| is_in(&question.name, zone)) {
-                    out.push(occurrence(speaker, question, &name, judged));
+                    out.push(occurrence(speaker, question, &name, &judged));
                 }
             }
         }
@@ -338,7 +338,7 @@ fn occurrence(
     speaker: &Speaker,
     question: &Question,
     name: &Owned<'_>,
-    judged: Judged,
+    judged: &Judged,
 ) -> Occurrence {
     let whose = whose(speaker, question.client);
     let (subject, asked) = (quote(&whose.subject), quote(&question.name));
