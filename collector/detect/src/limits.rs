@@ -258,3 +258,20 @@ pub const DOMAINS_HEARD_MAX: usize = 262_144;
 
 /// Hosts told apart that ask for one domain: more are many.
 pub const HEARERS_MAX: usize = 4;
+
+/// Hosts whose lookups are remembered, by the sensor that saw them: those of a day's fleet behind one
+/// collector that ask at all within an hour. With [`ASKED_NAMES_MAX`] full everywhere this is bounded by
+/// [`ASKED_MAX`].
+pub const ASKING_HOSTS_MAX: usize = 32_768;
+
+/// Registered names remembered of one host: ten times what any threshold asks for; the oldest makes room.
+pub const ASKED_NAMES_MAX: usize = 256;
+
+/// Registered names remembered of all hosts, some 150 bytes each: about 60 MB.
+pub const ASKED_MAX: usize = 400_000;
+
+/// Names of which it is known how many hosts asked for them.
+pub const NAMES_SHARED_MAX: usize = 65_536;
+
+/// Hosts counted of one name: a little above any sensible threshold.
+pub const ASKERS_MAX: usize = 64;

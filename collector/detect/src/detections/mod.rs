@@ -20,6 +20,7 @@ mod domain_reputation;
 mod endpoint_crossing;
 mod escalation_found;
 pub(crate) mod evidence_of;
+mod generated_names;
 mod imds_abuse;
 mod inbound_flood;
 mod indicator_address;
@@ -133,6 +134,7 @@ detections! {
     domain_reputation: DomainReputation,
     endpoint_crossing: EndpointCrossing,
     escalation_found: EscalationFound,
+    generated_names: GeneratedNames,
     imds_abuse: ImdsAbuse,
     inbound_flood: InboundFlood,
     indicator_address: IndicatorAddress,

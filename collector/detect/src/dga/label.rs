@@ -123,22 +123,59 @@ pub fn chosen(name: &str) -> Result<Cow<'_, str>, Unjudged> {
         Cow::Borrowed(name) => Cow::Borrowed(label_of(name)),
         Cow::Owned(name) => Cow::Owned(label_of(&name).to_owned()),
     };
-    if label.starts_with("xn--") && is_foreign(&label) || label.contains(|c: char| !c.is_ascii()) {
+    if label.starts_with("xn--") && is_foreign(&label) || !label.is_ascii() {
         return Err(Unjudged::Script);
     }
     Ok(label)
 }
 
-/// The label left of the public suffix, or the first where all of the name is one.
+/// A name that somebody registered, within one that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Registered<'a> {
+    /// The label and the suffix.
+    pub(crate) name: &'a str,
+    /// What the owner chose.
+    pub(crate) label: &'a str,
+    /// The public suffix; empty where the name has one label.
+    pub(crate) suffix: &'a str,
+}
+
+/// The registered part of a name in lower case without a final dot, if its letters can be judged.
+pub(crate) fn registered(name: &str) -> Option<Registered<'_>> {
+    chosen(name).ok()?;
+    (!name.ends_with('.')).then(|| split(name))
+}
+
+/// The label left of the public suffix.
 fn label_of(name: &str) -> &str {
+    split(name).label
+}
+
+/// Cuts before the public suffix, and before the label left of it; a name that is a suffix from end to
+/// end is cut after its first label.
+fn split(name: &str) -> Registered<'_> {
     let suffix_bytes = match below(name, FREE_NAMES) {
         Some(parent) if parent.len() < name.len() => parent.len(),
         _ => psl::suffix(name.as_bytes()).map_or(0, |suffix| suffix.as_bytes().len()),
     };
     let left = name.len().checked_sub(suffix_bytes + 1);
-    match left.and_then(|bytes| name.get(..bytes)) {
-        Some(left) if !left.is_empty() => left.rsplit('.').next().unwrap_or(left),
-        _ => name.split('.').next().unwrap_or(name),
+    match left.and_then(|bytes| Some((name.get(..bytes)?, name.get(bytes + 1..)?))) {
+        Some((left, suffix)) if !left.is_empty() => {
+            let start = left.rfind('.').map_or(0, |dot| dot + 1);
+            Registered {
+                name: &name[start..],
+                label: &left[start..],
+                suffix,
+            }
+        }
+        _ => {
+            let (label, suffix) = name.split_once('.').unwrap_or((name, ""));
+            Registered {
+                name,
+                label,
+                suffix,
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod label;
 mod model;
 mod reasons;
 
+pub(crate) use label::{Registered, registered};
 pub use label::{Unjudged, chosen};
 pub use model::{Layout, Model};
 

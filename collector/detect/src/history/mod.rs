@@ -1,6 +1,7 @@
 //! What detections remember: bounded tables of facts in event time, keyed by entity.
 
 mod actors;
+mod asked;
 mod baseline;
 mod baselines;
 mod bursts;
@@ -37,6 +38,7 @@ use std::collections::BTreeMap;
 use crate::event::{Event, SourceKind};
 
 pub(crate) use actors::{Actors, Made};
+pub(crate) use asked::{Asked, Asker, Asking, registered as registered_of};
 pub(crate) use baseline::Frequency;
 pub use baseline::{Baseline, Met, Values};
 pub(crate) use baselines::{Baselines, Usual};
@@ -105,6 +107,7 @@ const EXPIRE_EVERY_NS: u64 = 60 * 1_000_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) probes: Probes,
+    pub(crate) asked: Asked,
     pub(crate) mailings: Mailings,
     pub(crate) traffics: Traffics,
     pub(crate) reaches: Reaches,
@@ -145,6 +148,7 @@ impl History {
                     self.probes.note(summary);
                     self.crowd.note(summary);
                     self.rhythms.note(summary);
+                    self.asked.note(summary);
                     self.mailings.note(summary);
                     self.reaches.note(summary);
                     self.guesses.note(summary);
@@ -186,6 +190,7 @@ impl History {
         {
             self.expired_ns = watermark_ns;
             let before_ns = watermark_ns.saturating_sub(AGENT_FACTS_NS);
+            self.asked.expire(before_ns);
             self.mailings.expire(before_ns);
             let vain_ns = watermark_ns.saturating_sub(VAIN_FACTS_NS);
             self.probes.expire(vain_ns);
@@ -232,6 +237,7 @@ impl History {
     pub(crate) fn turned_away(&self) -> BTreeMap<&'static str, u64> {
         let mut all = BTreeMap::new();
         all.extend(self.probes.turned_away());
+        all.extend(self.asked.turned_away());
         all.extend(self.mailings.turned_away());
         all.extend(self.traffics.turned_away());
         all.extend(self.reaches.turned_away());
