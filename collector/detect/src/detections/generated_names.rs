@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picket_wire::{Host as Speaker, Question, Summary};
+use picket_wire::{Host as Speaker, Question};
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, quote};
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
     use crate::testing::{analyze, brief, question, speaker, summary};
     use picket_intel::IndicatorSet;
-    use picket_wire::Answer;
+    use picket_wire::{Answer, Summary};
 
     const TYPE: &str = "Trojan:EC2/DGADomainRequest.B";
 
