@@ -123,9 +123,9 @@ impl Detection for Beacon {
                 continue;
             }
             let beats: Vec<Beat> = series.beats.iter().copied().collect();
-            let new = u64::from(std::mem::take(&mut series.unjudged));
+            series.unjudged = 0;
             let Some(rhythm) = Rhythm::of(&beats, settings) else {
-                series.regular_since_ns = None;
+                (series.regular_since_ns, series.untold) = (None, 0);
                 continue;
             };
             let first_ns = series.last_ns.saturating_sub(rhythm.spanned_ns);
@@ -164,7 +164,7 @@ impl Detection for Beacon {
                     lasted_s,
                     since_ns,
                     last_ns: series.last_ns,
-                    new,
+                    new: u64::from(std::mem::take(&mut series.untold)),
                 },
             ));
         }

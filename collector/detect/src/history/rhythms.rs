@@ -91,6 +91,8 @@ pub(crate) struct Series {
     pub(crate) last_ns: u64,
     /// Beats since it was judged.
     pub(crate) unjudged: u32,
+    /// Beats since it was told of, or was found irregular.
+    pub(crate) untold: u32,
     /// Since when it has been found regular each time it was judged.
     pub(crate) regular_since_ns: Option<u64>,
     /// Since when there has been a connection without a break.
@@ -145,6 +147,7 @@ impl Series {
         });
         self.last_ns = at_ns;
         self.unjudged = self.unjudged.saturating_add(1);
+        self.untold = self.untold.saturating_add(1);
     }
 }
 
