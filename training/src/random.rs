@@ -15,7 +15,7 @@ impl Random {
 
     /// Below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        ((self.next() >> 32) * end as u64 >> 32) as usize
+        (((self.next() >> 32) * end as u64) >> 32) as usize
     }
 
     /// From `first` to `last`.

@@ -69,7 +69,7 @@ pub(crate) fn names() -> Vec<String> {
                         Kind::SomeDigits => random.one(LETTERS),
                         Kind::LettersAndDigits => random.one(LETTERS_AND_DIGITS),
                         Kind::Syllables => {
-                            let is_vowel = (at + starts) % 2 == 0;
+                            let is_vowel = (at + starts).is_multiple_of(2);
                             let is_odd = random.share() < noise;
                             random.one(if is_vowel == is_odd {
                                 &consonants

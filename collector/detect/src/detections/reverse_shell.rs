@@ -108,7 +108,7 @@ impl Detection for ReverseShell {
             if let Some(how) = how(process, settings)
                 && is_typed(c, settings)
             {
-                out.push(occurrence(&summary.host, c, process, how));
+                out.push(occurrence(&summary.host, c, process, &how));
             }
         }
     }
@@ -159,7 +159,7 @@ fn file<'a>(exe: Option<&'a str>, name: &'a str) -> &'a str {
     exe.and_then(|exe| exe.rsplit('/').next()).unwrap_or(name)
 }
 
-fn occurrence(speaker: &Speaker, c: &Conversation, process: &Process, how: String) -> Occurrence {
+fn occurrence(speaker: &Speaker, c: &Conversation, process: &Process, how: &str) -> Occurrence {
     let whose = whose(speaker, c.client);
     let program = quote(file(process.exe.as_deref(), &process.name));
     let title = format!(

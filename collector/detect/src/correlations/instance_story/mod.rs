@@ -152,7 +152,7 @@ impl Correlation for InstanceStory {
         };
         match subject.parse::<IpAddr>() {
             Ok(address) => self.add_by_address(account, address, id, fact),
-            Err(_) => self.add_finding((account, subject.to_owned()), id, fact),
+            Err(_) => self.add_finding(&(account, subject.to_owned()), id, fact),
         }
     }
 
@@ -231,7 +231,7 @@ impl InstanceStory {
         if let Some(instance) = finding.instance.iter().chain(named).next() {
             let key = (finding.account.clone(), instance.clone());
             let id = format!("guardduty/{}", finding.id);
-            self.add_finding(key, id, FindingFact::reported(finding));
+            self.add_finding(&key, id, FindingFact::reported(finding));
         }
     }
 
@@ -306,7 +306,7 @@ impl InstanceStory {
             })
             .collect();
         for (id, fact) in explained {
-            self.add_finding((account.to_owned(), instance.to_owned()), id, fact);
+            self.add_finding(&(account.to_owned(), instance.to_owned()), id, fact);
         }
     }
 
@@ -315,7 +315,7 @@ impl InstanceStory {
         let tenancy = self.tenancies.write(place, fact.last_ns);
         if let Some(instance) = tenant(&tenancy.leases, fact.first_ns) {
             let key = (account, instance.to_owned());
-            self.add_finding(key, id, fact);
+            self.add_finding(&key, id, fact);
         } else if tenancy.waiting.len() < INCIDENT_FINDINGS_MAX || tenancy.waiting.contains_key(&id)
         {
             tenancy.waiting.insert(id, fact);
@@ -336,10 +336,10 @@ impl InstanceStory {
             }
             return;
         }
-        self.add_finding((&key).into(), finding.id.clone(), FindingFact::of(finding));
+        self.add_finding(&(&key).into(), finding.id.clone(), FindingFact::of(finding));
     }
 
-    fn add_finding(&mut self, key: Key, id: String, fact: FindingFact) {
+    fn add_finding(&mut self, key: &Key, id: String, fact: FindingFact) {
         let story = self.stories.write(key.clone(), fact.last_ns);
         if story.findings.get(&id) == Some(&fact) {
             return;
