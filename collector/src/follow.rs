@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use picket_detect::logs::{Piece, SplitError, Splitter};
 
 use crate::analysis::{Batch, Call, Inbox};
@@ -67,6 +68,8 @@ pub(crate) struct Follower {
     pub(crate) store: Store,
     /// Who gets the calls.
     pub(crate) analysis: Inbox,
+    /// Where tables are copied to before they are read.
+    pub(crate) copies: PathBuf,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
     /// Set when the process is to end.
@@ -264,15 +267,21 @@ impl Follower {
                     name: &name,
                     state: &begun,
                     done: part.done,
+                    copies: &self.copies,
+                    is_stopping: &self.is_stopping,
                 };
                 let Ok(told) = portions.read(&mut input, log) else {
                     // The next start takes it up again.
                     return Ok(());
                 };
+                // It has to be read again, all but the portions of it that are stored.
+                if let Some(error) = told.broken {
+                    return Err(error).context("read the log");
+                }
                 let refused = &self.metrics.log_events_refused;
                 refused.add("unreadable", told.refused);
                 refused.add("sample", told.samples);
-                if let Some(why) = told.broken.map(|error| error.to_string()).or(told.damage) {
+                if let Some(why) = told.damage {
                     outcome = Err(anyhow::anyhow!(why));
                 }
                 self.metrics.log_files_read.add(1);
@@ -445,78 +454,4 @@ fn modified_ms(metadata: &Metadata) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::analysis::{self, Analysis};
-    use picket_intel::IndicatorSet;
-
-    /// A process that is told to end in the middle of a file, while the analysis still takes what it
-    /// is given.
-    #[test]
-    fn a_file_that_was_not_read_to_its_end_is_read_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("a.json");
-        let event = |at: usize| {
-            format!(
-                r#"{{"eventID":"e{at}","eventName":"E","eventTime":"2023-07-10T11:42:01Z","eventSource":"ec2.amazonaws.com"}}"#
-            )
-        };
-        let events: Vec<String> = (0..2_500).map(event).collect();
-        std::fs::write(&log, format!(r#"{{"Records":[{}]}}"#, events.join(","))).unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let (inbox, outlet) = analysis::inbox();
-        let analysis = Analysis {
-            store: store.clone(),
-            settings: picket_detect::Settings::default(),
-            gap_grace_ms: 0,
-            intel: IndicatorSet::default(),
-            agents: Arc::new(crate::registry::Registry::open(&[], store.clone()).unwrap()),
-            book: Arc::new(
-                crate::rules::Book::open(
-                    &crate::rules::Settings::default(),
-                    &picket_detect::Settings::default(),
-                    store.clone(),
-                )
-                .unwrap(),
-            ),
-            rules: Arc::new([]),
-            habits_every_ms: 300_000,
-            repeat_ms: 0,
-            bell: Arc::default(),
-            backlog: Arc::default(),
-            metrics: Arc::default(),
-            is_stopping: Arc::default(),
-        };
-        let running = std::thread::spawn(move || analysis.run(outlet));
-        let follower = Follower {
-            settings: Settings {
-                path: folder.path().to_owned(),
-                poll_s: 1,
-            },
-            log: None,
-            keys: None,
-            store: store.clone(),
-            analysis: inbox,
-            metrics: Arc::default(),
-            is_stopping: Arc::new(AtomicBool::new(true)),
-        };
-        let read = || {
-            let bytes = std::fs::metadata(&log).unwrap().len();
-            follower.file(&log, bytes, 1).unwrap();
-            let name = log.to_string_lossy().into_owned();
-            let known = store.read(|connection| sources::file(connection, &name));
-            known.unwrap().is_some()
-        };
-        assert!(!read());
-        follower.is_stopping.store(false, Ordering::Relaxed);
-        assert!(read());
-        drop(follower);
-        running.join().unwrap().unwrap();
-        let seen = |connection: &rusqlite::Connection| {
-            connection.query_row("SELECT count(*) FROM api_call", [], |row| {
-                row.get::<_, i64>(0)
-            })
-        };
-        assert_eq!(store.read(seen).unwrap(), 2_500);
-    }
-}
+mod tests;

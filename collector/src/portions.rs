@@ -4,8 +4,11 @@
 //! by the log itself and by how many portions of it are stored: after a crash those are read over, and not
 //! analysed again. GuardDuty's findings have one, and are left out by it.
 
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use picket_detect::logs::{Login, Place, Reported};
 
@@ -39,7 +42,15 @@ pub(crate) struct Portions<'a> {
     pub(crate) state: &'a FileState,
     /// Portions of it that are stored.
     pub(crate) done: u64,
+    /// Where what has to be copied before it can be read is copied to.
+    pub(crate) copies: &'a Path,
+    /// Set when the process is to end.
+    pub(crate) is_stopping: &'a Arc<AtomicBool>,
 }
+
+/// The process is to end, or the analysis has: what was read is not stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stopped;
 
 /// What came of a log.
 #[derive(Debug, Default)]
@@ -62,17 +73,26 @@ impl Portions<'_> {
     /// Reads a log to its end. What it returns is not stored yet; all before that is.
     ///
     /// # Errors
-    /// The analysis has ended.
-    pub(crate) fn read(&self, input: &mut Input, log: &Log) -> io::Result<Told> {
-        match log {
-            Log::Hosts(log) => self.hosts(input, *log),
-            Log::Rds(whence) => self.rds(input, whence),
-            Log::Guardduty => self.guardduty(input),
+    /// The analysis has ended, or the process is to. Whatever else goes wrong is told.
+    pub(crate) fn read(&self, input: &mut Input, log: &Log) -> Result<Told, Stopped> {
+        let is_ended = Cell::new(false);
+        let read = match log {
+            Log::Hosts(log) => self.hosts(input, *log, &is_ended),
+            Log::Rds(whence) => self.rds(input, whence, &is_ended),
+            Log::Guardduty => self.guardduty(input, &is_ended),
+        };
+        match read {
+            Ok(told) => Ok(told),
+            Err(_) if is_ended.get() || self.is_stopping.load(Ordering::Relaxed) => Err(Stopped),
+            Err(error) => Ok(Told {
+                broken: Some(error),
+                ..Told::default()
+            }),
         }
     }
 
-    fn hosts(&self, input: &mut Input, log: hosts::Log) -> io::Result<Told> {
-        let mut reader = hosts::Reader::new(log);
+    fn hosts(&self, input: &mut Input, log: hosts::Log, is_ended: &Cell<bool>) -> io::Result<Told> {
+        let mut reader = hosts::Reader::new(log).serving(self.copies, self.is_stopping);
         let (mut damage, mut at) = (None, 0);
         let mut told = |place: Option<Place>, why: String| {
             damage.get_or_insert_with(|| placed(place, &why));
@@ -82,7 +102,7 @@ impl Portions<'_> {
                 summaries,
                 ..Batch::default()
             };
-            self.portion(&mut at, batch)
+            self.portion(&mut at, batch, is_ended)
         })?;
         let mut out = Told {
             records: reader.totals.records,
@@ -95,7 +115,12 @@ impl Portions<'_> {
         Ok(out)
     }
 
-    fn rds(&self, input: &mut Input, whence: &rds::Whence) -> io::Result<Told> {
+    fn rds(
+        &self,
+        input: &mut Input,
+        whence: &rds::Whence,
+        is_ended: &Cell<bool>,
+    ) -> io::Result<Told> {
         let mut reader = rds::Reader::new(whence.clone());
         let (mut damage, mut at) = (None, 0);
         let mut waiting: Vec<Login> = Vec::new();
@@ -112,7 +137,7 @@ impl Portions<'_> {
                 logins: std::mem::take(&mut waiting),
                 ..Batch::default()
             };
-            self.portion(&mut at, batch)
+            self.portion(&mut at, batch, is_ended)
         })?;
         let mut out = Told {
             records: reader.totals.logins,
@@ -128,7 +153,7 @@ impl Portions<'_> {
         Ok(out)
     }
 
-    fn guardduty(&self, input: &mut Input) -> io::Result<Told> {
+    fn guardduty(&self, input: &mut Input, is_ended: &Cell<bool>) -> io::Result<Told> {
         let mut reader = guardduty::Reader::default();
         let mut damage = None;
         let mut waiting: Vec<Reported> = Vec::new();
@@ -140,10 +165,11 @@ impl Portions<'_> {
             if waiting.len() < PORTION {
                 return Ok(());
             }
-            self.hand_in(Batch {
+            let batch = Batch {
                 reported: std::mem::take(&mut waiting),
                 ..Batch::default()
-            })
+            };
+            self.hand_in(batch, is_ended)
         })?;
         let mut out = Told {
             records: reader.totals.findings,
@@ -161,7 +187,7 @@ impl Portions<'_> {
     }
 
     /// Hands in the next portion, unless it is stored; `at` counts them.
-    fn portion(&self, at: &mut u64, batch: Batch) -> io::Result<()> {
+    fn portion(&self, at: &mut u64, batch: Batch, is_ended: &Cell<bool>) -> io::Result<()> {
         *at += 1;
         if *at <= self.done {
             return Ok(());
@@ -170,24 +196,29 @@ impl Portions<'_> {
             read_to: *at,
             ..self.state.clone()
         };
-        self.hand_in(Batch {
+        let batch = Batch {
             file: Some((self.name.to_owned(), state)),
             ..batch
-        })
+        };
+        self.hand_in(batch, is_ended)
     }
 
-    fn hand_in(&self, batch: Batch) -> io::Result<()> {
-        let is_stored = self.analysis.batch(batch);
-        is_stored
-            .then_some(())
-            .ok_or_else(|| io::Error::other("the analysis has ended"))
+    /// Hands in a batch; notes it if the analysis has ended.
+    fn hand_in(&self, batch: Batch, is_ended: &Cell<bool>) -> io::Result<()> {
+        if self.analysis.batch(batch) {
+            return Ok(());
+        }
+        is_ended.set(true);
+        Err(io::Error::other("the analysis has ended"))
     }
 }
 
 impl Told {
     fn broke_off(&mut self, broken: Option<(Option<Place>, InputError)>) {
         match broken {
-            Some((_, InputError::Read(error))) => self.broken = Some(error),
+            Some((_, InputError::Read(error) | InputError::Copy(error))) => {
+                self.broken = Some(error);
+            }
             Some((place, error)) => {
                 let why = || placed(place, &error.to_string());
                 self.damage.get_or_insert_with(why);

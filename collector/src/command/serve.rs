@@ -220,6 +220,7 @@ impl Service {
             analysis: inbox.clone(),
             metrics: shared.metrics.clone(),
             keys: Arc::new(self.config.digests.keys()?),
+            copies: self.config.state_dir.clone(),
             is_checking: self.config.digests.check,
             account: self.config.only_account(),
             is_stopping: shared.is_stopping.clone(),
@@ -431,6 +432,7 @@ impl Service {
                 keys: self.config.digests.check.then(|| keys.clone()),
                 store: self.store.clone(),
                 analysis: inbox.clone(),
+                copies: self.config.state_dir.clone(),
                 metrics: shared.metrics.clone(),
                 is_stopping: shared.is_stopping.clone(),
             };

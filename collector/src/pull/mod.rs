@@ -20,6 +20,7 @@ mod object;
 mod queue;
 mod settings;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -48,6 +49,8 @@ pub(crate) struct Means {
     pub(crate) keys: Arc<Keys>,
     /// Whose a database is whose log does not say it.
     pub(crate) account: Option<String>,
+    /// Where tables are copied to before they are read.
+    pub(crate) copies: PathBuf,
     /// Whether digests are checked.
     pub(crate) is_checking: bool,
     /// Set when the process is to end.

@@ -421,6 +421,8 @@ impl<'a> Reading<'a> {
             name,
             state,
             done,
+            copies: &self.means.copies,
+            is_stopping: &self.means.is_stopping,
         };
         let Ok(told) = portions.read(&mut input, log) else {
             return Ok(Read::Stopped);

@@ -6,6 +6,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use picket_detect::logs::{Columns, FlowLine, Gather, Place, Query};
 use picket_wire::Summary;
@@ -59,6 +61,10 @@ pub struct Reader {
     pub(crate) usage: Usage,
     log: Log,
     gather: Gather,
+    /// Where tables are copied to, if not into the folder for temporary files.
+    copies: Option<PathBuf>,
+    /// Set when the process is to end.
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl Reader {
@@ -69,7 +75,16 @@ impl Reader {
             usage: Usage::default(),
             log,
             gather: Gather::default(),
+            copies: None,
+            is_stopping: Arc::default(),
         }
+    }
+
+    /// Copies tables into this folder, and breaks off in the middle of one when the process is to end.
+    pub(crate) fn serving(mut self, copies: &Path, is_stopping: &Arc<AtomicBool>) -> Self {
+        self.copies = Some(copies.to_owned());
+        self.is_stopping = is_stopping.clone();
+        self
     }
 
     /// Reads the file or folder at `path`; `names` gives each file its number.
@@ -120,7 +135,7 @@ impl Reader {
     /// where and why the input broke off, if it did.
     ///
     /// # Errors
-    /// Those of `hand_on`, which end it.
+    /// Those of `hand_on`, which end it; and that the process is to end.
     pub(crate) fn take(
         &mut self,
         input: &mut Input,
@@ -196,19 +211,25 @@ impl Reader {
             told(None, "Parquet is read of flow logs only".to_owned());
             return Ok(None);
         }
-        let file = match parquet::spool(begun, &mut |out| input.read(out))? {
-            Ok(Some(file)) => file,
-            Ok(None) => {
+        let here = Place { byte: 0, line: 1 };
+        let copied = parquet::spool(self.copies.as_deref(), begun, &mut |out| input.read(out));
+        let file = match copied {
+            Ok(Ok(Some(file))) => file,
+            Ok(Ok(None)) => {
                 told(
                     None,
                     format!("Parquet larger than {} bytes", parquet::FILE_BYTES_MAX),
                 );
                 return Ok(None);
             }
-            Err(error) => return Ok(Some((Place { byte: 0, line: 1 }, error))),
+            Ok(Err(error)) => return Ok(Some((here, error))),
+            Err(error) => return Ok(Some((here, InputError::Copy(error)))),
         };
         let table = match parquet::Table::open(file, &Columns::knows) {
             Ok(table) => table,
+            Err(parquet::ParquetError::Read(error)) => {
+                return Ok(Some((here, InputError::Copy(error))));
+            }
             Err(error) => {
                 told(None, error.to_string());
                 return Ok(None);
@@ -225,7 +246,8 @@ impl Reader {
                 return Ok(None);
             }
         };
-        let read = table.rows(&mut |row, line| {
+        let is_stopping = self.is_stopping.clone();
+        let read = table.rows(&is_stopping, &mut |row, line| {
             let line = line.map_err(str::to_owned);
             let taken = line.and_then(|line| self.line(&mut columns, line.as_bytes()));
             if let Err(why) = taken {
@@ -234,8 +256,15 @@ impl Reader {
             }
             self.hand_on_full(hand_on)
         })?;
-        if let Err(error) = read {
-            told(None, error.to_string());
+        match read {
+            Ok(()) => {}
+            Err(parquet::ParquetError::Stopping) => {
+                return Err(io::Error::other(parquet::ParquetError::Stopping));
+            }
+            Err(parquet::ParquetError::Read(error)) => {
+                return Ok(Some((here, InputError::Copy(error))));
+            }
+            Err(error) => told(None, error.to_string()),
         }
         hand_on(self.gather.take())?;
         Ok(None)

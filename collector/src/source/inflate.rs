@@ -23,6 +23,9 @@ pub enum InputError {
     /// The file could not be read.
     #[error("read: {0}")]
     Read(io::Error),
+    /// A copy of it, without which it cannot be read, was not written.
+    #[error("copy: {0}")]
+    Copy(io::Error),
     /// The packed bytes end in the middle.
     #[error("packed data ends in the middle")]
     Cut,

@@ -3,7 +3,7 @@
 //! Field numbers are those of `parquet.thrift` (Apache Parquet format 2.10).
 
 use super::thrift::{Kind, Thrift};
-use super::{COLUMNS_MAX, ParquetError};
+use super::{COLUMNS_MAX, GROUPS_MAX, ParquetError};
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -62,19 +62,40 @@ impl Footer {
         let mut elements = Vec::new();
         Thrift::new(bytes).structure(&mut |thrift, id, kind| {
             match (id, kind) {
-                (2, Kind::List) => {
+                // The schema stands before what is told by it.
+                (2, Kind::List) if footer.groups.is_empty() => {
                     let (_, count) = thrift.list()?;
                     for _ in 0..count {
                         if elements.len() > COLUMNS_MAX {
                             return Err(ParquetError::Metadata("more columns than a flow log has"));
                         }
-                        elements.push(element(thrift)?);
+                        let one = element(thrift)?;
+                        if !elements.is_empty() && (one.children > 0 || one.repetition > 1) {
+                            return Err(ParquetError::Metadata("columns within columns"));
+                        }
+                        elements.push(one);
                     }
                 }
                 (4, Kind::List) => {
                     let (_, count) = thrift.list()?;
+                    let columns = elements.len().saturating_sub(1);
                     for _ in 0..count {
-                        footer.groups.push(group(thrift)?);
+                        let group = group(thrift)?;
+                        if group.chunks.len() != columns {
+                            return Err(ParquetError::Metadata(
+                                "rows of other columns than the schema has",
+                            ));
+                        }
+                        // Writers end an empty table with a group of no rows.
+                        if group.rows == 0 {
+                            continue;
+                        }
+                        if footer.groups.len() == GROUPS_MAX {
+                            return Err(ParquetError::Metadata(
+                                "more groups of rows than a flow log has",
+                            ));
+                        }
+                        footer.groups.push(group);
                     }
                 }
                 (8, Kind::Struct) => return Err(ParquetError::Metadata("encrypted")),
@@ -87,9 +108,6 @@ impl Footer {
             return Err(ParquetError::Metadata("no schema"));
         }
         for one in elements {
-            if one.children > 0 || one.repetition > 1 {
-                return Err(ParquetError::Metadata("columns within columns"));
-            }
             footer.columns.push(Column {
                 holds: match one.physical {
                     Some(1) => Holds::Int32,
@@ -101,17 +119,22 @@ impl Footer {
                 name: one.name,
             });
         }
-        let columns = footer.columns.len();
-        if footer
-            .groups
-            .iter()
-            .any(|group| group.chunks.len() != columns)
-        {
-            return Err(ParquetError::Metadata(
-                "rows of other columns than the schema has",
-            ));
-        }
         Ok(footer)
+    }
+
+    /// Refuses columns that lie one upon the other: each byte of a file is read for one of them.
+    pub(super) fn check_places(&self) -> Result<(), ParquetError> {
+        let chunks = self.groups.iter().flat_map(|group| &group.chunks);
+        let mut places: Vec<(u64, u64)> = chunks.map(|chunk| (chunk.start, chunk.bytes)).collect();
+        places.sort_unstable();
+        let mut end = 0;
+        for (start, bytes) in places {
+            if start < end {
+                return Err(ParquetError::Metadata("columns in one place"));
+            }
+            end = start.saturating_add(bytes);
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@
 //! Sources: `README.md`, `Encodings.md` and `parquet.thrift` of Apache Parquet.
 
 mod bits;
+mod budget;
 mod footer;
 mod page;
 mod snappy;
@@ -20,8 +21,11 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use crate::source::limits::{INFLATE_RATIO_FROM_BYTES, INFLATE_RATIO_MAX};
+use budget::Budget;
 use footer::{Footer, Holds};
 use page::{Value, Values};
 
@@ -30,6 +34,9 @@ pub(crate) const MARK: &[u8; 4] = b"PAR1";
 
 /// Columns of a table: twice those of flow logs of version 8.
 const COLUMNS_MAX: usize = 128;
+
+/// Groups of rows of a table: writers put 64 MB or a million rows into one, the most eager a thousand rows.
+const GROUPS_MAX: usize = 4_096;
 
 /// Bytes of a page, unpacked or not. Writers aim at one megabyte.
 const PAGE_BYTES_MAX: u64 = 16 << 20;
@@ -75,6 +82,12 @@ pub(crate) enum ParquetError {
         /// Bytes of the file.
         bytes: u64,
     },
+    /// Its pages unpack to so much that they can only be meant to.
+    #[error("Parquet: pages that take more than {0} bytes")]
+    Pages(u64),
+    /// The process is to end.
+    #[error("the process ends")]
+    Stopping,
 }
 
 impl PartialEq for ParquetError {
@@ -130,6 +143,7 @@ impl Table {
         if ends.any(|end| end.is_none_or(|end| end > pages_end)) {
             return Err(ParquetError::Metadata("a column outside of the file"));
         }
+        footer.check_places()?;
         let mut wanted = Vec::new();
         for (at, column) in footer.columns.iter_mut().enumerate() {
             // In Parquet the names have underscores for dashes.
@@ -158,21 +172,29 @@ impl Table {
     /// Calls `each` with the number of every row, from 1, and its values as a line, or why it is none.
     ///
     /// # Errors
-    /// Those of `each`, which end it. Why the file could not be read on is what it returns.
-    pub(crate) fn rows(&self, each: &mut EachRow<'_>) -> io::Result<Result<(), ParquetError>> {
+    /// Those of `each`, which end it. Why the file could not be read on is what it returns, and so is that
+    /// the process is to end.
+    pub(crate) fn rows(
+        &self,
+        is_stopping: &AtomicBool,
+        each: &mut EachRow<'_>,
+    ) -> io::Result<Result<(), ParquetError>> {
+        let mut budget = Budget::new(self.bytes, is_stopping);
         let (mut row, mut said) = (0, 0_u64);
         let mut line = String::new();
         for group in &self.footer.groups {
             let columns = self.wanted.iter();
-            let values =
-                columns.map(|at| Values::new(&self.footer.columns[*at], group.chunks[*at]));
+            let values = columns.map(|at| Values::new(&self.footer.columns[*at], group, *at));
             let mut values = match values.collect::<Result<Vec<Values>, _>>() {
                 Ok(values) => values,
                 Err(error) => return Ok(Err(error)),
             };
             for _ in 0..group.rows {
                 line.clear();
-                let read = self.row(&mut values, &mut line);
+                if let Err(error) = budget.look() {
+                    return Ok(Err(error));
+                }
+                let read = self.row(&mut values, &mut budget, &mut line);
                 row += 1;
                 said = said.saturating_add(ROW_BYTES_MIN.max(line.len() as u64));
                 if said > INFLATE_RATIO_FROM_BYTES && said / INFLATE_RATIO_MAX > self.bytes {
@@ -189,10 +211,15 @@ impl Table {
         Ok(Ok(()))
     }
 
-    fn row(&self, values: &mut [Values], line: &mut String) -> Result<(), Row> {
+    fn row(
+        &self,
+        values: &mut [Values],
+        budget: &mut Budget<'_>,
+        line: &mut String,
+    ) -> Result<(), Row> {
         let mut odd = None;
         for at in 0..values.len() {
-            if values[at].load(&self.file)? {
+            if values[at].load(&self.file, budget)? {
                 let held: usize = values.iter().map(Values::held).sum();
                 if held > HELD_BYTES_MAX {
                     return Err(
@@ -239,18 +266,19 @@ impl From<ParquetError> for Row {
     }
 }
 
-/// A copy of what `read` gives, in a file without a name: a table is read from its end. `None` if it is larger than
-/// one may be.
+/// A copy of what `read` gives, in a file without a name in `folder` or else in that for temporary files: a table is
+/// read from its end. `None` if it is larger than one may be.
 ///
 /// # Errors
 /// The copy cannot be written.
 pub(crate) fn spool<E>(
+    folder: Option<&Path>,
     begun: &[u8],
     read: &mut dyn FnMut(&mut [u8]) -> Result<usize, E>,
 ) -> io::Result<Result<Option<File>, E>> {
     use std::io::Write as _;
 
-    let mut file = tempfile::tempfile()?;
+    let mut file = folder.map_or_else(tempfile::tempfile, tempfile::tempfile_in)?;
     file.write_all(begun)?;
     let mut bytes = begun.len() as u64;
     let mut chunk = vec![0; crate::source::limits::CHUNK_BYTES];

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use flate2::read::MultiGzDecoder;
 
 use super::bits::{Deltas, Runs};
-use super::footer::{Chunk, Column, Holds, whole};
+use super::budget::Budget;
+use super::footer::{Column, Group, Holds, whole};
 use super::thrift::{Kind, Thrift};
 use super::{PAGE_BYTES_MAX, ParquetError, snappy};
 
@@ -16,6 +17,9 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes that are looked at first for one.
 const HEADER_BYTES_MOSTLY: usize = 512;
+
+/// Values of a page. Writers end one after 20,000 or a megabyte, in which runs may have many more.
+const PAGE_VALUES_MAX: u64 = 16 << 20;
 
 const END: ParquetError = ParquetError::Page("ends in the middle");
 
@@ -38,8 +42,9 @@ pub(super) struct Values {
     end: u64,
     dictionary: Dictionary,
     page: Vec<u8>,
-    /// Values that the page still has, missing ones too.
+    /// Values that the page still has, missing ones too, and those that pages after it may have.
     left: u64,
+    more: u64,
     levels: Option<Runs>,
     form: Form,
     /// The text that is put together of the one before.
@@ -82,7 +87,9 @@ struct Header {
 }
 
 impl Values {
-    pub(super) fn new(column: &Column, chunk: Chunk) -> Result<Self, ParquetError> {
+    /// Those of the column at this place.
+    pub(super) fn new(column: &Column, group: &Group, at: usize) -> Result<Self, ParquetError> {
+        let chunk = group.chunks[at];
         let end = chunk.start.checked_add(chunk.bytes);
         Ok(Self {
             holds: column.holds,
@@ -93,6 +100,7 @@ impl Values {
             dictionary: Dictionary::default(),
             page: Vec::new(),
             left: 0,
+            more: group.rows,
             levels: None,
             form: Form::Plain(0),
             text: Vec::new(),
@@ -106,12 +114,17 @@ impl Values {
     }
 
     /// Makes sure that a page with values is at hand; says whether it is another than before.
-    pub(super) fn load(&mut self, file: &File) -> Result<bool, ParquetError> {
+    pub(super) fn load(
+        &mut self,
+        file: &File,
+        budget: &mut Budget<'_>,
+    ) -> Result<bool, ParquetError> {
         let before = self.at;
         while self.left == 0 {
             if self.at >= self.end {
                 return Err(ParquetError::Metadata("fewer values than rows"));
             }
+            budget.look()?;
             let header = self.header(file)?;
             let body = self.at.checked_add(header.bytes).ok_or(END)?;
             let packed = whole(header.packed)?;
@@ -123,12 +136,17 @@ impl Values {
             if packed > PAGE_BYTES_MAX || unpacked > PAGE_BYTES_MAX {
                 return Err(ParquetError::Page("larger than a page may be"));
             }
+            budget.page(header.bytes + packed + unpacked)?;
             // Both are at most PAGE_BYTES_MAX.
             let mut bytes = vec![0; packed as usize];
             file.read_exact_at(&mut bytes, body)
                 .map_err(ParquetError::Read)?;
             match header.kind {
-                0 | 3 => self.data(&header, bytes, unpacked as usize)?,
+                0 | 3 => {
+                    // Values without a byte cost time all the same.
+                    budget.charge(whole(header.values)?)?;
+                    self.data(&header, bytes, unpacked as usize)?;
+                }
                 2 => {
                     self.dictionary = Dictionary::default();
                     let bytes = unpack(self.codec, bytes, unpacked as usize)?;
@@ -209,6 +227,11 @@ impl Values {
         unpacked: usize,
     ) -> Result<(), ParquetError> {
         let count = whole(header.values)?;
+        if count > PAGE_VALUES_MAX {
+            return Err(ParquetError::Page("with more values than one may have"));
+        }
+        let more = self.more.checked_sub(count);
+        self.more = more.ok_or(ParquetError::Metadata("more values than rows"))?;
         let (from, level_end);
         // The page before goes before the next comes.
         self.page = Vec::new();

@@ -135,7 +135,9 @@ impl<'a> Thrift<'a> {
                 self.varint()?;
             }
             Kind::Double => {
-                self.at = self.at.saturating_add(8);
+                let end = self.at.checked_add(8);
+                let end = end.filter(|end| *end <= self.bytes.len());
+                self.at = end.ok_or(END)?;
             }
             Kind::Binary => {
                 self.binary()?;
