@@ -1,9 +1,8 @@
 //! What a conversation tells about its two ends, and whose host an address is.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use picket_wire::{Conversation, Digest, Host as Speaker, Opened, Summary};
+use picket_wire::{Conversation, Digest, Host as Speaker, Opened};
 
 use crate::finding::Resource;
 
@@ -102,19 +101,6 @@ pub(crate) const fn is_inside(address: IpAddr) -> bool {
 /// Says whether `address` is the speaker's own. A mirror has none.
 pub(crate) fn is_own(speaker: &Speaker, address: IpAddr) -> bool {
     speaker.local.iter().any(|net| net.contains(address))
-}
-
-/// Names that others ask of this host: if the host asks for them too, it passes them on.
-pub(crate) fn forwarded(summary: &Summary) -> BTreeSet<&str> {
-    let host = &summary.host;
-    if host.local.is_empty() {
-        return BTreeSet::new();
-    }
-    let questions = summary.questions.iter();
-    questions
-        .filter(|q| is_own(host, q.resolver) && !is_own(host, q.client))
-        .map(|q| &*q.name)
-        .collect()
 }
 
 #[cfg(test)]

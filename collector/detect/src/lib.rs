@@ -20,6 +20,7 @@ pub mod dga;
 mod domain;
 pub mod event;
 pub mod finding;
+mod forwarding;
 mod history;
 pub mod identity;
 pub mod incident;

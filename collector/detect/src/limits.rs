@@ -232,6 +232,10 @@ pub const TRAFFIC_PORTS_MAX: usize = 128;
 /// Destinations known of one of them that it sends more than a little to.
 pub const TRAFFIC_PEERS_MAX: usize = 256;
 
+/// Resolvers outside known of one of them: a host has two or three; what resolves by itself asks thousands of
+/// servers, which become nobody's habit.
+pub const TRAFFIC_RESOLVERS_MAX: usize = 16;
+
 /// Programs known of one of them that send.
 pub const TRAFFIC_PROGRAMS_MAX: usize = 64;
 
@@ -242,7 +246,7 @@ pub const SUBNAME_DOMAINS_MAX: usize = 131_072;
 /// Names remembered of one such domain: more than any threshold of `dns_tunnel` asks for.
 pub const SUBNAMES_PER_DOMAIN_MAX: usize = 512;
 
-/// Names remembered of all of them, 20 bytes each: 40 MB. Most domains have a handful.
+/// Names remembered of all of them, 24 bytes each: 48 MB. Most domains have a handful.
 pub const SUBNAMES_MAX: usize = 2_000_000;
 
 /// Hosts whose resolvers are remembered: the hosts one collector is made for, three times.
@@ -270,8 +274,12 @@ pub const ASKED_NAMES_MAX: usize = 256;
 /// Registered names remembered of all hosts, some 150 bytes each: about 60 MB.
 pub const ASKED_MAX: usize = 400_000;
 
-/// Names of which it is known how many hosts asked for them.
+/// Names that exist of which it is known how many sensors' hosts asked for them.
 pub const NAMES_SHARED_MAX: usize = 65_536;
 
-/// Hosts counted of one name: a little above any sensible threshold.
+/// Sensors counted of one name: a little above any sensible threshold.
 pub const ASKERS_MAX: usize = 64;
+
+/// Hosts told of one summary to ask for generated names: more than ever were infected behind one sensor; a
+/// summary of invented clients has more.
+pub const GENERATED_HOSTS_TOLD_MAX: usize = 1_024;

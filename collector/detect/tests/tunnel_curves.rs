@@ -49,7 +49,8 @@ const BASE32: &[u8] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// What a question of a tunnel looks like.
 struct Shape {
     words: &'static str,
-    qtype: u16,
+    /// Types asked for, of each name.
+    qtypes: &'static [u16],
     alphabet: &'static [u8],
     chars: usize,
     back: Back,
@@ -64,42 +65,56 @@ enum Back {
 const SHAPES: &[Shape] = &[
     Shape {
         words: "shell, TXT, 100 out, 100 back",
-        qtype: 16,
+        qtypes: &[16],
         alphabet: HEX,
         chars: 100,
         back: Back::Data(100),
     },
     Shape {
         words: "network, CNAME, 24 out, 60 back",
-        qtype: 5,
+        qtypes: &[5],
         alphabet: BASE32,
         chars: 24,
         back: Back::Data(60),
     },
     Shape {
         words: "network, KEY, 14 out, 120 back",
-        qtype: 25,
+        qtypes: &[25],
         alphabet: BASE32,
         chars: 14,
         back: Back::Data(120),
     },
     Shape {
         words: "file out, A, 110 out, no such name",
-        qtype: 1,
+        qtypes: &[1],
         alphabet: HEX,
         chars: 110,
         back: Back::Nothing,
     },
     Shape {
         words: "file out, A, 40 out, an address back",
-        qtype: 1,
+        qtypes: &[1],
+        alphabet: BASE32,
+        chars: 40,
+        back: Back::Address,
+    },
+    Shape {
+        words: "file out, A and AAAA, 60 out, no such name",
+        qtypes: &[1, 28],
+        alphabet: HEX,
+        chars: 60,
+        back: Back::Nothing,
+    },
+    Shape {
+        words: "file out, A and AAAA, 40 out, an address back",
+        qtypes: &[1, 28],
         alphabet: BASE32,
         chars: 40,
         back: Back::Address,
     },
     Shape {
         words: "beacon, A, 16 out, an address back",
-        qtype: 1,
+        qtypes: &[1],
         alphabet: BASE32,
         chars: 16,
         back: Back::Address,
@@ -158,15 +173,29 @@ fn absent(mut question: Question) -> Question {
     question
 }
 
-/// A question of a tunnel of this shape.
-fn carrying(shape: &Shape, dice: &mut Dice, at_ns: u64) -> Question {
+/// What a tunnel of this shape asks for one name.
+fn carrying(shape: &Shape, dice: &mut Dice, at_ns: u64) -> Vec<Question> {
     let name = format!("{}.evil.example", dice.text(shape.alphabet, shape.chars));
-    let asked = question(name, shape.qtype, at_ns);
-    match shape.back {
-        Back::Nothing => absent(asked),
-        Back::Address => answered(asked, 1, "192.0.2.9".into()),
-        Back::Data(chars) => answered(asked, shape.qtype, dice.text(HEX, chars)),
-    }
+    let mut ask = |qtype: &u16| {
+        let asked = question(name.clone(), *qtype, at_ns);
+        match shape.back {
+            Back::Nothing => absent(asked),
+            Back::Address if *qtype == 1 => answered(asked, 1, "192.0.2.9".into()),
+            Back::Address => asked,
+            Back::Data(chars) => answered(asked, *qtype, dice.text(HEX, chars)),
+        }
+    };
+    shape.qtypes.iter().map(&mut ask).collect()
+}
+
+/// The question, and where it is for an address of IPv4 the one that programs ask with it.
+fn with_aaaa(one: Question) -> impl Iterator<Item = Question> {
+    let other = (one.qtype == 1).then(|| Question {
+        qtype: 28,
+        answers: vec![],
+        ..one.clone()
+    });
+    std::iter::once(one).chain(other)
 }
 
 /// Findings by type, of one host's questions.
@@ -221,7 +250,7 @@ fn recall(shape: &Shape, every_s: u64, for_s: u64) -> u64 {
         let mut at_ns = START;
         let mut questions = Vec::new();
         while at_ns < START + for_s * SECOND {
-            questions.push(carrying(shape, &mut dice, at_ns));
+            questions.extend(carrying(shape, &mut dice, at_ns));
             // A third of jitter either way.
             let jitter = dice.below(every_s * SECOND * 2 / 3 + 1);
             at_ns += every_s * SECOND * 2 / 3 + jitter;
@@ -325,7 +354,7 @@ fn ordinary(day: Day, questions: u64) -> BTreeMap<String, u64> {
     for run in 1..=RUNS {
         let mut dice = Dice(run.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let step_ns = 86_400 * SECOND / questions;
-        let asked = (0..questions).map(|n| day(&mut dice, START + n * step_ns));
+        let asked = (0..questions).flat_map(|n| with_aaaa(day(&mut dice, START + n * step_ns)));
         for (name, count) in findings(asked.collect::<Vec<_>>().into_iter()) {
             *all.entry(name).or_default() += count;
         }

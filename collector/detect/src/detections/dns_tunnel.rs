@@ -7,7 +7,9 @@
 //! Evidence: names, bytes out and back, the signs; the longest questions of the window. Severity: high, as
 //! GuardDuty's; medium where the signs are just enough.
 //! Innocent look-alikes: services that ask by name by design (`allowed_domains`), names about addresses
-//! (block lists, SPF), a search suffix tried on everything, a resolver that passes its clients' questions on.
+//! (block lists, SPF), a search suffix tried on everything, a resolver that passes its clients' questions on
+//! (behind a mirror: whoever answers others, while it does). Names are counted anew after a restart of the
+//! collector.
 //! ATT&CK T1048.003, T1071.004, T1572. Method: features as in the literature on DNS tunnels, thresholds from
 //! measured tools; entropy alone does not separate, so what labels look like is one sign of six.
 //! First look: which process asks; who registered the domain; what it read before.
@@ -25,11 +27,12 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, quote};
 use super::{Context, Detection, Occurrence};
-use crate::conversation::{SpeakerKey, forwarded, is_own, whose};
+use crate::conversation::{SpeakerKey, whose};
 use crate::domain::{is_in, owned};
 use crate::event::{Event, QUERY_LOG, SourceKind};
 use crate::finding::{FindingType, Role};
-use crate::history::{Zone, Zones};
+use crate::forwarding::Forwarding;
+use crate::history::{Seen, Zone, Zones};
 use crate::limits::SUBNAMES_PER_DOMAIN_MAX;
 use carried::{Found, bytes, decide, is_about_address, is_searched, subname};
 
@@ -69,7 +72,7 @@ pub struct Settings {
     pub slow_bytes_min: u64,
     /// Points asked for in it: 5, since a day has room for much.
     pub slow_points_min: u32,
-    /// Different names in it, hardly one of them asked twice, from which few points are enough: 300, where the tools that hunt for tunnels in
+    /// Different names in it, hardly one of them asked twice for the same type, from which few points are enough: 300, where the tools that hunt for tunnels in
     /// logs by hand begin to look.
     pub many_names_min: u64,
     /// Bytes of each on average then: 12. Names of hosts and customers have eight.
@@ -176,13 +179,17 @@ impl Detection for DnsTunnel {
         };
         let settings = &context.settings.detections.dns_tunnel;
         let zones = &mut context.history.zones;
+        let seen = match &*summary.host.capture {
+            QUERY_LOG => Seen::Logged,
+            _ => Seen::OnTheWire,
+        };
         let mut all = asked(summary, settings);
         all.retain(|zone, asked| {
-            let names = asked.iter().map(|(q, below)| subname(q, below));
+            let names = asked.iter().map(|(q, below)| subname(q, below, seen));
             zones.note(zone, names) > 0
         });
         note_connections(summary, zones);
-        if &*summary.host.capture == QUERY_LOG {
+        if seen == Seen::Logged {
             // Whom the host talked to is not in such a log.
             let touched = all.keys();
             touched.for_each(|zone| zones.connected(zone, summary.window.end_ns));
@@ -209,7 +216,7 @@ fn asked<'a>(
     settings: &Settings,
 ) -> BTreeMap<Zone, Vec<(&'a Question, &'a str)>> {
     let speaker = SpeakerKey::of(&summary.host);
-    let forwarded = forwarded(summary);
+    let forwarding = Forwarding::of(summary);
     let mut all: BTreeMap<(IpAddr, &str), Vec<(&Question, &str)>> = BTreeMap::new();
     for question in &summary.questions {
         let Some(one) = owned(&question.name) else {
@@ -218,7 +225,7 @@ fn asked<'a>(
         if bytes(one.below) < settings.name_bytes_min
             || is_about_address(one.below)
             || is_searched(question, one.below)
-            || is_own(&summary.host, question.client) && forwarded.contains(&*question.name)
+            || forwarding.is_of_resolver(question.client, &question.name)
         {
             continue;
         }

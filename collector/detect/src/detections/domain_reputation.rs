@@ -6,8 +6,8 @@
 //! Evidence: the reasons, the question and what came back. Severity: by what speaks against it: low where it is
 //! the provider or the pattern alone, medium with another reason, as the list says where an address is listed.
 //! Innocent look-alikes: home offices behind dynamic DNS, developers' relays, pools of other things, a fleet
-//! that has just begun to be watched (nothing is new for `learning_days`), names that are listed (another
-//! detection's). ATT&CK T1568, T1583.001, T1102, T1496. Method: points, each with its words; no name is bad by
+//! that has just begun to be watched (nothing is new for `learning_days`, which begin anew when the collector
+//! is restarted), names that are listed (another detection's). ATT&CK T1568, T1583.001, T1102, T1496. Method: points, each with its words; no name is bad by
 //! its letters alone.
 //! First look: which process asked; what it said to the address that came back; who else asks.
 //! Actor key: the registered domain.
@@ -27,10 +27,11 @@ use serde::{Deserialize, Serialize};
 use super::evidence_of::{self, quote};
 use super::verdict::graded;
 use super::{Context, Detection, Occurrence};
-use crate::conversation::{SpeakerKey, forwarded, is_own, whose};
+use crate::conversation::{SpeakerKey, whose};
 use crate::domain::{Owned, is_dense, is_in, is_internal, owned};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
+use crate::forwarding::Forwarding;
 use crate::history::HeardOf;
 
 /// Settings of `domain_reputation`.
@@ -108,10 +109,10 @@ impl Detection for DomainReputation {
         let settings = &context.settings.detections.domain_reputation;
         let speaker = &summary.host;
         let host = SpeakerKey::of(speaker);
-        let forwarded = forwarded(summary);
+        let forwarding = Forwarding::of(summary);
         for question in &summary.questions {
             if is_internal(&question.name)
-                || is_own(speaker, question.client) && forwarded.contains(&*question.name)
+                || forwarding.is_of_resolver(question.client, &question.name)
             {
                 continue;
             }

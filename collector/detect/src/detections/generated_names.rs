@@ -9,13 +9,17 @@
 //! Severity: high, as GuardDuty's; medium for names that are only alike.
 //! Innocent look-alikes: names that providers give out (networks of copies, balancers), reverse and
 //! blocklist lookups, names without a dot (a browser's probes), search lists, a resolver that passes
-//! questions on, names that many hosts ask for; a crawler, whose names end in many ways. ATT&CK T1568.002.
+//! questions on (behind a mirror: whoever answers others), names that exist and hosts of many sensors ask for; a crawler, whose names end in many ways. ATT&CK T1568.002.
 //! Method: a group of names of one host is told where a single name is not; failing lookups as in
 //! FANCI (Schüppen and others, 2018).
 //! First look: which process asks; the name that exists at last, and what the host said to it.
 //! Actor key: none: all such names of a host are one finding.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use picket_wire::{Host as Speaker, Question};
 use serde::{Deserialize, Serialize};
@@ -26,6 +30,7 @@ use crate::conversation::{SpeakerKey, whose};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
 use crate::history::{Asked, Asker, Asking, registered_of};
+use crate::limits::GENERATED_HOSTS_TOLD_MAX;
 
 /// Settings of `generated_names`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,7 +55,8 @@ pub struct Settings {
     /// Most that the lengths of such names may lie from their mean, as a share of it: 0.22. Ordinary names
     /// have 0.33 (measured), two or three words put together 0.15.
     pub alike_spread_max: f64,
-    /// Hosts from which on a name is the fleet's own business: 20.
+    /// Hosts with a sensor from which on a name that exists is the fleet's own business: 20. What does not
+    /// exist is nobody's, or else an outbreak on many hosts would excuse itself.
     pub hosts_many: usize,
 }
 
@@ -103,39 +109,42 @@ impl Detection for GeneratedNames {
         let settings = &context.settings.detections.generated_names;
         let asked = &context.history.asked;
         let speaker = SpeakerKey::of(&summary.host);
-        let clients: BTreeSet<_> = summary.questions.iter().map(|q| q.client).collect();
-        for client in clients {
+        let mut by_client: BTreeMap<IpAddr, Vec<&Question>> = BTreeMap::new();
+        for question in &summary.questions {
+            by_client.entry(question.client).or_default().push(question);
+        }
+        let (mut told, mut untold) = (0, 0);
+        for (client, mut questions) in by_client {
             let names = names_of(asked, &(speaker, client), summary.window.end_ns, settings);
             let Some(verdict) = verdict(&names, settings) else {
                 continue;
             };
-            let of_client = |q: &&Question| q.client == client;
-            let counted = |q: &&Question| {
-                registered_of(q).is_some_and(|name| verdict.names.contains(name.name))
-            };
-            let questions: Vec<&Question> = summary
-                .questions
-                .iter()
-                .filter(of_client)
-                .filter(counted)
-                .collect();
-            if !questions.is_empty() {
-                out.push(occurrence(
-                    &summary.host,
-                    &questions,
-                    &names,
-                    &verdict,
-                    settings,
-                ));
+            questions
+                .retain(|q| registered_of(q).is_some_and(|name| verdict.names.contains(name.name)));
+            if questions.is_empty() {
+                continue;
             }
+            if told >= GENERATED_HOSTS_TOLD_MAX {
+                untold += 1;
+                continue;
+            }
+            told += 1;
+            out.push(occurrence(
+                &summary.host,
+                &questions,
+                &names,
+                &verdict,
+                settings,
+            ));
         }
+        context.history.asked.leave_untold(untold);
     }
 }
 
 /// A name with what is known of it.
 type Name<'a> = (&'a str, &'a Asking);
 
-/// What a host asked for within the window, less what many hosts do.
+/// What a host asked for within the window, less what exists and many hosts do.
 fn names_of<'a>(
     asked: &'a Asked,
     asker: &Asker,
@@ -146,7 +155,8 @@ fn names_of<'a>(
     let names = asked.of(asker).into_iter().flatten();
     names
         .filter(|(name, asking)| {
-            asking.last_ns >= since_ns && asked.askers(name) < settings.hosts_many.max(2)
+            let is_shared = asking.resolved && asked.sensors(name) >= settings.hosts_many.max(2);
+            asking.last_ns >= since_ns && !is_shared
         })
         .map(|(name, asking)| (&**name, asking))
         .collect()
@@ -299,192 +309,5 @@ fn occurrence(
             "Which of the names exists, and what the host said to the address behind it.",
             "Which other hosts ask for the same names.",
         ],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{analyze, brief, question, speaker, summary};
-    use picket_intel::IndicatorSet;
-    use picket_wire::{Answer, Summary};
-
-    const TYPE: &str = "Trojan:EC2/DGADomainRequest.B";
-
-    /// A congruence, a letter of each step.
-    fn made_up(seed: u32, length: usize) -> String {
-        let mut state = seed.wrapping_mul(2_654_435_761);
-        let next = |state: &mut u32| {
-            *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            char::from(b'a' + ((*state >> 16) % 26) as u8)
-        };
-        (0..length).map(|_| next(&mut state)).collect()
-    }
-
-    const WORDS: &[&str] = &[
-        "garden", "river", "winter", "silver", "market", "bridge", "forest", "copper", "summer",
-        "castle",
-    ];
-
-    /// Two words put together.
-    fn of_words(at: usize) -> String {
-        format!("{}{}", WORDS[at % 10], WORDS[(at / 10 + at) % 10])
-    }
-
-    fn failing(name: &str) -> Question {
-        Question {
-            nxdomain: 1,
-            rcode: Some(3),
-            ..question("10.0.0.1", name)
-        }
-    }
-
-    fn found(name: &str) -> Question {
-        let answers = vec![Answer {
-            rtype: 1,
-            data: "192.0.2.1".into(),
-        }];
-        Question {
-            answers,
-            ..question("10.0.0.1", name)
-        }
-    }
-
-    #[track_caller]
-    fn check(questions: Vec<Question>, expected: Option<(f64, u64)>) -> Option<String> {
-        let window = Summary {
-            questions,
-            ..summary(speaker())
-        };
-        let (findings, _) = analyze(IndicatorSet::default(), [Event::Summary(Box::new(window))]);
-        let expected: Vec<_> = expected
-            .map(|(severity, count)| (TYPE, severity, count))
-            .into_iter()
-            .collect();
-        assert_eq!(brief(&findings), expected);
-        findings.first().map(|finding| finding.picket.why.clone())
-    }
-
-    #[test]
-    fn ten_made_up_names_that_do_not_exist() {
-        let names = |count: u32| {
-            (0..count)
-                .map(|at| failing(&format!("{}.com", made_up(at, 9))))
-                .collect()
-        };
-        check(names(10), Some((8.0, 10)));
-        check(names(9), None);
-        // The same name again is no other name.
-        check(
-            (0..30)
-                .map(|at| failing(&format!("{}.com", made_up(at % 5, 9))))
-                .collect(),
-            None,
-        );
-    }
-
-    #[test]
-    fn without_answers_each_must_look_generated() {
-        let names = |length| -> Vec<Question> {
-            (0..30)
-                .map(|at| question("10.0.0.1", &format!("{}.net", made_up(at, length))))
-                .collect()
-        };
-        assert!(check(names(18), Some((8.0, 30))).is_some());
-        // Amid many others they are a share too small.
-        let mut mixed: Vec<Question> = names(18).into_iter().take(12).collect();
-        mixed.extend((0..90).map(|at| found(&format!("{}{at}.org", WORDS[at % 10]))));
-        check(mixed, None);
-    }
-
-    #[test]
-    fn words_are_told_by_what_comes_back() {
-        let words = |count: usize, suffix: &dyn Fn(usize) -> &'static str| -> Vec<Question> {
-            let names: BTreeSet<String> = (0..count)
-                .map(|at| format!("{}.{}", of_words(at), suffix(at)))
-                .collect();
-            names.iter().map(|name| failing(name)).collect()
-        };
-        check(words(40, &|_| "net"), Some((5.0, 40)));
-        check(words(20, &|_| "net"), None);
-        // A crawler's names end in many ways.
-        check(
-            words(40, &|at| ["com", "org", "net", "de", "fr"][at % 5]),
-            None,
-        );
-        // Names that exist are somebody's.
-        let found: Vec<Question> = (0..40)
-            .map(|at| found(&format!("{}.net", of_words(at))))
-            .collect();
-        check(found, None);
-    }
-
-    #[test]
-    fn says_what_exists_at_last() {
-        let mut names: Vec<Question> = (0..12)
-            .map(|at| failing(&format!("{}.ru", made_up(at, 14))))
-            .collect();
-        names.push(found(&format!("{}.ru", made_up(99, 14))));
-        let why = check(names, Some((8.0, 12))).unwrap();
-        assert!(
-            why.contains("12 registered names within 900 s that do not exist and look generated"),
-            "{why}"
-        );
-        assert!(
-            why.contains(&format!(
-                "12 of 13 do not exist; {}.ru exists",
-                made_up(99, 14)
-            )),
-            "{why}"
-        );
-    }
-
-    #[test]
-    fn innocent_names_that_look_so() {
-        let all = |name: &dyn Fn(u32) -> String| -> Vec<Question> {
-            (0..60).map(|at| failing(&name(at))).collect()
-        };
-        // A browser's probes, a search list, mDNS, reverse zones, providers' names, one domain's hosts.
-        check(all(&|at| made_up(at, 12)), None);
-        check(all(&|at| format!("{}.ec2.internal", made_up(at, 12))), None);
-        check(
-            all(&|at| format!("{}.corp.example.com", made_up(at, 12))),
-            None,
-        );
-        check(all(&|at| format!("{}.local", made_up(at, 12))), None);
-        check(all(&|at| format!("{at}.2.0.192.in-addr.arpa")), None);
-        check(
-            all(&|at| format!("{}.cloudfront.net", made_up(at, 14))),
-            None,
-        );
-        check(
-            all(&|at| format!("{}.lambda-url.eu-west-1.on.aws", made_up(at, 32))),
-            None,
-        );
-        check(all(&|at| format!("{at}.0.0.127.zen.spamhaus.org")), None);
-    }
-
-    #[test]
-    fn what_the_whole_fleet_asks_for_is_its_own_business() {
-        let names: Vec<String> = (0..12)
-            .map(|at| format!("{}.com", made_up(at, 14)))
-            .collect();
-        let of_host = |host: usize| {
-            let client = format!("10.0.1.{host}");
-            let questions = names.iter().map(|name| question(&client, name)).collect();
-            Summary {
-                host: crate::testing::mirror(),
-                questions,
-                ..summary(speaker())
-            }
-        };
-        let settings = Settings::default();
-        let mut asked = Asked::default();
-        for host in 0..settings.hosts_many {
-            asked.note(&of_host(host));
-        }
-        let window = of_host(0);
-        let asker = (SpeakerKey::of(&window.host), window.questions[0].client);
-        assert!(names_of(&asked, &asker, window.window.end_ns, &settings).is_empty());
     }
 }

@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use super::evidence_of::{self, quote};
 use super::verdict::{Callers, Met, NAME_TYPES, Standing, Verdict, verdict};
 use super::{Context, Detection, Occurrence};
-use crate::conversation::{forwarded, is_own, whose};
+use crate::conversation::whose;
 use crate::event::{Event, SourceKind};
 use crate::finding::{Evidence, FindingType, Role};
+use crate::forwarding::Forwarding;
 use crate::history::Sightings;
 
 /// Settings of `indicator_name`.
@@ -61,7 +62,7 @@ impl Detection for IndicatorName {
             return;
         };
         let settings = &context.settings.detections.indicator_name;
-        let forwarded = forwarded(summary);
+        let forwarding = Forwarding::of(summary);
         let mut meetings = Vec::new();
         for hit in &summary.hits {
             meetings.extend(of_hit(hit, context.intel));
@@ -71,7 +72,7 @@ impl Detection for IndicatorName {
         }
         let speaker = &summary.host;
         for meeting in meetings {
-            if is_own(speaker, meeting.client) && forwarded.contains(meeting.name) {
+            if forwarding.is_passed_on(meeting.client, meeting.name) {
                 continue;
             }
             let Some(verdict) = verdict_of(meeting.standing) else {

@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, quote};
 use super::{Context, Detection, Occurrence};
-use crate::conversation::{forwarded, is_own, whose};
+use crate::conversation::whose;
 use crate::domain::{is_in, is_internal, owned};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
+use crate::forwarding::Forwarding;
 
 /// Settings of `metadata_rebind`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,9 +84,9 @@ impl Detection for MetadataRebind {
         if rebinding.peek().is_none() {
             return;
         }
-        let forwarded = forwarded(summary);
+        let forwarding = Forwarding::of(summary);
         for (question, service) in rebinding {
-            if is_own(speaker, question.client) && forwarded.contains(&*question.name) {
+            if forwarding.is_passed_on(question.client, &question.name) {
                 continue;
             }
             out.push(occurrence(speaker, question, service));

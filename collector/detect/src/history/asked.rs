@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use picket_wire::{Question, Summary};
 
 use super::table::Table;
-use crate::conversation::{SpeakerKey, is_own};
+use crate::conversation::SpeakerKey;
 use crate::dga::{self, Registered};
-use crate::limits::{ASKED_MAX, ASKED_NAMES_MAX, ASKING_HOSTS_MAX, NAMES_SHARED_MAX};
+use crate::forwarding::Forwarding;
+use crate::limits::{ASKED_MAX, ASKED_NAMES_MAX, ASKERS_MAX, ASKING_HOSTS_MAX, NAMES_SHARED_MAX};
 
 /// A host, as one sensor sees it.
 pub(crate) type Asker = (SpeakerKey, IpAddr);
@@ -28,22 +29,25 @@ pub(crate) struct Asking {
     pub(crate) resolved: bool,
 }
 
-/// Names by host; and the hosts, a few, that asked for a name.
+/// Names by host; and of names that exist the sensors, a few, whose hosts asked for one: a client's address
+/// is what a packet claims, a sensor is somebody.
 #[derive(Debug)]
 pub(crate) struct Asked {
     hosts: Table<Asker, BTreeMap<Box<str>, Asking>>,
-    askers: Table<Box<str>, BTreeSet<Asker>>,
+    sensors: Table<Box<str>, BTreeSet<SpeakerKey>>,
     names: usize,
     left_out: u64,
+    untold: u64,
 }
 
 impl Default for Asked {
     fn default() -> Self {
         Self {
             hosts: Table::new(ASKING_HOSTS_MAX),
-            askers: Table::new(NAMES_SHARED_MAX),
+            sensors: Table::new(NAMES_SHARED_MAX),
             names: 0,
             left_out: 0,
+            untold: 0,
         }
     }
 }
@@ -61,9 +65,9 @@ impl Asked {
     /// Notes what the hosts of a summary asked for on their own behalf.
     pub(crate) fn note(&mut self, summary: &Summary) {
         let speaker = SpeakerKey::of(&summary.host);
-        let passed_on = passed_on(summary);
+        let forwarding = Forwarding::of(summary);
         for question in &summary.questions {
-            if is_own(&summary.host, question.client) && passed_on.contains(&*question.name) {
+            if forwarding.is_of_resolver(question.client, &question.name) {
                 continue;
             }
             if let Some(name) = registered(question) {
@@ -77,25 +81,31 @@ impl Asked {
         self.hosts.get(asker)
     }
 
-    /// How many hosts asked for a name; counting ends at `limits::ASKERS_MAX`.
-    pub(crate) fn askers(&self, name: &str) -> usize {
-        self.askers.get(name).map_or(0, BTreeSet::len)
+    /// How many sensors saw an address come back for a name; counting ends at `limits::ASKERS_MAX`.
+    pub(crate) fn sensors(&self, name: &str) -> usize {
+        self.sensors.get(name).map_or(0, BTreeSet::len)
+    }
+
+    /// Counts hosts whose names were told by nobody, since too many of one summary were.
+    pub(crate) fn leave_untold(&mut self, hosts: usize) {
+        self.untold += hosts as u64;
     }
 
     pub(crate) fn expire(&mut self, before_ns: u64) {
         self.hosts.expire(before_ns);
-        self.askers.expire(before_ns);
+        self.sensors.expire(before_ns);
         for names in self.hosts.values_mut() {
             names.retain(|_, asking| asking.last_ns >= before_ns);
         }
         self.recount();
     }
 
-    pub(crate) fn turned_away(&self) -> [(&'static str, u64); 3] {
+    pub(crate) fn turned_away(&self) -> [(&'static str, u64); 4] {
         [
             ("asking_hosts_evicted", self.hosts.evicted()),
             ("asked_names_left_out", self.left_out),
-            ("names_shared_evicted", self.askers.evicted()),
+            ("names_shared_evicted", self.sensors.evicted()),
+            ("generated_hosts_untold", self.untold),
         ]
     }
 
@@ -104,13 +114,15 @@ impl Asked {
             self.hosts.evict();
             self.recount();
         }
-        let of_name = self.askers.write_by(name.name, question.last_ns);
-        if of_name.len() < crate::limits::ASKERS_MAX {
-            of_name.insert(asker);
+        let resolved = !question.answers.is_empty();
+        if resolved {
+            let sensors = self.sensors.write_by(name.name, question.last_ns);
+            if sensors.len() < ASKERS_MAX {
+                sensors.insert(asker.0);
+            }
         }
         let names = self.hosts.write(asker, question.last_ns);
         let failed = question.nxdomain > 0;
-        let resolved = !question.answers.is_empty();
         if let Some(asking) = names.get_mut(name.name) {
             asking.last_ns = asking.last_ns.max(question.last_ns);
             asking.failed |= failed;
@@ -139,19 +151,6 @@ impl Asked {
     fn recount(&mut self) {
         self.names = self.hosts.values().map(BTreeMap::len).sum();
     }
-}
-
-/// Names that others ask of this host: if the host asks for them too, it passes them on.
-fn passed_on(summary: &Summary) -> BTreeSet<&str> {
-    let host = &summary.host;
-    if host.local.is_empty() {
-        return BTreeSet::new();
-    }
-    let questions = summary.questions.iter();
-    questions
-        .filter(|q| is_own(host, q.resolver) && !is_own(host, q.client))
-        .map(|q| &*q.name)
-        .collect()
 }
 
 #[cfg(test)]

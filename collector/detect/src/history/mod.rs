@@ -66,7 +66,7 @@ pub(crate) use rhythms::{Beat, Callee, Rhythms, Whom, call_of};
 pub(crate) use sequences::{Sequences, Sign};
 pub(crate) use sightings::Sightings;
 pub(crate) use spells::{Spells, SpellsOf};
-pub(crate) use subnames::{Subname, Subnames, Traits, Zone, Zones};
+pub(crate) use subnames::{Seen, Subname, Subnames, Traits, Zone, Zones};
 pub(crate) use table::Table;
 pub(crate) use takers::Takers;
 pub use traffic::{Sent, Traffic};

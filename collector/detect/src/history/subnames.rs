@@ -36,14 +36,52 @@ pub(crate) struct Traits {
     pub(crate) addressed: bool,
 }
 
+/// Through whose eyes a question was seen: a host may have both, and each then sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    OnTheWire,
+    Logged,
+}
+
+/// How often a name was asked, apart for what a program asks at once and for what is seen twice: the types for
+/// the two kinds of address and all others, each on the wire and logged. Counting ends at 255.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Asked([u8; 6]);
+
+impl Asked {
+    fn new(times: u32, qtype: u16, seen: Seen) -> Self {
+        const A: u16 = 1;
+        const AAAA: u16 = 28;
+        let kind = match qtype {
+            A => 0,
+            AAAA => 1,
+            _ => 2,
+        };
+        let mut asked = Self::default();
+        asked.0[2 * kind + usize::from(seen == Seen::Logged)] =
+            u8::try_from(times).unwrap_or(u8::MAX);
+        asked
+    }
+
+    fn add(&mut self, other: Self) {
+        for (one, more) in self.0.iter_mut().zip(other.0) {
+            *one = one.saturating_add(more);
+        }
+    }
+
+    /// How often it was asked for the same: once is no repetition.
+    fn times(self) -> u8 {
+        self.0.into_iter().max().unwrap_or(0)
+    }
+}
+
 /// One name below a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subname {
     id: u32,
     /// When it was last asked, seconds since the epoch.
     pub(crate) last_s: u32,
-    /// How often it was asked.
-    pub(crate) asked: u16,
+    asked: Asked,
     /// How many bytes stand below the domain.
     pub(crate) bytes: u16,
     /// Bytes of what came back that was no address.
@@ -52,15 +90,22 @@ pub(crate) struct Subname {
 }
 
 impl Subname {
-    pub(crate) fn new(name: &str, last_ns: u64, asked: u32) -> Self {
+    /// A name that was asked so many times for a type.
+    pub(crate) fn new(name: &str, last_ns: u64, times: u32, qtype: u16, seen: Seen) -> Self {
         Self {
             id: FixedState::default().hash_one(name) as u32,
             last_s: u32::try_from(last_ns / 1_000_000_000).unwrap_or(u32::MAX),
-            asked: u16::try_from(asked).unwrap_or(u16::MAX),
+            asked: Asked::new(times, qtype, seen),
             bytes: 0,
             answer_bytes: 0,
             traits: Traits::default(),
         }
+    }
+
+    /// How often it was asked for the same type, as one that sees it counts: A and AAAA of a name, which
+    /// programs ask together, are once.
+    pub(crate) fn times(&self) -> u64 {
+        u64::from(self.asked.times())
     }
 }
 
@@ -87,7 +132,7 @@ impl Subnames {
     fn put(&mut self, name: Subname) -> bool {
         if let Some(known) = self.names.iter_mut().find(|known| known.id == name.id) {
             known.last_s = known.last_s.max(name.last_s);
-            known.asked = known.asked.saturating_add(name.asked);
+            known.asked.add(name.asked);
             known.answer_bytes = known.answer_bytes.max(name.answer_bytes);
             known.traits.absent |= name.traits.absent;
             known.traits.addressed |= name.traits.addressed;
@@ -184,7 +229,7 @@ mod tests {
     }
 
     fn names(range: std::ops::Range<u64>) -> impl Iterator<Item = Subname> {
-        range.map(|n| Subname::new(&format!("n{n}"), n * 1_000_000_000, 1))
+        range.map(|n| Subname::new(&format!("n{n}"), n * 1_000_000_000, 1, 1, Seen::OnTheWire))
     }
 
     #[test]
@@ -195,7 +240,29 @@ mod tests {
         assert_eq!(zones.note(&zone("b.example"), names(0..3)), 3);
         let known = zones.of(&zone("a.example")).unwrap();
         assert_eq!((known.fresh, known.iter().count()), (15, 15));
-        assert_eq!(known.iter().map(|name| name.asked).max(), Some(2));
+        assert_eq!(known.iter().map(Subname::times).max(), Some(2));
+    }
+
+    #[test]
+    fn what_is_asked_for_two_types_or_seen_twice_is_no_repetition() {
+        let times = |all: &[(u32, u16, Seen)]| {
+            let mut zones = Zones::default();
+            let names = all.iter();
+            let names =
+                names.map(|(times, qtype, seen)| Subname::new("n", 0, *times, *qtype, *seen));
+            zones.note(&zone("a.example"), names);
+            let known = zones.of(&zone("a.example")).unwrap();
+            known.iter().map(Subname::times).collect::<Vec<_>>()
+        };
+        use Seen::{Logged, OnTheWire};
+        assert_eq!(times(&[(1, 1, OnTheWire), (1, 28, OnTheWire)]), [1]);
+        assert_eq!(times(&[(1, 1, OnTheWire), (1, 1, Logged)]), [1]);
+        assert_eq!(times(&[(1, 28, OnTheWire), (1, 28, OnTheWire)]), [2]);
+        assert_eq!(times(&[(1, 16, OnTheWire), (2, 15, OnTheWire)]), [3]);
+        assert_eq!(
+            times(&[(1_000_000, 1, OnTheWire), (1, 1, OnTheWire)]),
+            [255]
+        );
     }
 
     #[test]

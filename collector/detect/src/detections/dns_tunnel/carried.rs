@@ -5,7 +5,7 @@ use picket_wire::Question;
 
 use super::Settings;
 use crate::domain::{self, Ground, is_dense};
-use crate::history::{Subname, Subnames, Traits};
+use crate::history::{Seen, Subname, Subnames, Traits};
 
 const A: u16 = 1;
 const CNAME: u16 = 5;
@@ -28,7 +28,7 @@ fn is_carrying(qtype: u16) -> bool {
 }
 
 /// A question as a name below its domain.
-pub(super) fn subname(question: &Question, below: &str) -> Subname {
+pub(super) fn subname(question: &Question, below: &str, seen: Seen) -> Subname {
     let is_address = |rtype: u16| matches!(rtype, A | AAAA);
     let answered = |one: &&picket_wire::Answer| !is_address(one.rtype);
     let answer_bytes: usize = question
@@ -38,7 +38,14 @@ pub(super) fn subname(question: &Question, below: &str) -> Subname {
         .map(|one| bytes(&one.data))
         .sum();
     let bytes = bytes(below);
-    let mut one = Subname::new(&question.name, question.last_ns, question.asked.max(1));
+    let times = question.asked.max(1);
+    let mut one = Subname::new(
+        &question.name,
+        question.last_ns,
+        times,
+        question.qtype,
+        seen,
+    );
     one.bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
     one.answer_bytes = u16::try_from(answer_bytes).unwrap_or(u16::MAX);
     one.traits = Traits {
@@ -109,7 +116,7 @@ impl Tally {
         };
         for name in names.iter().filter(|name| is_in(name.last_s)) {
             tally.unique += 1;
-            tally.asked += u64::from(name.asked);
+            tally.asked += name.times();
             tally.bytes += u64::from(name.bytes);
             tally.answer_bytes += u64::from(name.answer_bytes);
             tally.rare += u64::from(name.traits.rare);
@@ -126,7 +133,7 @@ impl Tally {
         self.bytes / self.unique.max(1)
     }
 
-    /// Says whether hardly a name was asked twice.
+    /// Says whether hardly a name was asked twice for the same type.
     fn is_once(&self) -> bool {
         self.unique as f64 >= 0.8 * self.asked as f64
     }

@@ -122,6 +122,63 @@ fn tools_and_their_look_alikes() {
     );
 }
 
+/// The two questions of one look for addresses.
+fn both(question: Question) -> [Question; 2] {
+    let other = Question {
+        qtype: 28,
+        answers: vec![],
+        ..question.clone()
+    };
+    [question, other]
+}
+
+/// As [`paced`], each question with its other.
+fn both_paced(questions: impl Iterator<Item = Question>, seconds: u64) -> Vec<Summary> {
+    let mut windows = paced(questions, seconds);
+    for window in &mut windows {
+        window.questions = both(window.questions.remove(0)).to_vec();
+    }
+    windows
+}
+
+#[test]
+fn the_two_types_of_address_are_no_repetition() {
+    let out = |n| absent(carrying(n, 60, "evil.example", 1));
+    let exfil = both_paced((0..100).map(out), 36);
+    check("A and AAAA, nothing back", exfil.clone(), &[HIGH]);
+    let mut logged = exfil.clone();
+    logged
+        .iter_mut()
+        .for_each(|window| window.host.capture = QUERY_LOG.into());
+    let seen_twice = exfil.into_iter().zip(logged);
+    let seen_twice = seen_twice.flat_map(|(one, other)| [one, other]).collect();
+    check("seen on the wire and logged", seen_twice, &[HIGH]);
+    let known = |n: u64| absent(carrying(n % 20, 60, "dead.example", 1));
+    check(
+        "a few dead names over and over",
+        both_paced((0..100).map(known), 36),
+        &[],
+    );
+    let hosts = |n: u32| {
+        let name = format!("static-images-{n}.eu-west.cdn.example");
+        answered(question("10.0.0.1", &name), 1, "192.0.2.9")
+    };
+    check(
+        "many hosts of one domain",
+        both_paced((0..90).map(hosts), 36),
+        &[],
+    );
+    let reused = |n: u32| Question {
+        asked: 9,
+        ..hosts(n % 400)
+    };
+    check(
+        "asked again and again",
+        both_paced((0..800).map(reused), 36),
+        &[],
+    );
+}
+
 #[test]
 fn a_tool_without_a_domain() {
     let bare = |n: u64| {
@@ -231,9 +288,15 @@ fn who_passes_questions_on_is_not_who_asks() {
         })
         .collect();
     window.questions.extend(asked);
-    let findings = tunnels(vec![window]);
-    let subjects: Vec<_> = findings.iter().map(|f| f.resource.instance_id()).collect();
-    assert_eq!(subjects, [Some("10.0.0.77")]);
+    let mirrored = Summary {
+        host: mirror(),
+        ..window.clone()
+    };
+    for window in [window, mirrored] {
+        let findings = tunnels(vec![window]);
+        let subjects: Vec<_> = findings.iter().map(|f| f.resource.instance_id()).collect();
+        assert_eq!(subjects, [Some("10.0.0.77")]);
+    }
 }
 
 #[test]
