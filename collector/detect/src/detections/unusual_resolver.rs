@@ -8,7 +8,9 @@
 //! Severity: medium, as GuardDuty's.
 //! Innocent look-alikes: a resolver at home in the network, the first hours after a start (in clear: quiet, as
 //! the system's own resolver may be a public one), a host that resolves by itself or for others (many
-//! servers, or clients), what is `expected`. ATT&CK T1071.004, T1562.006. Method: first sight per host.
+//! servers, or clients), what is `expected`. A restart of the collector forgets what is younger than two days,
+//! and of hosts that only query logs tell of everything: their resolver is told once more. ATT&CK T1071.004,
+//! T1562.006. Method: first sight per host.
 //! First look: which process asks; whether a resolver was configured by somebody; what was asked in clear before
 //! and is not any more.
 //! Actor key: the operator of the resolver, or its address.
@@ -34,7 +36,8 @@ use crate::resolvers;
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Seconds after which a resolver that a host goes on asking is usual for it: a day. Resolvers are
-    /// remembered for thirty days after they were last asked.
+    /// remembered for thirty days after they were last asked; over a restart of the collector those that
+    /// were asked on two days, the first of which ended so long ago.
     pub usual_after_s: u64,
     /// Seconds for which a host must have had another resolver before one in clear is unusual: an hour, since
     /// a host that was just started may ask several.
@@ -113,7 +116,17 @@ impl Detection for UnusualResolver {
             if !known.public || is_expected(&one, settings) || servers.contains(&one.client) {
                 continue;
             }
-            let others = history.of(&(speaker, one.client));
+            let host = whose(&summary.host, one.client).subject;
+            let traffics = &mut context.history.traffics;
+            let usual_ns = settings.usual_after_s.saturating_mul(1_000_000_000);
+            let is_usual = traffics
+                .of(&summary.host, &host)
+                .is_some_and(|kept| kept.is_resolver_usual(&one.kept(), usual_ns, one.last_ns));
+            traffics.note_resolver(&summary.host, &host, one.kept(), one.last_ns);
+            if is_usual {
+                continue;
+            }
+            let others = context.history.resolvings.of(&(speaker, one.client));
             if let Some(grounds) = grounds(&known, others, settings) {
                 out.push(occurrence(&summary.host, &one, &grounds));
             }
@@ -138,6 +151,16 @@ struct Use<'a> {
 }
 
 impl Use<'_> {
+    /// What it goes by where it is kept over restarts.
+    fn kept(&self) -> String {
+        let way = match self.way {
+            Way::Clear => "clear",
+            Way::Tls => "tls",
+            Way::Https => "https",
+        };
+        format!("{way} {}", self.who)
+    }
+
     fn resolving(&self) -> Resolving {
         Resolving {
             way: self.way,
@@ -376,7 +399,11 @@ fn occurrence(speaker: &Speaker, one: &Use<'_>, grounds: &Grounds) -> Occurrence
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{analyze, brief, conversation, ip, later, question, speaker, summary};
+    use crate::analyzer::Analyzer;
+    use crate::settings::Settings;
+    use crate::testing::{
+        analyze, brief, conversation, drain, ip, later, question, speaker, summary,
+    };
     use picket_intel::IndicatorSet;
 
     const RESOLVED_BY: &str = "10.0.0.2";
@@ -493,6 +520,38 @@ mod tests {
             &[(DOT.name, 5.0, 1)],
         );
         check("within the day", vec![at(0), at(20)], &[(DOT.name, 5.0, 2)]);
+    }
+
+    #[test]
+    fn a_habit_outlives_a_restart() {
+        let after = |days: &[u64], restart: u64| {
+            let at = |day: u64| {
+                Event::Summary(Box::new(later(
+                    talking("192.0.2.53", 853, None),
+                    day * 86_400,
+                )))
+            };
+            let mut before = Analyzer::new(Settings::default(), IndicatorSet::default());
+            for day in days {
+                // The first window makes the host known, the next its resolver.
+                before.on_event(at(*day));
+                let next = later(talking("192.0.2.53", 853, None), day * 86_400 + 10);
+                before.on_event(Event::Summary(Box::new(next)));
+            }
+            let mut one = Analyzer::new(Settings::default(), IndicatorSet::default());
+            one.set_learned(before.learned());
+            one.on_event(at(restart));
+            one.finish();
+            let (mut found, _) = drain(&mut one);
+            found.retain(|f| f.picket.rule == UnusualResolver.id());
+            found.len()
+        };
+        assert_eq!(after(&[0, 1, 2], 3), 0);
+        assert_eq!(after(&[0, 2], 2), 0);
+        // One day is no habit, nor are two less than a day long, nor what ended half a year ago.
+        assert_eq!(after(&[0], 3), 1);
+        assert_eq!(after(&[0, 1], 1), 1);
+        assert_eq!(after(&[0, 1, 2], 180), 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What is usual for a host on the network: which ports of others it turns to, and how much it sends to
-//! one destination in an hour, by destination and by program.
+//! What is usual for a host on the network: which ports of others it turns to, whom outside it asks for
+//! names, and how much it sends to one destination in an hour, by destination and by program.
 //!
 //! Nothing is inferred and nothing hidden: it is lists of values with their days and of sums, which can be
 //! written out, read, changed and taken back. What was met on one day only is not usual yet, so an
@@ -17,7 +17,9 @@ use super::learned::{Learned, TrafficOf};
 use super::peaks::Peaks;
 use super::table::Table;
 use crate::conversation::{is_answered, whose};
-use crate::limits::{TRAFFIC_PEERS_MAX, TRAFFIC_PORTS_MAX, TRAFFIC_PROGRAMS_MAX, TRAFFICS_MAX};
+use crate::limits::{
+    TRAFFIC_PEERS_MAX, TRAFFIC_PORTS_MAX, TRAFFIC_PROGRAMS_MAX, TRAFFIC_RESOLVERS_MAX, TRAFFICS_MAX,
+};
 use crate::reach::{is_public, network_of};
 
 const DAY_NS: u64 = 24 * 3_600 * 1_000_000_000;
@@ -59,6 +61,9 @@ pub struct Traffic {
     pub peers: BTreeMap<String, Sent>,
     /// Programs that sent to public destinations.
     pub programs: BTreeMap<String, Sent>,
+    /// Resolvers outside, each with the way that it is asked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resolvers: BTreeMap<String, Met>,
     /// The largest hours to any one public destination.
     pub most: Peaks,
     /// Whether something was learned since it was last written out.
@@ -135,6 +140,14 @@ impl Traffic {
         self.peers.get(name)
     }
 
+    /// Whether it asked a resolver on two days or more, the first of which ended `age_ns` ago or earlier.
+    pub(crate) fn is_resolver_usual(&self, resolver: &str, age_ns: u64, now_ns: u64) -> bool {
+        let met = self.resolvers.get(resolver);
+        let ended_ns = |met: &Met| (u64::from(met.first_day) + 1).saturating_mul(DAY_NS);
+        is_usual(met, now_ns)
+            && met.is_some_and(|met| ended_ns(met) <= now_ns.saturating_sub(age_ns))
+    }
+
     /// What is known of a program.
     pub(crate) fn program(&self, name: &str) -> Option<&Sent> {
         self.programs.get(name)
@@ -200,6 +213,10 @@ impl Traffic {
             while ports.len() > TRAFFIC_PORTS_MAX {
                 ports.pop_last();
             }
+        }
+        self.resolvers.values_mut().for_each(clip);
+        while self.resolvers.len() > TRAFFIC_RESOLVERS_MAX {
+            self.resolvers.pop_last();
         }
         for (all, many) in [
             (&mut self.peers, TRAFFIC_PEERS_MAX),
@@ -296,6 +313,28 @@ impl Traffics {
     /// What is usual for hosts like the one that speaks.
     pub(crate) fn alike(&self, speaker: &Host) -> Option<&Traffic> {
         self.alike.get(&key(speaker, role(speaker)))
+    }
+
+    /// Notes that a host asks a resolver, if anything is known of the host.
+    pub(crate) fn note_resolver(
+        &mut self,
+        speaker: &Host,
+        host: &str,
+        resolver: String,
+        now_ns: u64,
+    ) {
+        if let Some(host) = self.hosts.get_mut(&key(speaker, host)) {
+            let today = day(now_ns);
+            let met = meet(
+                &mut host.resolvers,
+                resolver,
+                TRAFFIC_RESOLVERS_MAX,
+                today,
+                |met| met,
+            );
+            self.left_out += u64::from(met.is_none());
+            host.is_changed = true;
+        }
     }
 
     /// Takes a summary in.
