@@ -1,8 +1,8 @@
 //! Makes `collector/detect/src/dga/weights.bin` of lists that lie in a folder, and writes into
 //! `docs/dga-model.md` what they were and how good the model is on families it was not trained on.
 //!
-//! The same lists give the same bytes: one thread, one seed, and the lists are named by their hashes. Takes
-//! two minutes and 600 MB. The lists themselves are never part of the repository.
+//! The same lists give the same bytes on one kind of machine: one thread, one seed, and the lists are named by
+//! their hashes; `exp` is the platform's, and may differ in its last bit on another. Takes two minutes and 600 MB. The lists themselves are never part of the repository.
 
 mod card;
 mod costs;

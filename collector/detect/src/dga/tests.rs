@@ -1,6 +1,8 @@
 //! The model as it is shipped. What it is worth on families in the wild is measured when it is trained
 //! (`docs/dga-model.md`); here it meets generators written for this test, and names that people chose.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A generator in the style of many: a linear congruence, a letter of each step.
@@ -35,6 +37,16 @@ fn base_36(seed: u64, length: usize) -> String {
         char::from_digit((*state >> 33) as u32 % 36, 36).unwrap()
     };
     (0..length).map(|_| digit(&mut state)).collect()
+}
+
+#[test]
+fn the_card_is_of_these_weights() {
+    let weights = include_bytes!("weights.bin");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/dga-model.md");
+    let card = std::fs::read_to_string(path).unwrap();
+    let (length, hash) = (weights.len(), picket_wire::Digest::of(weights));
+    let row = format!("| gives `weights.bin`, {length} bytes | `{hash}` |");
+    assert!(card.contains(&row), "docs/dga-model.md lacks: {row}");
 }
 
 #[track_caller]
@@ -163,4 +175,17 @@ fn the_model_fits_its_bound() {
     const { assert!(Layout::FILE_BYTES <= MODEL_BYTES_MAX) };
     assert!(Model::read(b"PKDGA001").is_none());
     assert!(Model::read(b"").is_none());
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_judged(name in r"(\PC|[.\\0-9a-z-]){0,300}") {
+        let judged = judge(&name);
+        prop_assert!((0.0..=1.0).contains(&judged.dga), "{}", judged.dga);
+        prop_assert_eq!(judged.dga.to_bits(), score(&name).to_bits());
+        prop_assert!(judged.reasons.iter().all(|reason| !reason.is_empty()));
+        if let Ok(label) = chosen(&name) {
+            prop_assert!(!label.contains('.'));
+        }
+    }
 }
