@@ -7,7 +7,7 @@
 //! opened or destroyed (once high, or in two ways) by a principal of which other things were found that are
 //! of two more tactics, one of them such.
 //! What infrastructure code does by plan is low, and so no sign. A user that was made within the hour is
-//! counted to whoever made it.
+//! counted to whoever made it. People who share a role of IAM Identity Center are looked at one by one.
 //! Evidence: calls of each sign, and each that follows. Severity: critical, as GuardDuty's.
 //! Innocent look-alikes: people who test the guards; an administrator who clears a whole account away by
 //! hand. ATT&CK T1078.004, T1530, T1485.
@@ -92,7 +92,7 @@ impl Detection for AttackSequence {
             return;
         };
         let signs: Vec<Sign> = all.iter().filter_map(sign).collect();
-        let Some(actor) = call.identity.actor().filter(|_| !signs.is_empty()) else {
+        let Some(actor) = call.identity.bearer().filter(|_| !signs.is_empty()) else {
             return;
         };
         let account = call.account().unwrap_or_default();
@@ -260,6 +260,7 @@ fn occurrence(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::{IdentityKind, SessionIssuer};
     use crate::testing::{START, analyze, api};
     use picket_intel::IndicatorSet;
 
@@ -328,6 +329,33 @@ mod tests {
         let mut by_two = calls("eve", &all[..2], HOUR_NS);
         by_two.extend(calls("ann", &all[2..], HOUR_NS));
         check(by_two, &[]);
+    }
+
+    #[test]
+    fn a_role_is_many_peoples() {
+        let name = CREDENTIALS.name;
+        let all = [HIDES, TAKES, STAYS, RISES];
+        let by = |role: &str, sessions: [&str; 4]| {
+            let mut events = calls("eve", &all, HOUR_NS);
+            for (session, event) in sessions.iter().zip(&mut events) {
+                let Event::Api(call) = event else { continue };
+                let arn = format!("arn:aws:sts::111122223333:assumed-role/{role}/{session}");
+                let issuer = format!("arn:aws:iam::111122223333:role/{role}");
+                call.identity.kind = IdentityKind::AssumedRole;
+                call.identity.user_name = None;
+                call.identity.arn = Some(arn.into());
+                call.identity.session_issuer = Some(Box::new(SessionIssuer {
+                    arn: Some(issuer.into()),
+                    ..SessionIssuer::default()
+                }));
+            }
+            events
+        };
+        let center = "AWSReservedSSO_Admin_1";
+        check(by(center, ["a@x", "b@x", "c@x", "d@x"]), &[]);
+        check(by(center, ["a@x", "a@x", "a@x", "a@x"]), &[(name, 4)]);
+        // Whoever takes another role may call the session what it likes.
+        check(by("admin", ["a@x", "b@x", "c@x", "d@x"]), &[(name, 4)]);
     }
 
     #[test]

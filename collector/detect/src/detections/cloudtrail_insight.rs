@@ -112,12 +112,14 @@ impl<'a> Insight<'a> {
         })
     }
 
-    /// Says whether most of it is done by somebody who did not do it before.
+    /// Says whether most of it is done by somebody who did not do it before. Each run of a pipeline is a new
+    /// session of the same role, and what AWS's services do by their own roles is nobody's doing.
     fn is_newcomers(&self) -> bool {
         let usual = &self.callers.usual;
-        let is_usual = |who: &str| usual.iter().any(|(known, _)| *known == who);
+        let is_usual = |who: &str| usual.iter().any(|(known, _)| bearer(known) == bearer(who));
+        let is_service = |who: &str| who.contains(":assumed-role/AWSServiceRoleFor");
         let first = self.callers.now.first();
-        !usual.is_empty() && first.is_some_and(|(who, _)| !is_usual(who))
+        !usual.is_empty() && first.is_some_and(|(who, _)| !is_usual(who) && !is_service(who))
     }
 
     fn occurrence(&self, call: &ApiCall, settings: &Settings) -> Occurrence {
@@ -240,6 +242,16 @@ fn names(rates: &[(&str, f64)]) -> String {
     names.join(", ")
 }
 
+/// Who an ARN is of: a session its role, but where IAM Identity Center gave one role to many people.
+fn bearer(arn: &str) -> &str {
+    let is_session = arn.contains(":assumed-role/") && !arn.contains("/AWSReservedSSO_");
+    let role = || {
+        let (role, _) = arn.rsplit_once('/')?;
+        role.contains('/').then_some(role)
+    };
+    role().filter(|_| is_session).unwrap_or(arn)
+}
+
 /// The name in an ARN: of a session its role's.
 fn name_of(arn: &str) -> &str {
     let mut parts = arn.rsplit(':').next().unwrap_or_default().split('/');
@@ -303,6 +315,26 @@ mod tests {
         check(
             &[insight("Start", "ApiErrorRateInsight", EVE, &[CI])],
             &[(ERROR, 5.0, 1)],
+        );
+        // A role's sessions are the role's, and a service's role is nobody's; people who share one are not.
+        let role = |session: &str| format!("arn:aws:sts::111122223333:assumed-role/{session}");
+        let by = |now: &str, before: &str, severity| {
+            let event = insight("Start", rate, &role(now), &[&*role(before)]);
+            check(&[event], &[(RATE, severity, 1)]);
+        };
+        by("ci/run-8", "ci/run-7", 3.0);
+        by("ci/run-8", "ci", 3.0);
+        by("ci2/run-7", "ci/run-7", 5.0);
+        by("AWSServiceRoleForAutoScaling/AutoScaling", "ci/run-7", 3.0);
+        by(
+            "AWSReservedSSO_Admin_1/bob",
+            "AWSReservedSSO_Admin_1/ann",
+            5.0,
+        );
+        by(
+            "AWSReservedSSO_Admin_1/ann",
+            "AWSReservedSSO_Admin_1/ann",
+            3.0,
         );
         // Its end is no second one.
         let both = ["Start", "End"].map(|state| insight(state, rate, EVE, &[CI]));

@@ -2,7 +2,8 @@
 //! power was found.
 //! Reads: CloudTrail calls; what was denied to each caller in the last minutes.
 //! Fires: when a call succeeds that was denied to the caller within `window_s`, after `apis_min` different
-//! calls of `services_min` services were denied to it in that time.
+//! calls of `services_min` services were denied to it in that time. What only reads must be about the same: a
+//! scanner is let look into one bucket and not into the next, by the same call, all day.
 //! Evidence: the call. Severity: high where what is allowed changes something, medium where it only reads.
 //! Innocent look-alikes: a new program whose role is put right while it runs. Infrastructure code that has
 //! shown to be such and the console, a page of which is denied many calls, do not count. ATT&CK T1068, T1078.004.
@@ -20,7 +21,7 @@ use super::principal::{origin, principal};
 use super::{Context, Detection, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
-use crate::history::{CALL_FACTS_NS, Denied};
+use crate::history::{Alike, CALL_FACTS_NS, Denied};
 use crate::logs::cloudtrail::ApiCall;
 
 /// Settings of `escalation_found`.
@@ -94,7 +95,12 @@ impl Detection for EscalationFound {
         let window_ns = settings.window_s.saturating_mul(1_000_000_000);
         let window_ns = window_ns.min(CALL_FACTS_NS);
         let refusals = &mut context.history.refusals;
-        let Some(denied) = refusals.allowed_at_last(call, window_ns) else {
+        let alike = if reads(call) {
+            Alike::InWhatIsAsked
+        } else {
+            Alike::InName
+        };
+        let Some(denied) = refusals.allowed_at_last(call, alike, window_ns) else {
             return;
         };
         if denied.apis >= settings.apis_min && denied.services >= settings.services_min {
@@ -200,6 +206,17 @@ mod tests {
         let only_reads = call("iam", "Create0", 60, r#","readOnly":true"#);
         check(after(6, 3, DENIED, only_reads), &[5.0]);
         check(after(5, 3, DENIED, won(60)), &[]);
+        // Another bucket is another door.
+        let of = |bucket: &str| format!(r#","requestParameters":{{"bucketName":"{bucket}"}}"#);
+        let denied = format!("{DENIED}{}", of("a"));
+        let look = |bucket: &str| {
+            let rest = format!(r#"{},"readOnly":true"#, of(bucket));
+            call("iam", "Create0", 60, &rest)
+        };
+        check(after(6, 3, &denied, look("b")), &[]);
+        check(after(6, 3, &denied, look("a")), &[5.0]);
+        let write = call("iam", "Create0", 60, &of("b"));
+        check(after(6, 3, &denied, write), &[8.0]);
         check(after(6, 2, DENIED, won(60)), &[]);
         check(after(6, 3, "", won(60)), &[]);
         check(after(6, 3, r#","errorCode":"NoSuchEntity""#, won(60)), &[]);

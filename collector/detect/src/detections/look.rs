@@ -10,6 +10,14 @@ use crate::logs::identity::resource;
 use crate::policy::{Policy, account_of, glob, texts};
 use crate::settings::Accounts;
 
+/// How the command line and the SDKs begin the name of a session that a profile asks for without one.
+const SESSIONS_OF_PROFILES: [&str; 4] = [
+    "AWSCLI-Session",
+    "aws-go-sdk-",
+    "aws-sdk-",
+    "botocore-session-",
+];
+
 /// A call, and what may be consulted about it.
 #[derive(Clone, Copy)]
 pub(crate) struct Look<'a> {
@@ -90,7 +98,7 @@ impl<'a> Look<'a> {
     }
 
     /// Says whether a person's credentials made the call: a user's, root's, a federated user's, a role that
-    /// IAM Identity Center hands to people, or a role session that shows a person ([`is_persons_session`]).
+    /// IAM Identity Center hands to people, or a role session that shows a person.
     /// Roles else belong to machines.
     pub(crate) fn is_person(&self) -> bool {
         let identity = &self.call.identity;
@@ -103,12 +111,33 @@ impl<'a> Look<'a> {
             IdentityKind::AssumedRole => {
                 let role = identity.actor().unwrap_or_default();
                 resource(role).starts_with("role/aws-reserved/sso.amazonaws.com/")
-                    || (identity.role_name())
-                        .is_some_and(|name| name.starts_with("AWSReservedSSO_"))
-                    || is_persons_session(self.call)
+                    || identity.is_of_center()
+                    || self.is_persons_session()
             }
             _ => false,
         }
+    }
+
+    /// Says whether a role session shows a person behind it: it is named by a mail address; or as the command
+    /// line and the SDKs call a session that a profile asks for, and either a person is known to take the role
+    /// or the command line or the console makes the call. A service whose SDK takes a role has such names too,
+    /// so they alone say nothing. A workload that vouches by a token (web identity) has them as well, and what
+    /// runs in a runtime of AWS is nobody. A second factor says nothing here: who has it is mostly the right
+    /// person, and deployments inherit it.
+    fn is_persons_session(&self) -> bool {
+        let identity = &self.call.identity;
+        let words = self.call.agent_words();
+        if identity.provider.is_some() || words.has(Says::Runtime) {
+            return false;
+        }
+        let name = identity.session_name().unwrap_or_default();
+        let is_default = SESSIONS_OF_PROFILES.iter().any(|one| name.starts_with(one));
+        let is_typed = || {
+            words.has(Says::CommandLine)
+                || self.is_console()
+                || (identity.actor()).is_some_and(|role| self.history.takers.is_of_people(role))
+        };
+        name.contains('@') || (is_default && is_typed())
     }
 
     /// Says whether the session is one that EC2 made for an instance.
@@ -185,25 +214,6 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Says whether a role session shows a person behind it: it is named by a mail address, or by what the command
-/// line and the SDKs call a session that a profile on somebody's disk asks for. A workload that vouches by a
-/// token (web identity) has the same default names, and what runs in a runtime of AWS is nobody. A second
-/// factor says nothing here: who has it is mostly the right person, and deployments inherit it.
-fn is_persons_session(call: &ApiCall) -> bool {
-    let identity = &call.identity;
-    if identity.provider.is_some() || call.agent_words().has(Says::Runtime) {
-        return false;
-    }
-    let name = identity.session_name().unwrap_or_default();
-    let of_profile = [
-        "AWSCLI-Session",
-        "aws-go-sdk-",
-        "aws-sdk-",
-        "botocore-session-",
-    ];
-    name.contains('@') || of_profile.iter().any(|one| name.starts_with(one))
-}
-
 /// A call's name without the date of its API, which Lambda and CloudFront append.
 pub(crate) fn undated(name: &str) -> &str {
     let cut = name
@@ -220,33 +230,68 @@ pub(crate) fn undated(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Event;
 
     #[test]
     fn sessions_show_who_is_behind_them() {
-        let check = |session: &str, rest: &str, agent: &str, expected: bool| {
+        let check = |session: &str,
+                     rest: &str,
+                     agent: &str,
+                     taker: Option<&str>,
+                     expected: bool| {
+            let mut history = History::default();
+            if let Some(taker) = taker {
+                history.learn(&Event::Api(crate::testing::api(&format!(
+                    r#"{{"eventName":"AssumeRole","eventSource":"sts.amazonaws.com",
+                    "requestParameters":{{"roleArn":"arn:aws:iam::111122223333:role/r"}},
+                    "recipientAccountId":"111122223333","userIdentity":{{{taker}}}}}"#
+                ))));
+            }
             let call = crate::testing::api(&format!(
                 r#"{{"eventName":"A","userAgent":"{agent}","userIdentity":{{"type":"AssumedRole",
-                "arn":"arn:aws:sts::111122223333:assumed-role/r/{session}","sessionContext":{{{rest}}}}}}}"#
+                "arn":"arn:aws:sts::111122223333:assumed-role/r/{session}","sessionContext":{{
+                "sessionIssuer":{{"type":"Role","arn":"arn:aws:iam::111122223333:role/r"}}{rest}}}}}}}"#
             ));
             let look = Look {
                 call: &call,
-                history: &History::default(),
+                history: &history,
                 accounts: &Accounts::default(),
             };
-            assert_eq!(look.is_person(), expected, "{session} {rest} {agent}");
+            assert_eq!(
+                look.is_person(),
+                expected,
+                "{session} {rest} {agent} {taker:?}"
+            );
         };
-        let factor = r#""attributes":{"mfaAuthenticated":"true"}"#;
-        check("ann@example.com", "", "aws-cli/2", true);
-        check("botocore-session-1688990082", "", "aws-cli/2", true);
-        check("aws-go-sdk-1688990082523310002", "", "x", true);
-        check("any", factor, "aws-cli/2", false);
-        check("any", "", "aws-cli/2", false);
-        check("i-0abc", "", "aws-cli/2", false);
+        let factor = r#","attributes":{"mfaAuthenticated":"true"}"#;
+        check("ann@example.com", "", "aws-cli/2", None, true);
+        check("ann@example.com", "", "Boto3/1", None, true);
+        check("any", factor, "aws-cli/2", None, false);
+        check("any", "", "aws-cli/2", None, false);
+        check("i-0abc", "", "aws-cli/2", None, false);
+        // Default names say something where people are known to take the role, or type.
+        let default = "botocore-session-1688990082";
+        let user = r#""type":"IAMUser","arn":"arn:aws:iam::111122223333:user/ann""#;
+        let center = r#""type":"AssumedRole",
+            "arn":"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin_1/ann""#;
+        let service =
+            r#""type":"AssumedRole","arn":"arn:aws:sts::111122223333:assumed-role/app/run""#;
+        check(default, "", "aws-cli/2", None, true);
+        check(default, "", "Mozilla/5.0", None, true);
+        check(default, "", "Boto3/1", None, false);
+        check(default, "", "Boto3/1", Some(user), true);
+        check(default, "", "Boto3/1", Some(center), true);
+        check(default, "", "Boto3/1", Some(service), false);
+        let sdk = "aws-sdk-js-1688990082523";
+        check(sdk, "", "aws-sdk-nodejs/2.1", None, false);
+        check(sdk, "", "aws-sdk-nodejs/2.1", Some(user), true);
+        check("aws-go-sdk-1688990082523310002", "", "x", None, false);
         let token =
-            r#""webIdFederationData":{"federatedProvider":"arn:aws:iam::1:oidc-provider/x"}"#;
-        check("botocore-session-1688990082", token, "Boto3/1", false);
+            r#","webIdFederationData":{"federatedProvider":"arn:aws:iam::1:oidc-provider/x"}"#;
+        check(default, token, "aws-cli/2", Some(user), false);
         let runtime = "Boto3/1 exec-env/AWS_Lambda_python3.9";
-        check("ann@example.com", "", runtime, false);
+        check("ann@example.com", "", runtime, None, false);
+        check(default, "", runtime, Some(user), false);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! A credential that is known for long comes from an address where it never was, but where another one is
 //! known: whoever holds the other has this one too.
-//! Reads: CloudTrail calls; who called from each public address; from which networks each principal called.
+//! Reads: CloudTrail calls; who called from each public address; from which networks each principal called;
+//! who takes which roles.
 //! Fires: once for each principal and address, where the principal has been known for a week and never
-//! called from that network, and others were met there before. Addresses of more than eight principals are
-//! offices and gateways, and say nothing; so do calls through endpoints.
+//! called from that network, and others were met there before. A person's user, the roles it takes and the
+//! sessions that are called as it is are no others. Addresses of more than eight principals are offices and
+//! gateways, and say nothing; so do calls through endpoints.
 //! Evidence: the call. Severity: low; medium where the other is a host, a function or a task (its address
 //! is nobody's desk), or where both were never there and the address itself is new.
 //! Innocent look-alikes: people who meet, a new office, people who work on a host by its terminal.
@@ -22,6 +24,7 @@ use super::principal::principal;
 use super::{Context, Detection, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
+use crate::history::{Neighbour, called};
 use crate::logs::agent_words::Says;
 use crate::logs::cloudtrail::ApiCall;
 
@@ -91,22 +94,65 @@ impl Detection for SharedAddress {
         let is_elsewhere = look.is_elsewhere();
         if is_elsewhere
             && let Some(others) = look.history.neighbours.others(call, address)
-            && let Some(other) = others.before.iter().max_by_key(|one| one.is_workload)
+            && let strangers = strangers(&look, others.before)
+            && let Some(other) = strangers.iter().max_by_key(|one| one.is_workload)
         {
             let age_ns = call.event_time_ns.saturating_sub(others.first_ns);
             let is_new = age_ns <= settings.new_h.saturating_mul(3_600 * 1_000_000_000);
-            let both_strange = is_new && others.before.iter().any(|one| one.was_elsewhere);
+            let both_strange = is_new && strangers.iter().any(|one| one.was_elsewhere);
             let severity = if other.is_workload || both_strange {
                 settings.worse_severity
             } else {
                 settings.severity
             };
-            let count = others.before.len();
+            let count = strangers.len();
             out.push(occurrence(call, address, &other.actor, count, severity));
         }
         let neighbours = &mut context.history.neighbours;
         neighbours.note(call, address, is_workload, is_elsewhere);
     }
+}
+
+/// Those who were at an address before and are not the caller by another name: neither took the other as a
+/// role, nor is it called the same, nor are both somebody's who is there.
+fn strangers<'a>(look: &Look<'_>, before: &'a [Neighbour]) -> Vec<&'a Neighbour> {
+    let takers = &look.history.takers;
+    let actor = look.call.identity.actor().unwrap_or_default();
+    let name = called(look.call);
+    let mut own: Vec<&Neighbour> = Vec::new();
+    let mut rest: Vec<&Neighbour> = before.iter().collect();
+    loop {
+        let is_own = |one: &Neighbour| {
+            takers.is_pair(actor, &one.actor)
+                || is_same(name, &one.name)
+                || (own.iter()).any(|mine| {
+                    takers.is_pair(&mine.actor, &one.actor) || is_same(&mine.name, &one.name)
+                })
+        };
+        let (more, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|one| is_own(one));
+        if more.is_empty() {
+            return others;
+        }
+        own.extend(more);
+        rest = others;
+    }
+}
+
+/// Says whether two names are one person's: the same, or one the mail address that begins with the other.
+fn is_same(one: &str, other: &str) -> bool {
+    let begins = |name: &str| {
+        name.split('@')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    let are_addresses = one.contains('@') && other.contains('@');
+    !one.is_empty()
+        && if are_addresses {
+            one.eq_ignore_ascii_case(other)
+        } else {
+            begins(one) == begins(other)
+        }
 }
 
 /// Says whether an address is one that many networks have.
@@ -193,11 +239,17 @@ mod tests {
 
     /// Ten days of each of these at home, and then what follows.
     fn known(users: &[&str], last: Vec<Event>) -> Vec<Event> {
+        let users: Vec<String> = users.iter().map(|name| user(name)).collect();
+        let users: Vec<&str> = users.iter().map(String::as_str).collect();
+        of_many(&users, last)
+    }
+
+    fn of_many(identities: &[&str], last: Vec<Event>) -> Vec<Event> {
         let mut all = Vec::new();
         for day in 0..10 {
-            for (n, name) in users.iter().enumerate() {
+            for (n, identity) in identities.iter().enumerate() {
                 let home = format!("192.{n}.2.1");
-                all.extend((0..20).map(|second| call(&user(name), &home, day, second)));
+                all.extend((0..20).map(|second| call(identity, &home, day, second)));
             }
         }
         all.extend(last);
@@ -230,6 +282,70 @@ mod tests {
         check(known(&["ann"], again), &[3.0]);
         // Nobody is known yet.
         check(vec![of("new", 1), of("ann", 2)], &[]);
+    }
+
+    #[test]
+    fn one_persons_credentials_belong_together() {
+        let role = |role: &str, session: &str| {
+            format!(
+                r#""type":"AssumedRole","arn":"arn:aws:sts::111122223333:assumed-role/{role}/{session}",
+                "sessionContext":{{"sessionIssuer":{{"type":"Role","userName":"{role}",
+                "arn":"arn:aws:iam::111122223333:role/{role}"}}}}"#
+            )
+        };
+        let takes = |who: &str, role: &str| {
+            let mut event = call(who, "10.0.0.1", 9, 60);
+            if let Event::Api(call) = &mut event {
+                call.event_name = "AssumeRole".into();
+                let asked = format!(r#"{{"roleArn":"arn:aws:iam::111122223333:role/{role}"}}"#);
+                call.request_parameters = serde_json::from_str(&asked).unwrap();
+            }
+            event
+        };
+        let ann = user("ann");
+        // Two at home for long, who meet at a new network; before that, somebody may have taken a role.
+        let meet = |one: &str, other: &str, before: Vec<Event>| {
+            let mut last = before;
+            last.extend([call(one, NEW, 10, 1), call(other, NEW, 10, 2)]);
+            of_many(&[one, other], last)
+        };
+        let ops = role("ops", "work");
+        check(meet(&ann, &ops, vec![]), &[5.0]);
+        check(meet(&ann, &ops, vec![takes(&ann, "ops")]), &[]);
+        check(meet(&ops, &ann, vec![takes(&ann, "ops")]), &[]);
+        check(meet(&ann, &ops, vec![takes(&user("bob"), "ops")]), &[5.0]);
+        check(meet(&ann, &ops, vec![takes(&ann, "other")]), &[5.0]);
+        // Called the same.
+        check(meet(&ann, &role("ops", "ann"), vec![]), &[]);
+        check(meet(&ann, &role("ops", "Ann@example.com"), vec![]), &[]);
+        check(meet(&ann, &role("ops", "anna"), vec![]), &[5.0]);
+        let set = |set: &str, who: &str| role(&format!("AWSReservedSSO_{set}_1"), who);
+        let (admin, reader) = (
+            set("Admin", "ann@example.com"),
+            set("Read", "ann@example.com"),
+        );
+        check(meet(&admin, &reader, vec![]), &[]);
+        check(
+            meet(&admin, &set("Read", "bob@example.com"), vec![]),
+            &[5.0],
+        );
+        // Two roles of one who is there too, and somebody else's beside them.
+        let dev = role("dev", "other");
+        let all = [&*ann, &*ops, &*dev];
+        let meet_all = |takers: &[(&str, &str)]| {
+            let mut last: Vec<Event> = takers.iter().map(|(who, role)| takes(who, role)).collect();
+            last.extend((1..).zip(all).map(|(n, who)| call(who, NEW, 10, n)));
+            of_many(&all, last)
+        };
+        check(meet_all(&[(&*ann, "ops"), (&*ann, "dev")]), &[]);
+        check(meet_all(&[(&*ann, "ops")]), &[5.0]);
+    }
+
+    #[test]
+    fn nobody_is_no_principal() {
+        let nobody = r#""type":"AWSAccount","principalId":"","accountId":"ANONYMOUS_PRINCIPAL""#;
+        let last = vec![call(&user("new"), NEW, 10, 1), call(nobody, NEW, 10, 2)];
+        check(of_many(&[nobody], last), &[]);
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Actors {
     fn make(&mut self, call: &ApiCall, user: &str) {
         let key = (owned(call.account()), user.to_owned());
         *self.made.write(key, call.event_time_ns) = Made {
-            by: owned(call.identity.actor()),
+            by: owned(call.identity.bearer()),
             at_ns: call.event_time_ns,
             ..Made::default()
         };

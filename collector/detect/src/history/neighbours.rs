@@ -25,6 +25,8 @@ pub(crate) struct Neighbour {
     hash: u64,
     /// What stays the same over its sessions.
     pub(crate) actor: String,
+    /// What it is called: a user by its name, a session by its own.
+    pub(crate) name: String,
     /// Whether AWS made its credential for a host, a function or a task.
     pub(crate) is_workload: bool,
     /// Whether it had never been there, though it was known for long.
@@ -85,6 +87,7 @@ impl Neighbours {
         row.callers.push(Neighbour {
             hash: hash(actor),
             actor: actor.to_owned(),
+            name: called(call).to_owned(),
             is_workload,
             was_elsewhere,
         });
@@ -97,6 +100,17 @@ impl Neighbours {
     pub(crate) fn turned_away(&self) -> [(&'static str, u64); 1] {
         [("caller_addresses_evicted", self.0.evicted())]
     }
+}
+
+/// What a caller is called: a user by its name, a role's session by its own, which is the person's where
+/// people take the role.
+pub(crate) fn called(call: &ApiCall) -> &str {
+    let identity = &call.identity;
+    let of_arn = || identity.arn.as_deref()?.rsplit('/').next();
+    (identity.session_name())
+        .or(identity.user_name.as_deref())
+        .or_else(of_arn)
+        .unwrap_or_default()
 }
 
 fn key(call: &ApiCall) -> u64 {

@@ -14,9 +14,26 @@ pub(crate) struct Refusals {
     left_out: u64,
 }
 
-/// What was denied to one caller: by the call's name, when last, and its service.
+/// What was denied to one caller, by the call's name.
 #[derive(Debug, Default)]
-struct Refused(BTreeMap<u64, (u64, u64)>);
+struct Refused(BTreeMap<u64, Refusal>);
+
+/// When a call was denied last, of which service it is, and what was asked.
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    at_ns: u64,
+    service: u64,
+    asked: u64,
+}
+
+/// Which call is the one that was denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alike {
+    /// Of the same name.
+    InName,
+    /// Of the same name, and about the same.
+    InWhatIsAsked,
+}
 
 /// How much was denied to a caller within a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +62,12 @@ impl Refusals {
         let Refused(apis) = self.callers.write(caller(call), now_ns);
         let api = api(call);
         if apis.len() < REFUSED_APIS_MAX || apis.contains_key(&api) {
-            apis.insert(api, (now_ns, hash(call.service())));
+            let refusal = Refusal {
+                at_ns: now_ns,
+                service: hash(call.service()),
+                asked: asked(call),
+            };
+            apis.insert(api, refusal);
         } else {
             self.left_out += 1;
         }
@@ -53,16 +75,28 @@ impl Refusals {
 
     /// What was denied to the caller of a call within `window_ns` before it, if that very call was among
     /// it. It is asked about once: what is allowed stays so.
-    pub(crate) fn allowed_at_last(&mut self, call: &ApiCall, window_ns: u64) -> Option<Denied> {
+    pub(crate) fn allowed_at_last(
+        &mut self,
+        call: &ApiCall,
+        alike: Alike,
+        window_ns: u64,
+    ) -> Option<Denied> {
         // Nobody is denied much of the time: then this costs nothing.
         if self.callers.is_empty() {
             return None;
         }
         let Refused(apis) = self.callers.get_mut(&caller(call))?;
-        let (since_ns, _) = *apis.get(&api(call))?;
+        let Refusal {
+            at_ns: since_ns,
+            asked: before,
+            ..
+        } = *apis.get(&api(call))?;
+        if alike == Alike::InWhatIsAsked && before != asked(call) {
+            return None;
+        }
         let begin_ns = call.event_time_ns.saturating_sub(window_ns);
-        apis.retain(|_, (denied_ns, _)| *denied_ns >= begin_ns);
-        let services: BTreeSet<u64> = apis.values().map(|(_, service)| *service).collect();
+        apis.retain(|_, refusal| refusal.at_ns >= begin_ns);
+        let services: BTreeSet<u64> = apis.values().map(|one| one.service).collect();
         let denied = apis.len();
         apis.remove(&api(call))?;
         Some(Denied {
@@ -86,8 +120,12 @@ impl Refusals {
 
 fn caller(call: &ApiCall) -> (u64, u64) {
     let account = call.account().unwrap_or_default();
-    let actor = call.identity.actor().unwrap_or_default();
+    let actor = call.identity.bearer().unwrap_or_default();
     (hash(account), hash(actor))
+}
+
+fn asked(call: &ApiCall) -> u64 {
+    hash(call.request_parameters.raw())
 }
 
 fn api(call: &ApiCall) -> u64 {

@@ -17,6 +17,8 @@ pub(crate) enum Says {
     ConsoleProgram,
     /// The runtime of a function or of a container.
     Runtime,
+    /// A command line, at which people type.
+    CommandLine,
     /// A system or program for breaking in, by its number in [`TOOLS`].
     Tool(u8),
 }
@@ -26,7 +28,7 @@ pub(crate) const TOOLS: [&str; 5] = ["kali", "parrot", "pentoo", "pacu", "truffl
 
 /// Words with what they say. Tools are told by the word in either case, standing by itself: names of hosts
 /// and of companies hold such words too. All others by the text as it stands, wherever it does.
-const WORDS: [(&str, Says); 20] = [
+const WORDS: [(&str, Says); 22] = [
     ("CloudFormation", Says::Planner),
     ("OpenTofu", Says::Planner),
     ("Pulumi", Says::Planner),
@@ -42,6 +44,8 @@ const WORDS: [(&str, Says); 20] = [
     ("aws-internal", Says::ConsoleProgram),
     ("exec-env/AWS_Lambda", Says::Runtime),
     ("exec-env/AWS_ECS", Says::Runtime),
+    ("AWSPowerShell", Says::CommandLine),
+    ("aws-cli/", Says::CommandLine),
     (TOOLS[0], Says::Tool(0)),
     (TOOLS[1], Says::Tool(1)),
     (TOOLS[2], Says::Tool(2)),
@@ -53,7 +57,7 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasickBuilder::new()
         .ascii_case_insensitive(true)
         .build(WORDS.map(|(word, _)| word))
-        .expect("twenty short words make an automaton")
+        .expect("two dozen short words make an automaton")
 });
 
 /// What a user agent says.
@@ -104,7 +108,8 @@ impl Says {
             Self::Console => 1 << 1,
             Self::ConsoleProgram => 1 << 2,
             Self::Runtime => 1 << 3,
-            Self::Tool(number) => 1 << (4 + number),
+            Self::CommandLine => 1 << 4,
+            Self::Tool(number) => 1 << (5 + number),
         }
     }
 }

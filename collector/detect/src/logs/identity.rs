@@ -162,7 +162,8 @@ impl Identity {
     }
 
     /// What stays the same over sessions and keys: the role's ARN for a session, else the ARN,
-    /// else the principal id before its colon, else the access key.
+    /// else the principal id before its colon, else the access key. Nobody is the same as nobody else: who
+    /// is anonymous has none.
     pub fn actor(&self) -> Option<&str> {
         let issuer = self.session_issuer.as_ref();
         issuer
@@ -170,6 +171,21 @@ impl Identity {
             .or(self.arn.as_deref())
             .or_else(|| self.principal_id.as_deref()?.split(':').next())
             .or(self.access_key_id.as_deref())
+            .filter(|actor| !actor.is_empty())
+    }
+
+    /// Who it is, where one role is many people's: IAM Identity Center names the sessions of its roles after
+    /// who signed in, and lets nobody choose. As [`Identity::actor`] for all others, who may call a session
+    /// what they like.
+    pub(crate) fn bearer(&self) -> Option<&str> {
+        let session = self.arn.as_deref().filter(|_| self.is_of_center());
+        session.or_else(|| self.actor())
+    }
+
+    /// Says whether it is a session of a role that IAM Identity Center made, which it hands to people only.
+    pub(crate) fn is_of_center(&self) -> bool {
+        self.kind == IdentityKind::AssumedRole
+            && (self.role_name()).is_some_and(|name| name.starts_with("AWSReservedSSO_"))
     }
 
     /// Fills in what other fields tell, once all have been read.

@@ -1,6 +1,6 @@
 //! Sign-ins: many failures of one user, of many users from one place, one user in several places at once.
 
-use super::{Callers, Calls, Counts, FindingType, HOUR, Rule, SPRAY, one};
+use super::{Callers, Calls, Counts, FindingType, HOUR, Rule, SIGNED_IN, SPRAY, one};
 use crate::detections::look::Look;
 use crate::history::network;
 
@@ -47,7 +47,7 @@ pub(super) const RULES: &[Rule] = &[
         first_look: &["Whether any sign-in from there succeeded."],
     },
     Rule {
-        id: "signed_in_from_places",
+        id: SIGNED_IN,
         kind: &PLACES,
         window_s: HOUR,
         // Two are an office and a telephone.

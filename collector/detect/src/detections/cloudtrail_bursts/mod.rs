@@ -52,6 +52,9 @@ const HOUR: u64 = 3_600;
 /// The rule that counts by address.
 const SPRAY: &str = "passwords_sprayed";
 
+/// The rule that counts by session: roles are taken by many, each at home elsewhere.
+const SIGNED_IN: &str = "signed_in_from_places";
+
 /// The rule that counts by key.
 const PLACES: &str = "key_in_many_places";
 
@@ -140,13 +143,17 @@ enum Counts {
 }
 
 impl Rule {
-    /// Whom it counts by: the place for sign-ins, where nobody is somebody yet; else the caller.
+    /// Whom it counts by: the place for failed sign-ins, where nobody is somebody yet, and the session for
+    /// those that succeed; else the caller, by its address where it has no name.
     fn who(&self, call: &ApiCall) -> String {
         let account = call.account().unwrap_or_default();
         let one = match self.id {
             SPRAY => call.source_ip.as_deref(),
             PLACES => call.identity.access_key_id.as_deref(),
-            _ => call.identity.actor().or(call.identity.user_name.as_deref()),
+            SIGNED_IN => call.identity.arn.as_deref().or(call.identity.actor()),
+            _ => (call.identity.bearer())
+                .or(call.identity.user_name.as_deref())
+                .or(call.source_ip.as_deref()),
         };
         [account, one.unwrap_or_default()].join(" ")
     }

@@ -20,10 +20,10 @@ pub(super) const RULES: &[Rule] = &[
         calls: Calls::Named(&[("ec2-instance-connect", &["SendSSHPublicKey"])]),
         by: Callers::All,
         counts: Counts::Attempts,
-        things: |look| one(look.asked("instanceId")),
+        things: |look| unusual(look, || one(look.asked("instanceId"))),
         noun: "pushed an SSH key to different hosts",
         mitre: &["T1021.008", "T1098.004"],
-        look_alikes: "administrators at work",
+        look_alikes: "administrators at work that they did not do before",
         first_look: &["Who was on these hosts, and what ran."],
     },
     Rule {
@@ -34,10 +34,10 @@ pub(super) const RULES: &[Rule] = &[
         calls: Calls::Named(&[("ssm", &["ResumeSession", "StartSession"])]),
         by: Callers::All,
         counts: Counts::Attempts,
-        things: |look| one(look.asked_any(&["target", "sessionId"])),
+        things: |look| unusual(look, || one(look.asked_any(&["target", "sessionId"]))),
         noun: "opened sessions on different hosts",
         mitre: &["T1021.007"],
-        look_alikes: "administrators at work",
+        look_alikes: "administrators at work that they did not do before",
         first_look: &["What was typed: the session log has it, where there is one."],
     },
     Rule {
@@ -48,10 +48,10 @@ pub(super) const RULES: &[Rule] = &[
         calls: Calls::Named(&[("ssm", &["SendCommand"])]),
         by: Callers::NotMachines,
         counts: Counts::Attempts,
-        things: |look| look.all("instanceIds"),
+        things: |look| unusual(look, || look.all("instanceIds")),
         noun: "sent commands to different hosts",
         mitre: &["T1021.007", "T1651"],
-        look_alikes: "administrators at work",
+        look_alikes: "administrators at work that they did not do before",
         first_look: &["What the commands were: Systems Manager keeps them for a month."],
     },
     Rule {
@@ -72,6 +72,16 @@ pub(super) const RULES: &[Rule] = &[
         ],
     },
 ];
+
+/// What a call is about, unless the caller is known to make it, and from there: patches go to every host each
+/// week.
+fn unusual(look: &Look<'_>, things: impl FnOnce() -> Vec<String>) -> Vec<String> {
+    if look.is_usual() && !look.is_elsewhere() {
+        Vec::new()
+    } else {
+        things()
+    }
+}
 
 /// The network that a user's own key was used from. Sessions have homes of their own.
 fn place_of_key(look: &Look<'_>) -> Vec<String> {

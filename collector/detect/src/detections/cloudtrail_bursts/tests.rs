@@ -232,6 +232,54 @@ fn commands() {
 }
 
 #[test]
+fn administrators_who_go_to_hosts_each_week() {
+    // The last run comes from another network where one is given.
+    let weekly = |service: &str, name: &str, asked: &str, weeks: u64, last: Option<u8>| {
+        let mut all = Vec::new();
+        for week in 0..weeks {
+            let mut run = calls(EVE, (service, name), asked, 40);
+            for event in &mut run {
+                if let Event::Api(call) = event {
+                    call.event_time_ns += week * 7 * 24 * HOUR * 1_000_000_000;
+                    call.event_id = call.event_id.take().map(|id| format!("{id}-{week}").into());
+                    if let Some(network) = last.filter(|_| week + 1 == weeks) {
+                        call.source_address = Some([network, 0, 2, 1].into());
+                        call.source_ip = Some(format!("{network}.0.2.1").into());
+                    }
+                }
+            }
+            all.extend(run);
+        }
+        all
+    };
+    let send = r#""requestParameters":{"documentName":"d","instanceIds":["i-{n}"]}"#;
+    let told = |weeks, last| {
+        let events = weekly("ssm", "SendCommand", send, weeks, last);
+        let (findings, _) = analyze(IndicatorSet::default(), events);
+        let own = |f: &&crate::finding::Finding| {
+            f.service
+                .additional_info
+                .get("behaviour")
+                .map(String::as_str)
+                == Some("hosts_commanded")
+        };
+        findings
+            .iter()
+            .filter(own)
+            .map(|f| f.service.count)
+            .sum::<u64>()
+    };
+    // What is done on one day only is not usual yet.
+    let learned = told(2, None);
+    assert!(learned > 0);
+    assert_eq!(told(5, None), learned, "known to do so");
+    assert!(told(5, Some(99)) > learned, "not from there");
+    let start = r#""requestParameters":{"target":"i-{n}"}"#;
+    let opened = weekly("ssm", "StartSession", start, 1, None);
+    check(opened, &[("host_sessions_opened", 8.0)]);
+}
+
+#[test]
 fn one_user_signs_in_everywhere() {
     let from = |networks: &[u8], answer: &str| -> Vec<Event> {
         let told = format!(r#""responseElements":{{"ConsoleLogin":"{answer}"}}"#);
@@ -248,6 +296,80 @@ fn one_user_signs_in_everywhere() {
     check(from(&[20, 30], "Success"), &[(places, 3.0)]);
     check(from(&[20, 20, 20], "Success"), &[]);
     check(from(&[20, 30, 40], "Failure"), &[]);
+}
+
+#[test]
+fn a_role_is_many_peoples() {
+    // One role and one issuer; each signs in from a home of its own.
+    let of = |role: &str, sessions: [&str; 3]| -> Vec<Event> {
+        let answer = r#""responseElements":{"ConsoleLogin":"Success"}"#;
+        let each = (20..).zip(sessions).map(|(network, session)| {
+            let mut event = calls(
+                &session_of(role, session),
+                ("signin", "ConsoleLogin"),
+                answer,
+                1,
+            );
+            if let Event::Api(call) = &mut event[0] {
+                call.source_address = Some([network, 0, 2, 1].into());
+                call.event_id = Some(format!("e-{network}").into());
+            }
+            event.remove(0)
+        });
+        each.collect()
+    };
+    let places = "signed_in_from_places";
+    let center = "AWSReservedSSO_Admin_1";
+    check(of(center, ["ann", "bob", "eve"]), &[]);
+    check(of(center, ["ann", "ann", "ann"]), &[(places, 5.0)]);
+    check(of(center, ["ann", "ann", "bob"]), &[(places, 3.0)]);
+    check(of("Admin", ["ann", "bob", "eve"]), &[]);
+    // Other things count by the session where Identity Center named it, else by the role.
+    let read = |role: &str, sessions: &[&str]| -> Vec<Event> {
+        let each = sessions.iter().enumerate().flat_map(|(n, session)| {
+            let secret = format!(r#""requestParameters":{{"target":"i-{n}"}}"#);
+            calls(
+                &session_of(role, session),
+                ("ssm", "StartSession"),
+                &secret,
+                1,
+            )
+        });
+        let mut all: Vec<Event> = each.collect();
+        for (n, event) in all.iter_mut().enumerate() {
+            if let Event::Api(call) = event {
+                call.event_id = Some(format!("r-{n}").into());
+            }
+        }
+        all
+    };
+    let opened = "host_sessions_opened";
+    check(read(center, &["ann", "bob", "eve"]), &[]);
+    check(read(center, &["ann", "ann", "ann"]), &[(opened, 5.0)]);
+    check(read("ops", &["a", "b", "c"]), &[(opened, 5.0)]);
+}
+
+fn session_of(role: &str, session: &str) -> String {
+    format!(
+        r#""type":"AssumedRole","arn":"arn:aws:sts::111122223333:assumed-role/{role}/{session}",
+        "sessionContext":{{"sessionIssuer":{{"type":"Role","userName":"{role}",
+        "arn":"arn:aws:iam::111122223333:role/{role}"}}}}"#
+    )
+}
+
+#[test]
+fn nobody_counts_by_address() {
+    let nobody = r#""type":"AWSAccount","principalId":"","accountId":"ANONYMOUS_PRINCIPAL""#;
+    let denied = r#""errorCode":"AccessDenied","requestParameters":{"bucketName":"b{n}"}"#;
+    let knock = || calls(nobody, ("s3", "HeadBucket"), denied, 5);
+    check(knock(), &[("buckets_probed", 5.0)]);
+    let mut knocks = knock();
+    for (n, event) in (1..).zip(&mut knocks) {
+        if let Event::Api(call) = event {
+            call.source_ip = Some(format!("192.0.2.{n}").into());
+        }
+    }
+    check(knocks, &[]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(super) const LIST: &[Behaviour] = &[
                 .history
                 .lately
                 .of(Lately::KeyPair, account, key, look.call)?;
-            let is_own = Some(&*made.by) == look.call.identity.actor();
+            let is_own = Some(&*made.by) == look.call.identity.bearer();
             let what = format!(
                 "started hosts that are entered by key pair {}, just made",
                 quote(key)
