@@ -7,7 +7,7 @@
 //!
 //! Logs about hosts (VPC flow logs, resolver query logs) have records without an identity: a file of them is
 //! read once, when nobody has written to it for a while, and what is added later is reported and not read.
-//! Logs of databases grow: what is added to one that is not packed is read in its turn. A file with GuardDuty's
+//! Logs of databases grow: what is added to one of lines is read once a minute, also after it was renamed. A file with GuardDuty's
 //! findings that has changed is read again, and those seen before are left out.
 
 mod part;
@@ -38,7 +38,7 @@ use crate::stop::Stop;
 use crate::store::Store;
 use crate::store::sources::{self, FileState, MARK_BYTES};
 
-use part::{Part, is_packed, mark_before, resume_at};
+use part::{Part, goes_on, is_lines, is_packed, lines_end, mark_before, resume_at};
 pub(crate) use settings::{RdsSettings, Settings};
 
 /// Calls handed to the analysis at once: enough to share a flush, few enough to stay small.
@@ -167,13 +167,24 @@ impl Follower {
             return Ok(());
         }
         if let Some(log) = &self.log {
-            if clock::now_ms().saturating_sub(modified_ms) < SETTLED_MS {
-                return Ok(());
-            }
+            let is_settled = clock::now_ms().saturating_sub(modified_ms) >= SETTLED_MS;
+            let mut bytes = bytes;
             let part = match (log, known) {
+                (Log::Rds(_), known) => {
+                    let known = self.before(path, known)?;
+                    let part = Part::next(path, known.as_ref(), bytes)?;
+                    if !is_settled {
+                        let start = part.as_ref().map_or(bytes, |part| part.start);
+                        bytes = self.early(path, known.as_ref(), start, (bytes, modified_ms))?;
+                        if bytes <= start {
+                            return Ok(());
+                        }
+                    }
+                    part
+                }
+                _ if !is_settled => return Ok(()),
                 (Log::Hosts(_), known) => Part::once(known.as_ref()),
                 (Log::Guardduty, _) => Some(Part::default()),
-                (Log::Rds(_), known) => Part::next(path, known.as_ref(), bytes)?,
             };
             return self.portions(path, name, log, part, (bytes, modified_ms));
         }
@@ -202,6 +213,51 @@ impl Follower {
         self.analysis.batch(last);
         self.metrics.log_files_read.add(1);
         outcome.map(|_| ())
+    }
+
+    /// What is known of a log of a database: if it is none that was read by this name, maybe by another, as logs are
+    /// renamed when they are rotated.
+    fn before(&self, path: &Path, known: Option<FileState>) -> anyhow::Result<Option<FileState>> {
+        let mut file = File::open(path)?;
+        if let Some(known) = &known
+            && goes_on(&mut file, known)?
+        {
+            return Ok(Some(known.clone()));
+        }
+        if !is_lines(&mut file)? {
+            return Ok(known);
+        }
+        let beside = self
+            .store
+            .read(|connection| sources::beside(connection, path))?;
+        for other in beside {
+            if !other.mark.is_empty() && goes_on(&mut file, &other)? {
+                return Ok(Some(other));
+            }
+        }
+        Ok(known)
+    }
+
+    /// Where what can be read of a log that is still being written ends: at its last line, once a minute. What is not
+    /// what it was may be on its way here, and waits.
+    fn early(
+        &self,
+        path: &Path,
+        known: Option<&FileState>,
+        start: u64,
+        (bytes, modified_ms): (u64, u64),
+    ) -> io::Result<u64> {
+        let mut file = File::open(path)?;
+        if !is_lines(&mut file)? {
+            return Ok(start);
+        }
+        if let Some(known) = known {
+            let is_soon = modified_ms < known.modified_ms.saturating_add(SETTLED_MS);
+            if is_soon || !goes_on(&mut file, known)? {
+                return Ok(start);
+            }
+        }
+        lines_end(&mut file, start, bytes)
     }
 
     /// Checks a digest, once what it names has had the time to come.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
+use crate::source::limits::LINE_BYTES_MAX;
 use crate::store::sources::{FileState, MARK_BYTES};
 
 /// What is to be read of a file without identities.
@@ -64,6 +65,34 @@ impl Part {
             }),
         }))
     }
+}
+
+/// Says whether a file is what was read of it, or more.
+pub(super) fn goes_on(file: &mut File, known: &FileState) -> io::Result<bool> {
+    let before = FileState {
+        read_to: known.bytes,
+        ..known.clone()
+    };
+    Ok(known.bytes == 0 || resume_at(file, Some(&before))? > 0)
+}
+
+/// Says whether a file holds lines, neither packed nor an export's objects.
+pub(super) fn is_lines(file: &mut File) -> io::Result<bool> {
+    let mut first = [0];
+    file.seek(SeekFrom::Start(0))?;
+    let is_empty = read_some(file, &mut first)? == 0;
+    Ok(!is_empty && !matches!(first[0], b'{' | b'[') && !is_packed(file)?)
+}
+
+/// Where the last whole line ends between these places, or the first of them. Looks at the last bytes only, of which a
+/// line has fewer.
+pub(super) fn lines_end(file: &mut File, start: u64, end: u64) -> io::Result<u64> {
+    let from = end.saturating_sub(LINE_BYTES_MAX as u64).max(start);
+    file.seek(SeekFrom::Start(from))?;
+    let mut last = Vec::new();
+    file.take(end - from).read_to_end(&mut last)?;
+    let line_feed = last.iter().rposition(|byte| *byte == b'\n');
+    Ok(line_feed.map_or(start, |at| from + at as u64 + 1))
 }
 
 /// Says whether a file is packed with gzip.

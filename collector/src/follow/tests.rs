@@ -160,3 +160,47 @@ fn a_table_that_cannot_be_copied_is_read_later() {
     let records = "SELECT sum(events) FROM usage WHERE source = 'vpc_flow'";
     assert_eq!(rig.ended(records), 490);
 }
+
+/// Refusals, one in each of these seconds.
+fn refusals(seconds: std::ops::Range<u32>) -> String {
+    let one = |n: u32| {
+        format!(
+            "2026-01-01 00:{:02}:{:02} UTC:192.0.2.7(40000):eve@shop:[{n}]:FATAL:  password \
+             authentication failed for user \"eve\"\n",
+            n / 60,
+            n % 60
+        )
+    };
+    seconds.map(one).collect()
+}
+
+/// A log that is written all the time, and renamed when the next begins: each line once.
+#[test]
+fn a_log_of_a_database_is_read_while_it_is_written_and_after_it_was_renamed() {
+    let rig = Rig::new(Some(Log::Rds(crate::source::rds::Whence {
+        instance: Some("shop".into()),
+        ..crate::source::rds::Whence::default()
+    })));
+    let whole = refusals(0..20);
+    let read_to = |name: &str| rig.known(name).map(|known| known.bytes as usize);
+    // The last line is not whole yet.
+    rig.write("x.log", &whole.as_bytes()[..whole.len() - 5]);
+    rig.look();
+    assert_eq!(read_to("x.log"), Some(refusals(0..19).len()));
+    rig.write("x.log", whole.as_bytes());
+    rig.age("x.log", 120);
+    rig.look();
+    assert_eq!(read_to("x.log"), Some(whole.len()));
+    // Renamed twice, with a line added before, and another begun in its place.
+    for (last, to, from) in [(21, "x.log.1", "x.log"), (22, "x.log.2", "x.log.1")] {
+        rig.write(from, refusals(0..last).as_bytes());
+        std::fs::rename(rig.path(from), rig.path(to)).unwrap();
+        rig.age(to, 100);
+        rig.write("x.log", refusals(100..100 + last).as_bytes());
+        rig.age("x.log", 90);
+        rig.look();
+        assert_eq!(read_to(to), Some(refusals(0..last).len()));
+    }
+    let records = "SELECT sum(events) FROM usage WHERE source = 'rds'";
+    assert_eq!(rig.ended(records), 22 + 22);
+}

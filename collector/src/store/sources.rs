@@ -1,5 +1,7 @@
 //! How far each log file was read, and which of their events were seen.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::{signed, unsigned};
@@ -9,6 +11,9 @@ const PRUNED_ROWS_MAX: i64 = 5_000;
 
 /// Calls kept whole: as many as instances whose launch the analysis knows, about 10 KB each.
 const KEPT_MAX: i64 = 50_000;
+
+/// Files of a folder among which one that was renamed is looked for: logs of an hour for a month.
+const BESIDE_MAX: i64 = 1_000;
 
 /// Bytes by which a file that has grown is known to be the same: no two events end alike, because
 /// an event's id is among its last members or its account is.
@@ -40,6 +45,29 @@ pub(crate) fn file(connection: &Connection, path: &str) -> rusqlite::Result<Opti
             })
         })
         .optional()
+}
+
+/// What is known of the files in the folder of this one and those below it, the largest first, a bounded number.
+pub(crate) fn beside(connection: &Connection, path: &Path) -> rusqlite::Result<Vec<FileState>> {
+    let folder = path.parent().unwrap_or(path).to_string_lossy();
+    // What follows on a slash is a nought.
+    connection
+        .prepare_cached(
+            "SELECT size, modified, read_to, mark FROM source_file
+             WHERE path > ?1 AND path < ?2 AND size > 0 ORDER BY size DESC LIMIT ?3",
+        )?
+        .query_map(
+            params![format!("{folder}/"), format!("{folder}0"), BESIDE_MAX],
+            |row| {
+                Ok(FileState {
+                    bytes: unsigned(row.get(0)?),
+                    modified_ms: unsigned(row.get(1)?),
+                    read_to: unsigned(row.get(2)?),
+                    mark: row.get(3)?,
+                })
+            },
+        )?
+        .collect()
 }
 
 /// Notes how far a file was read.
