@@ -105,6 +105,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) load: Load,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+    /// Of the packets, openings of TCP that were refused: nobody listens there.
+    pub(crate) refused: u64,
     pub(crate) of: &'a Conversation,
 }
 
@@ -125,8 +127,10 @@ impl<'a> Sending<'a> {
         } else {
             (c.packets_in, c.bytes_in)
         };
-        if load == Load::Syn && c.flags_out & ACK != 0 {
-            packets = u64::from(c.attempts);
+        let mut refused = 0;
+        if load == Load::Syn {
+            packets = bare_openings(c);
+            refused = part(packets, c.refused, c.attempts);
         }
         let ends = [(c.client, c.client_port), (c.server, c.server_port)];
         let [(from, from_port), (to, port)] = if is_out { ends } else { [ends[1], ends[0]] };
@@ -138,6 +142,7 @@ impl<'a> Sending<'a> {
             load,
             packets,
             bytes,
+            refused,
             of: c,
         })
     }
@@ -200,10 +205,32 @@ fn tcp(c: &Conversation) -> Option<(Load, bool)> {
         let is_stray = packets <= u64::from(c.flows).saturating_mul(3);
         return is_stray.then_some((Load::Tcp, is_out));
     }
-    // Whoever goes on sends at least an acknowledgement and a farewell for each opening.
-    let is_bare = out & SYN != 0
-        && (out & ACK == 0 || u64::from(c.attempts).saturating_mul(2) >= c.packets_out);
-    is_bare.then_some((Load::Syn, true))
+    // Whoever goes on sends at least an acknowledgement and a farewell for each opening, and is sent
+    // nothing before.
+    let is_bare = if out & ACK == 0 {
+        back & PSH == 0
+    } else {
+        u64::from(c.attempts).saturating_mul(2) >= c.packets_out
+    };
+    let is_syn = out & SYN != 0 && is_bare && bare_openings(c) > 0;
+    is_syn.then_some((Load::Syn, true))
+}
+
+/// Packets that opened and that nobody went on with. Where the client acknowledged something, it went on
+/// with those that were accepted, as far as there are packets besides the openings.
+fn bare_openings(c: &Conversation) -> u64 {
+    if c.flags_out & ACK == 0 {
+        return c.packets_out;
+    }
+    let attempts = u64::from(c.attempts);
+    let gone_on = u64::from(c.accepted).min(c.packets_out.saturating_sub(attempts));
+    attempts.saturating_sub(gone_on)
+}
+
+/// As many of `packets` as `some` are of `all`.
+fn part(packets: u64, some: u32, all: u32) -> u64 {
+    let share = u128::from(packets) * u128::from(some.min(all)) / u128::from(all.max(1));
+    u64::try_from(share).unwrap_or(packets)
 }
 
 /// What went unheard in a summary, each with the part that the resource plays in it: the sender where it
@@ -260,6 +287,8 @@ pub(crate) fn blamed(summary: &Summary, packets_min: u64) -> Vec<(Role, Sending<
 pub(crate) struct Sum<'a> {
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+    /// Of the packets, openings of TCP that were refused.
+    pub(crate) refused: u64,
     pub(crate) first_ns: u64,
     pub(crate) last_ns: u64,
     /// Ends that sent.
@@ -279,6 +308,7 @@ impl<'a> Sum<'a> {
         let is_first = self.packets == 0;
         self.packets = self.packets.saturating_add(one.packets);
         self.bytes = self.bytes.saturating_add(one.bytes);
+        self.refused = self.refused.saturating_add(one.refused);
         self.first_ns = if is_first {
             one.of.first_ns
         } else {
@@ -299,13 +329,43 @@ impl<'a> Sum<'a> {
     /// Packets a second while it lasted, a tenth of a second at the least; a flow log tells whole
     /// seconds.
     pub(crate) fn per_second(&self, summary: &Summary) -> u64 {
+        self.rate_of(self.packets, summary)
+    }
+
+    /// The same of those that were not refused.
+    fn unrefused_per_second(&self, summary: &Summary) -> u64 {
+        self.rate_of(self.packets.saturating_sub(self.refused), summary)
+    }
+
+    /// Whether openings of TCP are so many and so fast: `packets_min` at `per_second_min` that were not refused,
+    /// or ten times as fast whatever became of them.
+    ///
+    /// Where a service is down, each client of it is refused and tries again, a proxy before it for all of its
+    /// own: hundreds of times a second, and never as fast as a flood.
+    pub(crate) fn is_syn_flood(
+        &self,
+        summary: &Summary,
+        packets_min: u64,
+        per_second_min: u64,
+    ) -> bool {
+        /// Chosen by hand.
+        const REFUSED_TIMES: u64 = 10;
+        let unrefused = self.packets.saturating_sub(self.refused);
+        let is_unheard =
+            unrefused >= packets_min && self.unrefused_per_second(summary) >= per_second_min;
+        is_unheard
+            || self.packets >= packets_min
+                && self.per_second(summary) >= per_second_min.saturating_mul(REFUSED_TIMES)
+    }
+
+    fn rate_of(&self, packets: u64, summary: &Summary) -> u64 {
         let least_ns: u64 = if summary.host.capture == FLOW_LOG {
             1_000_000_000
         } else {
             100_000_000
         };
         let span_ns = self.last_ns.saturating_sub(self.first_ns).max(least_ns);
-        let rate = u128::from(self.packets) * 1_000_000_000 / u128::from(span_ns);
+        let rate = u128::from(packets) * 1_000_000_000 / u128::from(span_ns);
         u64::try_from(rate).unwrap_or(u64::MAX)
     }
 
@@ -385,6 +445,19 @@ mod tests {
         check(&of(900, 1_000, SYN | ACK), Some((Load::Syn, true)));
         check(&of(900, 4_500, SYN | ACK | PSH), None);
         check(&conversation("10.0.0.1", "192.0.2.1", 80), None);
+        // Opened, let in and left as it is, a thousand times: no flood; of some only.
+        let idle = |accepted| {
+            let mut c = of(1_000, 1_000 + u64::from(accepted), SYN | ACK);
+            c.accepted = accepted;
+            c
+        };
+        check(&idle(1_000), None);
+        let left = Sending::of(&idle(400)).map(|one| (one.packets, one.refused));
+        assert_eq!(left, Some((600, 0)));
+        let mut refused = of(900, 1_800, SYN);
+        refused.refused = 450;
+        let left = Sending::of(&refused).map(|one| (one.packets, one.refused));
+        assert_eq!(left, Some((1_800, 900)));
     }
 
     #[test]

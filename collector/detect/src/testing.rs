@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::finding::Finding;
 use crate::incident::Incident;
 use crate::logs::cloudtrail::ApiCall;
-use crate::logs::{Database, Login, LoginLog, LoginOutcome};
+use crate::logs::{Columns, Database, FlowLine, Gather, Login, LoginLog, LoginOutcome};
 use crate::settings::Settings;
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -191,6 +191,22 @@ pub(crate) fn summary(host: Host) -> Summary {
         cut: Cut::default(),
         ..Summary::default()
     }
+}
+
+/// What VPC flow logs tell of one interface: lines of `srcaddr dstaddr srcport dstport protocol packets bytes
+/// tcp-flags flow-direction start end action`.
+pub(crate) fn flow_log(lines: &[String]) -> Vec<Summary> {
+    const HEADER: &str = "account-id region interface-id srcaddr dstaddr srcport dstport protocol packets bytes \
+                          tcp-flags flow-direction start end action";
+    let columns = Columns::named(HEADER).unwrap().unwrap();
+    let mut gather = Gather::default();
+    for line in lines {
+        match columns.read(&format!("111122223333 eu-west-1 eni-0a {line}")) {
+            Ok(FlowLine::Record(record)) => gather.flow(*record),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    gather.take()
 }
 
 /// Moves everything in a summary by whole seconds.

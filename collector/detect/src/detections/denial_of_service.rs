@@ -7,8 +7,8 @@
 //! GuardDuty's, toward the Internet; inside medium for openings, low for the rest.
 //! Innocent look-alikes: QUIC, VPN, media (answered); a resolver (answered); telemetry, mirrored traffic
 //! and speed tests (`one_way_ports`; inside also a TCP connection between the two); a scan (as many ports
-//! and hosts as packets); backups (acknowledged); a client whose server refuses, inside. ATT&CK T1498,
-//! T1499. Method: rates over the time in which packets passed; AWS's tester sends 400,000 datagrams.
+//! and hosts as packets); backups (acknowledged); a client whose server refuses (openings that are refused
+//! count from ten times the rate, inside not at all). ATT&CK T1498, T1499. Method: rates over the time in which packets passed; AWS's tester sends 400,000 datagrams.
 //! First look: which process sends, and who started it; whether a load test was ordered.
 //! Actor key: the address flooded; of several the network.
 
@@ -120,7 +120,7 @@ impl Detection for DenialOfService {
         }
         let mut known = None;
         for ((from, network, kind), sum) in &floods {
-            if !is_flood(*kind, sum, sum.per_second(summary), settings) {
+            if !is_flood(*kind, sum, summary, settings) {
                 continue;
             }
             let is_inside = !is_public(*network);
@@ -203,17 +203,22 @@ fn is_group(address: IpAddr) -> bool {
 }
 
 /// Whether so much, so fast and to so few is a flood.
-fn is_flood(kind: Kind, sum: &Sum<'_>, per_second: u64, settings: &Settings) -> bool {
+fn is_flood(kind: Kind, sum: &Sum<'_>, summary: &Summary, settings: &Settings) -> bool {
+    let packets_min = settings.packets_min;
     let per_second_min = match kind {
         Kind::Dns => settings.dns_per_second_min,
-        Kind::Syn => settings.syn_per_second_min,
+        Kind::Syn => {
+            let is_fast = sum.is_syn_flood(summary, packets_min, settings.syn_per_second_min);
+            return is_fast && !is_scan(sum);
+        }
         Kind::Control => settings.icmp_per_second_min,
         Kind::OneWay => settings
             .per_second_min
             .saturating_mul(settings.one_way_times),
         Kind::Tcp | Kind::Udp | Kind::UdpOnTcp | Kind::Unusual => settings.per_second_min,
     };
-    sum.packets >= settings.packets_min && per_second >= per_second_min && !is_scan(sum)
+    let is_fast = sum.packets >= packets_min && sum.per_second(summary) >= per_second_min;
+    is_fast && !is_scan(sum)
 }
 
 /// A scan knocks at each port and host a few times, with little or nothing in it.
@@ -239,11 +244,7 @@ fn is_excused(kind: Kind, from: IpAddr, sum: &Sum<'_>, known: &BTreeSet<(IpAddr,
         return true;
     };
     match kind {
-        Kind::Syn => {
-            let attempts: u64 = sum.most.iter().map(|one| u64::from(one.of.attempts)).sum();
-            let refused: u64 = sum.most.iter().map(|one| u64::from(one.of.refused)).sum();
-            refused.saturating_mul(2) >= attempts
-        }
+        Kind::Syn => sum.refused.saturating_mul(2) >= sum.packets,
         Kind::Tcp => false,
         _ => known.contains(&(from, most.to)),
     }

@@ -5,8 +5,8 @@
 //! `datagrams_per_second_min`, those of services that only send `one_way_times` as many.
 //! Evidence: packets, bytes, rate, how many senders, the busiest conversations. Severity: medium: the
 //! host is the target.
-//! Innocent look-alikes: answers that were asked for, a busy server (its clients go on), a scan of many
-//! ports, a collector of telemetry (`one_way_ports`), packets from our own networks (told of the sender),
+//! Innocent look-alikes: answers that were asked for, a busy server (its clients go on), a service that is
+//! down (openings that are refused count from ten times the rate), a scan of many ports, a collector of telemetry (`one_way_ports`), packets from our own networks (told of the sender),
 //! backscatter (few packets for each of many addresses). ATT&CK T1498, T1499.002. Method: US-CERT
 //! TA14-017A (services that amplify), RFC 4987 (SYN flooding).
 //! First look: whether the host still serves; what an upstream filter can drop; what went on behind it.
@@ -101,7 +101,7 @@ impl Detection for InboundFlood {
             }
         }
         for ((to, kind), sum) in &floods {
-            if is_flood(*kind, sum, sum.per_second(summary), settings) {
+            if is_flood(*kind, sum, summary, settings) {
                 out.push(occurrence(summary, *to, *kind, sum));
             }
         }
@@ -174,20 +174,29 @@ impl Kind {
 }
 
 /// Whether so much and so fast is a flood.
-fn is_flood(kind: Kind, sum: &Sum<'_>, per_second: u64, settings: &Settings) -> bool {
+fn is_flood(kind: Kind, sum: &Sum<'_>, summary: &Summary, settings: &Settings) -> bool {
+    let packets_min = settings.packets_min;
     let plain = settings.datagrams_per_second_min;
     let are_many = sum.senders.len() >= settings.senders_many;
     let per_second_min = match kind {
-        Kind::Syn | Kind::TcpAnswer | Kind::UdpAnswer(_) => settings.per_second_min,
+        Kind::Syn => {
+            let is_fast = sum.is_syn_flood(summary, packets_min, settings.per_second_min);
+            return is_fast && !is_scan(sum);
+        }
+        Kind::TcpAnswer | Kind::UdpAnswer(_) => settings.per_second_min,
         Kind::OneWay => plain.saturating_mul(settings.one_way_times),
         Kind::Tcp | Kind::Udp | Kind::Unusual(_) if are_many => settings.per_second_min,
         Kind::Unusual(protocol) if is_control(protocol) => settings.icmp_per_second_min,
         Kind::Tcp | Kind::Udp | Kind::Unusual(_) => plain,
     };
-    /// Knocks at one port, with repetitions, of somebody who looks which are open. Chosen by hand.
+    sum.packets >= packets_min && sum.per_second(summary) >= per_second_min
+}
+
+/// Knocks at many ports, of somebody who looks which are open.
+fn is_scan(sum: &Sum<'_>) -> bool {
+    /// Knocks at one port, with repetitions. Chosen by hand.
     const KNOCKS_MAX: u64 = 3;
-    let is_scan = kind == Kind::Syn && sum.ports() as u64 * KNOCKS_MAX >= sum.packets;
-    sum.packets >= settings.packets_min && per_second >= per_second_min && !is_scan
+    sum.ports() as u64 * KNOCKS_MAX >= sum.packets
 }
 
 fn occurrence(summary: &Summary, to: IpAddr, kind: Kind, sum: &Sum<'_>) -> Occurrence {

@@ -14,6 +14,7 @@ use picket_wire::{
     Answer, Conversation, Host, Net, Opened, Question, Side, Summary, Transport, Window,
 };
 
+use super::flow_flags::{ACK, RST, SYN, Sent, TCP, flags, went_on};
 use super::limits::{GATHERED_MAX, GATHERED_TOGETHER};
 use super::resolver_query::Query;
 use super::vpc_flow::{Direction, FlowRecord};
@@ -21,11 +22,6 @@ use crate::event::{FLOW_LOG, QUERY_LOG};
 
 /// A window of what is gathered; flow logs aggregate over one minute or ten.
 const WINDOW_NS: u64 = 60_000_000_000;
-
-const TCP: u8 = 6;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
 
 /// The resolver's address in every VPC (VPC user guide, "Amazon DNS server"): query logs name none.
 const RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 253));
@@ -225,27 +221,28 @@ fn conversations(records: &[FlowRecord], own: &[IpAddr]) -> Vec<Conversation> {
             whole.opened = opened;
         }
         whole.first_ns = whole.first_ns.min(first_ns);
-        let (mut out, mut back) = (0, 0);
+        let (mut out, mut back) = (Sent::default(), Sent::default());
         for record in records {
-            let flags = flags(record);
             whole.last_ns = whole.last_ns.max(record.end_ns);
-            if ends(record, own).0 == client {
-                out |= flags;
-                whole.packets_out += record.packets;
-                whole.bytes_out += record.bytes;
+            let way = if ends(record, own).0 == client {
+                &mut out
             } else {
-                back |= flags;
-                whole.packets_in += record.packets;
-                whole.bytes_in += record.bytes;
-            }
+                &mut back
+            };
+            way.add(record);
         }
+        whole.packets_out = whole.packets_out.saturating_add(out.packets);
+        whole.bytes_out = whole.bytes_out.saturating_add(out.bytes);
+        whole.packets_in = whole.packets_in.saturating_add(back.packets);
+        whole.bytes_in = whole.bytes_in.saturating_add(back.bytes);
         if protocol == TCP {
-            whole.attempts += u32::from(out & SYN != 0);
-            whole.accepted += u32::from(back & SYN != 0);
-            whole.refused += u32::from(back & RST != 0 && back & SYN == 0);
+            whole.attempts += u32::from(out.flags & SYN != 0);
+            whole.accepted += u32::from(back.flags & SYN != 0);
+            whole.refused += u32::from(back.flags & RST != 0 && back.flags & SYN == 0);
+            out.flags |= if went_on(out, back) { ACK } else { 0 };
         }
-        whole.flags_out |= out;
-        whole.flags_in |= back;
+        whole.flags_out |= out.flags;
+        whole.flags_in |= back.flags;
     }
     all.into_values().collect()
 }
@@ -261,19 +258,6 @@ fn ends(record: &FlowRecord, own: &[IpAddr]) -> ((IpAddr, u16), (IpAddr, u16)) {
         behind(record.source, record.packet_source),
         behind(record.destination, record.packet_destination),
     )
-}
-
-/// TCP flags of a record. Where they are not told: a packet that was turned away opened something,
-/// since security groups let through what belongs to a connection; one that passed acknowledges.
-fn flags(record: &FlowRecord) -> u8 {
-    match record.flags {
-        _ if record.protocol != TCP => 0,
-        // The guide: no flag is told for packets that only acknowledge.
-        Some(0) => ACK,
-        Some(flags) => flags,
-        None if !record.accepted => SYN,
-        None => ACK,
-    }
 }
 
 /// Which of two ends opened: the one with a SYN and no ACK, or not the one that answered a SYN; else the

@@ -8,6 +8,7 @@ pub(crate) mod agent_words;
 mod call_draft;
 pub mod cloudtrail;
 pub mod event_time;
+mod flow_flags;
 pub mod gather;
 pub mod guardduty;
 pub mod identity;

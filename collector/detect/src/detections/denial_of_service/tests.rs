@@ -2,7 +2,9 @@ use picket_intel::IndicatorSet;
 use picket_wire::{Conversation, Host, Opened};
 
 use super::*;
-use crate::testing::{START, analyze, brief, conversation, mirror, speaker, summary, unanswered};
+use crate::testing::{
+    START, analyze, brief, conversation, flow_log, mirror, speaker, summary, unanswered,
+};
 
 const US: &str = "10.0.0.1";
 const MILLI: u64 = 1_000_000;
@@ -120,6 +122,52 @@ fn openings_without_end_and_clients_that_go_on() {
     let mut log = speaker();
     log.capture = "vpc-flow-log".into();
     check_seen(log, vec![opened("192.0.2.1", 80, 5_000, 60_000)], &[]);
+}
+
+/// Flow logs tell no acknowledgement: 3 of a client, 19 of a server.
+#[test]
+fn an_upload_by_flow_logs_is_none() {
+    let check = |out: &str, back: Option<&str>, expected: &[(&str, f64)]| {
+        let (from, to) = (1_700_000_000, 1_700_000_050);
+        let mut lines = vec![format!(
+            "{US} 192.0.2.1 40000 443 6 {out} {from} {to} ACCEPT"
+        )];
+        lines.extend(
+            back.map(|back| format!("192.0.2.1 {US} 443 40000 6 {back} {from} {to} ACCEPT")),
+        );
+        let all = flow_log(&lines);
+        let events = all.into_iter().map(|seen| Event::Summary(Box::new(seen)));
+        let (findings, _) = analyze(IndicatorSet::default(), events);
+        let found = brief(&findings);
+        let found: Vec<(&str, f64)> = found.into_iter().map(|(t, s, _)| (t, s)).collect();
+        assert_eq!(found, expected, "{out} {back:?}");
+    };
+    let answer = Some("9000 468000 19 ingress");
+    check("20000 28000000 3 egress", answer, &[]);
+    check("20000 28000000 2 egress", answer, &[]);
+    check("20000 28000000 3 egress", None, &[]);
+    check("20000 800000 2 egress", None, TCP_FOUND);
+    check(
+        "20000 800000 2 egress",
+        Some("50 3000 18 ingress"),
+        TCP_FOUND,
+    );
+}
+
+/// A client whose server is down tries again and again; a flood is ten times as fast.
+#[test]
+fn openings_that_are_refused_need_ten_times_the_rate() {
+    let refused = |count: u32| {
+        let mut c = opened("192.0.2.1", 80, count, 9_000);
+        (c.refused, c.flags_in, c.packets_in) = (count, 0x14, u64::from(count));
+        c
+    };
+    check(vec![refused(5_000)], &[]);
+    check(vec![refused(17_000)], &[]);
+    check(vec![refused(19_000)], TCP_FOUND);
+    let mut some = refused(5_000);
+    some.refused = 2_500;
+    check(vec![some], TCP_FOUND);
 }
 
 #[test]

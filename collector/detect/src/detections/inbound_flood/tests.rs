@@ -2,7 +2,9 @@ use picket_intel::IndicatorSet;
 use picket_wire::{Conversation, Host, Opened};
 
 use super::*;
-use crate::testing::{START, analyze, brief, conversation, mirror, speaker, summary, unanswered};
+use crate::testing::{
+    START, analyze, brief, conversation, flow_log, mirror, speaker, summary, unanswered,
+};
 
 const US: &str = "10.0.0.1";
 
@@ -115,6 +117,54 @@ fn openings_that_nobody_goes_on_with() {
             .collect(),
         &[],
     );
+}
+
+/// What a proxy does while its service is being replaced, and what a flood does of which each packet is refused.
+#[test]
+fn a_service_that_is_down_is_not_flooded() {
+    let refused = |per_second: u32| {
+        let mut c = unanswered("10.0.0.9", US, 8_080);
+        (c.flows, c.attempts, c.refused) = (per_second * 9, per_second * 9, per_second * 9);
+        (c.packets_out, c.packets_in) = (u64::from(per_second) * 9, u64::from(per_second) * 9);
+        (c.bytes_out, c.flags_in) = (c.packets_out * 60, 0x14);
+        (c.first_ns, c.last_ns) = (START, START + 9_000_000_000);
+        c
+    };
+    let found: &[(&str, f64, u64)] = &[("Impact:EC2/InboundFlood.TcpSyn", 5.0, 1)];
+    check_seen(speaker(), vec![refused(300)], &[]);
+    check_seen(speaker(), vec![refused(3_000)], found);
+    let mut silent = refused(300);
+    (silent.refused, silent.packets_in, silent.flags_in) = (0, 0, 0);
+    check_seen(speaker(), vec![silent], found);
+    let mut half = refused(300);
+    half.refused /= 2;
+    check_seen(speaker(), vec![half], &[]);
+}
+
+/// Flow logs tell no acknowledgement: 3 of a client, 19 of a server.
+#[test]
+fn a_busy_web_server_by_flow_logs_is_not_flooded() {
+    let of = |n: u32, client: &str, server: Option<&str>| {
+        let (them, at) = (sender(n), 1_700_000_000 + n % 10);
+        let mut lines = vec![format!("{them} {US} 40000 443 6 {client} {at} {at} ACCEPT")];
+        lines.extend(
+            server.map(|server| format!("{US} {them} 443 40000 6 {server} {at} {at} ACCEPT")),
+        );
+        lines
+    };
+    let check = |client: &str, server: Option<&str>, expected: &[(&str, f64, u64)]| {
+        let lines: Vec<String> = (0..4_000).flat_map(|n| of(n, client, server)).collect();
+        let all = flow_log(&lines);
+        let events = all.into_iter().map(|seen| Event::Summary(Box::new(seen)));
+        let (findings, _) = analyze(IndicatorSet::default(), events);
+        let found = brief(&findings);
+        assert_eq!(found, expected, "{client} {server:?}");
+    };
+    check("4 900 3 ingress", Some("4 3000 19 egress"), &[]);
+    check("2 112 2 ingress", Some("1 60 18 egress"), &[]);
+    let found: &[(&str, f64, u64)] = &[("Impact:EC2/InboundFlood.TcpSyn", 5.0, 1)];
+    check("1 60 2 ingress", Some("5 300 18 egress"), found);
+    check("1 60 2 ingress", None, found);
 }
 
 #[test]
