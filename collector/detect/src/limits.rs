@@ -192,18 +192,31 @@ pub const REFUSALS_MAX: usize = 200_000;
 /// Hosts whose calls to the outside are followed: three times the hosts one collector is made for.
 pub const CALLERS_MAX: usize = 65_536;
 
-/// Peers outside followed of one host, some 200 bytes each and their beats: several times what a server
-/// calls. Beyond it those with fewest beats leave, so that a crawler loses none that it calls steadily.
+/// Of them those that one sensor tells of, half: a mirror may see a network of many hosts, but whoever
+/// makes clients up leaves room for the others.
+pub const CALLERS_PER_SENSOR_MAX: usize = CALLERS_MAX / 2;
+
+/// Peers outside followed of one host: several times what a server calls. Beyond it those with fewest beats leave, so that a crawler loses none that it calls steadily.
 pub const CALLEES_PER_HOST_MAX: usize = 256;
 
 /// Beats remembered of one peer: with so many, one that waits up to 90 % more or less is told from chance.
 pub const BEATS_MAX: usize = 128;
 
-/// Beats remembered in all, 8 bytes each: 64 MB, those of 10,000 hosts with six steady peers each.
-pub const RHYTHM_BEATS_MAX: usize = 8_000_000;
+/// Beats remembered in all, 8 bytes each, where a peer weighs as much as [`SERIES_BEATS`]: 80 MB, those of
+/// 10,000 hosts with six steady peers each, or of 400,000 peers that were called once.
+pub const RHYTHM_BEATS_MAX: usize = 10_000_000;
+
+/// What a peer takes besides its beats, in beats: some 200 bytes.
+pub const SERIES_BEATS: usize = 24;
+
+/// What may be held of one sensor's words, half: as its hosts.
+pub const RHYTHM_PER_SENSOR_MAX: usize = RHYTHM_BEATS_MAX / 2;
 
 /// Peers of which it is counted how many hosts call them, some 200 bytes each at most: 40 MB.
 pub const CALLED_MAX: usize = 200_000;
+
+/// Names, each with a network that DNS answers led to by it, some 60 bytes each: 12 MB.
+pub const LED_MAX: usize = 200_000;
 
 /// Hosts counted of one peer. More than any sensible setting asks for.
 pub const CROWD_MAX: usize = 32;

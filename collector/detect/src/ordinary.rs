@@ -17,8 +17,15 @@ pub(crate) const ORDINARY_NAMES: &[&str] = &[
     "nr-data.net",
 ];
 
-/// Labels of AWS's names below which anybody rents one: hosts, load balancers, API gateways.
-pub(crate) const RENTED_LABELS: &[&str] = &["compute", "compute-1", "elb", "execute-api"];
+/// Labels of AWS's names below which anybody rents one: hosts, load balancers, API gateways, buckets.
+pub(crate) const RENTED_LABELS: &[&str] = &[
+    "compute",
+    "compute-1",
+    "elb",
+    "execute-api",
+    "s3",
+    "s3-website",
+];
 
 /// Says whether `name` is one of `ordinary` or below one, and has none of the labels below which anybody
 /// rents a name.

@@ -1,6 +1,7 @@
 //! Programs made for breaking in, by what they call themselves on the wire, run from a host of ours.
 //! Reads: user agents of HTTP clients and banners of SSH clients. Fires: at once, where our host is the
-//! client. Evidence: the conversation. Severity: medium; who breaks in for real mostly changes the name.
+//! client. A flow that goes on and says nothing more is told once. Evidence: the conversation. Severity:
+//! medium; who breaks in for real mostly changes the name.
 //! Innocent look-alikes: the same programs calling us (the internet is full of them), names that only hold
 //! such a word, a scanner that the owner runs (`programs` can be shortened). ATT&CK T1595, T1190.
 //! First look: who started it; against whom; whether a test was ordered.
@@ -89,11 +90,13 @@ impl Detection for AttackProgram {
             if !ours {
                 continue;
             }
-            let agent = content
-                .http
-                .as_ref()
-                .and_then(|http| http.user_agent.as_deref());
-            let banner = content.ssh.as_ref().and_then(|ssh| ssh.client.as_deref());
+            // What was said stays with its flow: requests are of this window, banners come as it begins
+            // or before it is clear how it went.
+            let http = content.http.as_ref().filter(|http| http.requests > 0);
+            let agent = http.and_then(|http| http.user_agent.as_deref());
+            let ssh = content.ssh.as_ref();
+            let ssh = ssh.filter(|ssh| begins(c) || ssh.failed > 0 || ssh.succeeded > 0);
+            let banner = ssh.and_then(|ssh| ssh.client.as_deref());
             for said in [agent, banner].into_iter().flatten() {
                 if let Some(program) = named(said, &settings.programs) {
                     out.push(occurrence(&summary.host, c, program, said));
@@ -101,6 +104,11 @@ impl Detection for AttackProgram {
             }
         }
     }
+}
+
+/// Says whether any flow began in the window, as far as that is told.
+fn begins(c: &Conversation) -> bool {
+    c.attempts > 0 || c.accepted > 0 || !c.starts_ms.is_empty()
 }
 
 /// The program that a text names, which has its blanks as `\032`.
@@ -189,6 +197,7 @@ mod tests {
     fn http(agent: &str) -> Content {
         Content {
             http: Some(Box::new(Http {
+                requests: 1,
                 user_agent: Some(agent.into()),
                 ..Http::default()
             })),
@@ -237,6 +246,19 @@ mod tests {
             FOUND,
         );
         check(ssh("SSH-2.0-OpenSSH_9.6"), "10.0.0.1", "192.0.2.1", &[]);
+    }
+
+    #[test]
+    fn what_was_said_in_a_window_before_is_not_said_again() {
+        let mut said = http("sqlmap/1.8");
+        said.http.as_mut().unwrap().requests = 0;
+        check(said, "10.0.0.1", "192.0.2.1", &[]);
+        let mut one = conversation("10.0.0.1", "192.0.2.1", 22);
+        one.content = Some(Box::new(ssh("SSH-2.0-Nmap-SSH2-Hostkey")));
+        assert!(begins(&one));
+        (one.attempts, one.accepted) = (0, 0);
+        one.starts_ms.clear();
+        assert!(!begins(&one));
     }
 
     #[test]

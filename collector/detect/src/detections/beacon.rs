@@ -1,12 +1,13 @@
 //! Beaconing: a host calls one peer outside at nearly constant intervals.
 //! Reads: starts of flows of each host and peer on the Internet, the last 128 of them, and how many hosts
 //! call the same peer. Fires: when at least `starts_min` of them, over `duration_min_s`, are more regular
-//! than chance makes so many (see `rhythm.rs`); again each time an eighth more has come.
+//! than chance makes so many (see `rhythm.rs`); again each time a sixteenth more has come.
 //! Evidence: interval and spread, how many, score, how alike in size; the conversations. Severity: medium;
 //! high if the peer is listed; low if a quarter of the hosts, and three at least, call it too.
 //! Innocent look-alikes: what many hosts call (`common_hosts`), AWS's own endpoints and updates
-//! (`names_ignored`), polling within the network (private peers are not looked at), health checks from
-//! outside (we are called), DNS and NTP, streams of more than a start a second. ATT&CK T1071, T1573.
+//! (`names_ignored`, where DNS led there by such a name; what a client says itself excuses nobody), polling
+//! within the network (private peers are not looked at), health checks from outside (we are called), DNS and
+//! NTP, streams of more than a start a second. ATT&CK T1071, T1573.
 //! Method: RITA's idea of regular intervals and sizes, judged over a count of starts instead of a day, so
 //! that a beacon of minutes is found too, with the bar set by how regular chance would be.
 //! First look: which process holds the socket; what the host resolved before; who else calls this peer.
@@ -21,10 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, Direction, quote};
 use super::{Context, Detection, Occurrence};
-use crate::conversation::{SpeakerKey, whose};
+use crate::conversation::whose;
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
-use crate::history::{Beat, Callee, History, Whom, call_of};
+use crate::history::{Beat, Callee, History, Teller, Whom};
 use crate::ordinary::{ORDINARY_NAMES, RENTED_LABELS, is_ordinary};
 use rhythm::Rhythm;
 
@@ -52,7 +53,7 @@ pub struct Settings {
     pub common_hosts: usize,
     /// Share of the fleet that makes a peer half excused, if it is three hosts: 0.25.
     pub common_share: f64,
-    /// Names whose callers are excused, with all below them: AWS's endpoints (SSM, CloudWatch, STS, S3, ECS
+    /// Names whose callers are excused, with all below them: AWS's endpoints (SSM, CloudWatch, STS, ECS
     /// and others poll), package mirrors and time of the distributions, makers of common agents.
     pub names_ignored: Vec<String>,
     /// Labels that take the excuse back: below them anybody rents a name of AWS.
@@ -109,13 +110,14 @@ impl Detection for Beacon {
             return;
         };
         let settings = &context.settings.detections.beacon;
-        let speaker = SpeakerKey::of(&summary.host);
+        let teller = Teller::of(&summary.host);
         for c in &summary.conversations {
-            let Some((caller, callee)) = call_of(speaker, c) else {
+            let History { rhythms, crowd, .. } = &mut *context.history;
+            let Some(call) = crowd.call_of(teller, c) else {
                 continue;
             };
-            let History { rhythms, crowd, .. } = &mut *context.history;
-            let Some(series) = rhythms.of(&caller, &callee) else {
+            let callee = &call.callee;
+            let Some(series) = rhythms.of(&call) else {
                 continue;
             };
             let held = series.beats.len();
@@ -131,20 +133,19 @@ impl Detection for Beacon {
             let first_ns = series.last_ns.saturating_sub(rhythm.spanned_ns);
             let since_ns = *series.regular_since_ns.get_or_insert(first_ns);
             let lasted_s = series.last_ns.saturating_sub(since_ns) / 1_000_000_000;
-            let name = c.dns_name.as_deref().or(c.tls_name.as_deref());
-            let ignored = name.is_some_and(|name| {
+            let ignored = callee.whom.known_name().is_some_and(|name| {
                 is_ordinary(name, &settings.names_ignored, &settings.labels_rented)
             });
-            let hosts = crowd.of(&callee);
+            let hosts = crowd.of(callee);
             if lasted_s < settings.duration_min_s || ignored || hosts >= settings.common_hosts {
                 continue;
             }
-            let by_name = name.map(|name| context.intel.match_domain(name));
+            let mut names = [&c.dns_name, &c.tls_name].into_iter().flatten();
             let listed = !context
                 .intel
                 .match_address(c.server, c.server_port)
                 .is_empty()
-                || by_name.is_some_and(|found| !found.is_empty());
+                || names.any(|name| !context.intel.match_domain(name).is_empty());
             let share = settings.common_share * crowd.hosts() as f64;
             let standing = if listed {
                 Standing::Listed
@@ -156,7 +157,7 @@ impl Detection for Beacon {
             out.push(occurrence(
                 &summary.host,
                 c,
-                &callee,
+                callee,
                 &Found {
                     rhythm,
                     standing,
@@ -210,7 +211,7 @@ fn occurrence(speaker: &Speaker, c: &Conversation, callee: &Callee, found: &Foun
         _ => "no other host calls it".to_owned(),
     };
     let actor = match &callee.whom {
-        Whom::Name(name) => format!("{name}:{}", callee.port),
+        Whom::Name(name) | Whom::Claimed(name, _) => format!("{name}:{}", callee.port),
         Whom::Address(address) => format!("{} {}", address.to_canonical(), callee.port),
     };
     Occurrence {

@@ -4,10 +4,13 @@
 //! fetched by a program that a server started (a web shell); on credentials fetched by a program that
 //! never did on this host, once it has been watched for `learning_s`; on credentials given without a
 //! session token (version 1). Of one request the gravest is told.
-//! Evidence: the request as a flow, with its process. Severity: passed on 8.0 where it was answered, else
-//! 5.0; by a server's child 8.0; by a new program 3.0; version 1 2.0.
+//! Evidence: the request as a flow, with its process. Severity: passed on for a secret 8.0
+//! where it was answered, else 5.0, for anything else 2.0; by a server's child 8.0; by a new program 3.0;
+//! version 1 2.0.
 //! Innocent look-alikes: SDKs and agents that always fetch (they are learned), `instance-data` as the
-//! service's name (`hosts_ignored`), tokens and identity documents (no secret). ATT&CK T1552.005.
+//! service's name (`hosts_ignored`), proxies that give containers roles and pass the rest on
+//! (`proxies_ignored`, but for credentials, which they answer themselves), tokens and identity documents (no
+//! secret). ATT&CK T1552.005.
 //! First look: which request from outside came just before; what the role did since, in CloudTrail.
 //! Actor key: the program, or what the request named itself to.
 
@@ -29,6 +32,8 @@ use crate::history::Fetchers;
 pub struct Settings {
     /// Names of the service that a request may carry: those that AWS's resolver gives it.
     pub hosts_ignored: Vec<String>,
+    /// Programs whose trade it is to pass requests to the service on, credentials excepted.
+    pub proxies_ignored: Vec<String>,
     /// Programs that serve others, whose children fetch no credentials unless somebody got in through them.
     pub servers: Vec<String>,
     /// Programs that come with every system and fetch what they are told: nothing of ours is built on
@@ -44,6 +49,7 @@ impl Default for Settings {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         Self {
             hosts_ignored: owned(&["instance-data", "instance-data.ec2.internal"]),
+            proxies_ignored: owned(&["kiam", "kube2iam"]),
             servers: owned(&[
                 "apache2",
                 "caddy",
@@ -77,6 +83,9 @@ const VERSION_1: FindingType = FindingType::picket("CredentialAccess:EC2/Metadat
 
 /// Severity of a request that was passed on and not answered.
 const REFUSED_SEVERITY: f64 = 5.0;
+
+/// Severity of one that was for no secret.
+const NO_SECRET_SEVERITY: f64 = 2.0;
 
 /// Abuse of the metadata service.
 pub(crate) struct ImdsAbuse;
@@ -159,14 +168,27 @@ fn program(process: &Process) -> &str {
 fn server_above<'a>(process: &'a Process, settings: &Settings) -> Option<&'a str> {
     let parent = process.parent.as_deref()?;
     let exe = parent.exe.as_deref().and_then(|exe| exe.rsplit('/').next());
-    let above = exe.unwrap_or(&parent.name);
-    // Versions and workers stand behind the name: php-fpm8.2, postgres: checkpointer.
-    let is_server = settings.servers.iter().any(|server| {
-        let rest = above.strip_prefix(server.as_str());
-        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
-    });
+    // Versions and workers stand behind the name: php-fpm8.2, postgres: checkpointer. What an interpreter
+    // runs is known by the name it goes by.
+    let is_server = |above: &&str| {
+        settings.servers.iter().any(|server| {
+            let rest = above.strip_prefix(server.as_str());
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
+        })
+    };
+    let above = exe.into_iter().chain([&*parent.name]).find(is_server)?;
     let is_tool = settings.tools.iter().any(|tool| tool == program(process));
-    (is_server && is_tool).then_some(above)
+    is_tool.then_some(above)
+}
+
+/// Says whether it is the program's trade to pass the request on.
+fn is_trade(request: &ImdsRequest, settings: &Settings) -> bool {
+    let by = request.process.as_ref().map(program);
+    let is_proxy = settings
+        .proxies_ignored
+        .iter()
+        .any(|proxy| by == Some(proxy));
+    is_proxy && request.class != Some(ImdsClass::Credentials)
 }
 
 fn verdict(request: &ImdsRequest, is_new: bool, settings: &Settings) -> Option<Verdict> {
@@ -174,17 +196,17 @@ fn verdict(request: &ImdsRequest, is_new: bool, settings: &Settings) -> Option<V
         let host = host.split(':').next().unwrap_or(host);
         !settings.hosts_ignored.iter().any(|ignored| ignored == host)
     });
-    if request.forwarded || named.is_some() {
+    if (request.forwarded || named.is_some()) && !is_trade(request, settings) {
         let how = named.map_or_else(
             || "with a proxy's header".to_owned(),
             |host| format!("under the name {}", quote(host)),
         );
         return Some(Verdict {
             kind: &FORWARDED,
-            severity: if is_answered(request) {
-                FORWARDED.severity
-            } else {
-                REFUSED_SEVERITY
+            severity: match (is_secret(request), is_answered(request)) {
+                (true, true) => FORWARDED.severity,
+                (true, false) => REFUSED_SEVERITY,
+                (false, _) => NO_SECRET_SEVERITY,
             },
             what: format!("passed a request on to the metadata service, {how}"),
             actor: named.unwrap_or("forwarded").to_owned(),
@@ -361,6 +383,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_passed_on_for_a_secret_and_for_none() {
+        let passed = |exe: &str, class| ImdsRequest {
+            forwarded: true,
+            class: Some(class),
+            ..fetch(exe, "systemd")
+        };
+        let app = "/usr/bin/app";
+        check(passed(app, ImdsClass::UserData), &[(FORWARDED, 8.0, 1)]);
+        check(passed(app, ImdsClass::Other), &[(FORWARDED, 2.0, 1)]);
+        let proxy = "/bin/kube2iam";
+        check(passed(proxy, ImdsClass::Other), &[]);
+        check(passed("/kiam", ImdsClass::UserData), &[]);
+        check(
+            passed(proxy, ImdsClass::Credentials),
+            &[(FORWARDED, 8.0, 1)],
+        );
+        check(
+            passed("/bin/kube2iamx", ImdsClass::Other),
+            &[(FORWARDED, 2.0, 1)],
+        );
+    }
+
+    #[test]
     fn another_hosts_name_and_the_services_own() {
         let named = |host: &str| ImdsRequest {
             host: Some(host.into()),
@@ -375,6 +420,21 @@ mod tests {
     fn a_tool_that_a_server_started_and_one_that_a_person_did() {
         check(fetch("/usr/bin/curl", "nginx"), &[(SERVER_CHILD, 8.0, 1)]);
         check(fetch("/bin/bash", "php-fpm8.2"), &[(SERVER_CHILD, 8.0, 1)]);
+        let under = |name: &str, exe: &str| {
+            let mut request = fetch("/usr/bin/curl", name);
+            let process = request.process.as_mut().unwrap();
+            process.parent.as_mut().unwrap().exe = Some(exe.into());
+            request
+        };
+        check(
+            under("gunicorn", "/usr/bin/python3.11"),
+            &[(SERVER_CHILD, 8.0, 1)],
+        );
+        check(under("python3", "/usr/bin/python3.11"), &[]);
+        check(
+            under("worker", "/usr/sbin/nginx"),
+            &[(SERVER_CHILD, 8.0, 1)],
+        );
         check(fetch("/usr/bin/curl", "bash"), &[]);
         check(fetch("/usr/bin/curl", "nodemon"), &[]);
         check(fetch("/opt/app/worker", "gunicorn"), &[]);

@@ -4,7 +4,7 @@
 //! and every `again_hours` after.
 //! Evidence: the conversation of the window. Severity: low; by itself it is no more than odd.
 //! Innocent look-alikes: what many hosts keep open (`common_hosts`), AWS's endpoints such as Systems
-//! Manager's (`names_ignored`), databases within the network (private peers are not looked at), callers
+//! Manager's (`names_ignored`, where DNS led there by such a name), databases within the network (private peers are not looked at), callers
 //! from outside. ATT&CK T1571, T1219. Method: RITA's and Zeek's long connections.
 //! First look: which process holds it; how much went which way, and when.
 //! Actor key: the peer's name, or its address.
@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, Direction, quote};
 use super::{Context, Detection, Occurrence};
-use crate::conversation::{SpeakerKey, whose};
+use crate::conversation::whose;
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
-use crate::history::{Callee, History, call_of};
+use crate::history::{Callee, History, Teller};
 use crate::ordinary::{ORDINARY_NAMES, RENTED_LABELS, is_ordinary};
 
 /// Settings of `long_connection`.
@@ -76,13 +76,14 @@ impl Detection for LongConnection {
             return;
         };
         let settings = &context.settings.detections.long_connection;
-        let speaker = SpeakerKey::of(&summary.host);
+        let teller = Teller::of(&summary.host);
         for c in &summary.conversations {
-            let Some((caller, callee)) = call_of(speaker, c) else {
+            let History { rhythms, crowd, .. } = &mut *context.history;
+            let Some(call) = crowd.call_of(teller, c) else {
                 continue;
             };
-            let History { rhythms, crowd, .. } = &mut *context.history;
-            let Some(series) = rhythms.of(&caller, &callee) else {
+            let callee = &call.callee;
+            let Some(series) = rhythms.of(&call) else {
                 continue;
             };
             let lasted_ns = c.last_ns.saturating_sub(series.open_since_ns);
@@ -92,15 +93,14 @@ impl Detection for LongConnection {
             {
                 continue;
             }
-            let name = c.dns_name.as_deref().or(c.tls_name.as_deref());
-            let ignored = name.is_some_and(|name| {
+            let ignored = callee.whom.known_name().is_some_and(|name| {
                 is_ordinary(name, &settings.names_ignored, &settings.labels_rented)
             });
-            if ignored || crowd.of(&callee) >= settings.common_hosts {
+            if ignored || crowd.of(callee) >= settings.common_hosts {
                 continue;
             }
             series.open_told_ns = c.last_ns;
-            out.push(occurrence(&summary.host, c, &callee, series.open_since_ns));
+            out.push(occurrence(&summary.host, c, callee, series.open_since_ns));
         }
     }
 }
@@ -214,10 +214,22 @@ mod tests {
     fn what_stays_inside_comes_in_or_is_awss_is_ordinary() {
         check(open(&conversation("10.0.0.1", "10.0.3.3", 5432), 12), &[]);
         check(open(&conversation("192.0.2.9", "10.0.0.1", 443), 12), &[]);
-        let named = |name: &str| Conversation {
+        let claimed = |name: &str| Conversation {
             tls_name: Some(name.into()),
             ..web()
         };
+        let named = |name: &str| Conversation {
+            dns_name: Some(name.into()),
+            ..claimed(name)
+        };
+        let session = "ssmmessages.eu-west-1.amazonaws.com";
+        check(open(&claimed(session), 12), FOUND);
+        // The agent forgets what an answer led to before the connection ends.
+        let mut forgotten = open(&named(session), 12);
+        for one in &mut forgotten[10..] {
+            one.conversations[0].dns_name = None;
+        }
+        check(forgotten, &[]);
         check(open(&named("ssmmessages.eu-west-1.amazonaws.com"), 12), &[]);
         check(open(&named("relay.example.com"), 12), FOUND);
         let hosts = "ec2-192-0-2-1.compute-1.amazonaws.com";

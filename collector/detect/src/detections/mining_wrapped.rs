@@ -4,12 +4,14 @@
 //! asks for work by `getwork` or `getblocktemplate`).
 //! Evidence: the conversation. Severity: a pool behind a proxy as a pool, 8.0 (less where the list is less
 //! sure); a program's name 5.0, as anybody may call himself so.
+//! Each request counts once: a flow that goes on and asks for nothing more is told once.
 //! Innocent look-alikes: a proxy asked for other names, a name that only holds a miner's (`programs` are
 //! matched at the beginning, up to a slash or blank), a miner that calls us. ATT&CK T1496, T1090.
 //! First look: which process holds the socket; how busy the host is; what else went through the proxy.
 //! Actor key: the pool's domain, or the program and the server's address.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use picket_intel::Category;
 use picket_wire::{Conversation, Host as Speaker, Side};
@@ -86,9 +88,12 @@ impl Detection for MiningWrapped {
             if c.local == Side::Server {
                 continue;
             }
-            if let Some(socks) = &content.socks {
+            if let Some(socks) = content.socks.as_ref().filter(|socks| socks.requests > 0) {
                 let target = socks.target.trim_end_matches('.').to_ascii_lowercase();
-                let found = context.intel.match_domain(&target);
+                let found = match target.parse::<IpAddr>() {
+                    Ok(address) => context.intel.match_address(address, socks.target_port),
+                    Err(_) => context.intel.match_domain(&target),
+                };
                 let pool = found
                     .iter()
                     .find(|found| found.list.category == Category::Mining);
@@ -110,7 +115,8 @@ impl Detection for MiningWrapped {
                     ));
                 }
             }
-            let agent = content.http.as_ref().and_then(|http| {
+            let http = content.http.as_ref().filter(|http| http.requests > 0);
+            let agent = http.and_then(|http| {
                 http.user_agent
                     .as_deref()
                     .map(|agent| (http.requests, agent))
@@ -227,6 +233,7 @@ mod tests {
         };
         let lists = intel(&[
             (Category::Mining, "pool.example"),
+            (Category::Mining, "198.51.100.7"),
             (Category::C2, "evil.example"),
         ]);
         let (findings, _) = analyze(lists, [Event::Summary(Box::new(one))]);
@@ -264,7 +271,19 @@ mod tests {
         check(socks("carpool.example"), "10.0.0.1", &[]);
         check(socks("evil.example"), "10.0.0.1", &[]);
         check(socks("192.0.2.8"), "10.0.0.1", &[]);
+        check(socks("198.51.100.7"), "10.0.0.1", &[(FOUND, 8.0, 1)]);
+        check(socks("198.51.100.8"), "10.0.0.1", &[]);
         check(socks("pool.example"), "192.0.2.9", &[]);
+    }
+
+    #[test]
+    fn what_was_said_in_a_window_before_is_not_said_again() {
+        let mut asked = socks("pool.example");
+        asked.socks.as_mut().unwrap().requests = 0;
+        check(asked, "10.0.0.1", &[]);
+        let mut said = http("cgminer/4.10.0");
+        said.http.as_mut().unwrap().requests = 0;
+        check(said, "10.0.0.1", &[]);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! A shell whose socket leads outside: somebody types at the other end.
 //! Reads: conversations that a process of the host opened. Fires: at once, when a shell itself, or a tool or
-//! interpreter that a server started, holds a TCP connection that goes on from the window before, says
-//! nothing that is a known protocol, and carries small packets both ways.
+//! interpreter that a server started (`servers`, by file or by the name it gives itself), holds a TCP
+//! connection that goes on from the window before, says nothing that is a known protocol, and carries small
+//! packets both ways.
 //! Evidence: the conversation with the process. Severity: GuardDuty's 8.0.
 //! Innocent look-alikes: a shell that tries whether a port is open (`/dev/tcp`, over at once), copies over
 //! `nc` (large packets, one way), tools that people start (their parent is no server), programs that speak
-//! TLS, HTTP or SSH. ATT&CK T1059.004, T1571.
+//! TLS, HTTP or SSH or log in to a database, a
+//! server's own workers (same file, same kind of name), tools that keep a database or queue within the
+//! network open (`ports_inside`). ATT&CK T1059.004, T1571.
 //! First look: what the server was asked just before; what the shell has started.
 //! Actor key: the address at the other end.
 
@@ -19,6 +22,7 @@ use super::{Context, Detection, Occurrence};
 use crate::conversation::whose;
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
+use crate::reach::is_public;
 
 /// Settings of `reverse_shell`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +34,9 @@ pub struct Settings {
     pub tools: Vec<String>,
     /// Programs that serve others.
     pub servers: Vec<String>,
+    /// Ports of databases, caches and queues: within the network a server's tools keep connections to them
+    /// that look as if somebody typed, and not all of them say who they are.
+    pub ports_inside: Vec<u16>,
     /// Bytes of a packet on average, headers included, at most, each way: 400. What is typed and what
     /// commands print is less; a copy fills its packets.
     pub packet_bytes_max: u64,
@@ -71,6 +78,11 @@ impl Default for Settings {
                 "redis-server",
                 "uwsgi",
             ]),
+            ports_inside: vec![
+                389, 1433, 1521, 1883, 2181, 2379, 3306, 4222, 5432, 5433, 5671, 5672, 6379, 6380,
+                6432, 8086, 8125, 8126, 9042, 9092, 9093, 9094, 9096, 9200, 9300, 11_211, 26_379,
+                27_017, 27_018, 27_019,
+            ],
             packet_bytes_max: 400,
         }
     }
@@ -105,7 +117,7 @@ impl Detection for ReverseShell {
             let Some(process) = c.process.as_deref() else {
                 continue;
             };
-            if let Some(how) = how(process, settings)
+            if let Some(how) = how(process, c, settings)
                 && is_typed(c, settings)
             {
                 out.push(occurrence(&summary.host, c, process, &how));
@@ -128,7 +140,7 @@ fn is_typed(c: &Conversation, settings: &Settings) -> bool {
         && c.processes.is_none()
         && c.content
             .as_deref()
-            .is_none_or(|content| content.app.is_none())
+            .is_none_or(|content| content.app.is_none() && content.logins.is_none())
         && c.tls_name.is_none()
         && c.ja4.is_none()
         && small(c.packets_out, c.bytes_out)
@@ -136,22 +148,34 @@ fn is_typed(c: &Conversation, settings: &Settings) -> bool {
 }
 
 /// Why a connection of the process is odd.
-fn how(process: &Process, settings: &Settings) -> Option<String> {
+fn how(process: &Process, c: &Conversation, settings: &Settings) -> Option<String> {
     let is = |names: &[String], name: &str| names.iter().any(|known| known == name);
     let own = file(process.exe.as_deref(), &process.name);
     if is(&settings.shells, own) {
         return Some("a shell has no business with sockets".to_owned());
     }
     let parent = process.parent.as_deref()?;
-    let above = file(parent.exe.as_deref(), &parent.name);
-    // Versions and workers stand behind the name: php-fpm8.2, postgres: checkpointer.
-    let is_server = settings.servers.iter().any(|server| {
-        let rest = above.strip_prefix(server.as_str());
-        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
-    });
+    let above = server(parent.exe.as_deref(), &parent.name, settings)?;
+    // What a server written in a tool's language forks to do its work is as it was.
+    let is_worker = server(None, &process.name, settings).is_some()
+        && (parent.exe.is_none() || parent.exe == process.exe);
+    let is_service = !is_public(c.server) && settings.ports_inside.contains(&c.server_port);
     let unversioned = own.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let is_tool = is(&settings.tools, own) || is(&settings.tools, unversioned);
-    (is_server && is_tool).then(|| format!("the server {} started it", quote(above)))
+    (is_tool && !is_worker && !is_service)
+        .then(|| format!("the server {} started it", quote(above)))
+}
+
+/// The name by which a program is a server: its file's, or where that is an interpreter the one it goes by.
+fn server<'a>(exe: Option<&'a str>, name: &'a str, settings: &Settings) -> Option<&'a str> {
+    // Versions and workers stand behind the name: php-fpm8.2, postgres: checkpointer.
+    let is_server = |name: &&str| {
+        settings.servers.iter().any(|server| {
+            let rest = name.strip_prefix(server.as_str());
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
+        })
+    };
+    [file(exe, name), name].into_iter().find(is_server)
 }
 
 /// The name of a program's file, or of its process.
@@ -219,8 +243,8 @@ mod tests {
 
     const FOUND: &[(&str, f64, u64)] = &[("Execution:Runtime/ReverseShell", 8.0, 1)];
 
-    /// A connection that goes on, of a process.
-    fn held(exe: &str, parent: &str) -> Conversation {
+    /// A connection that goes on, of a process, whose parent goes by a name and is made of a file.
+    fn held_of(exe: &str, name: &str, parent: &str, parent_exe: &str) -> Conversation {
         Conversation {
             attempts: 0,
             accepted: 0,
@@ -228,12 +252,12 @@ mod tests {
             process: Some(
                 Process {
                     pid: 77,
-                    name: "x".into(),
+                    name: name.into(),
                     exe: Some(exe.into()),
                     parent: Some(Box::new(Parent {
                         pid: 7,
                         name: parent.into(),
-                        exe: None,
+                        exe: Some(parent_exe.into()),
                     })),
                     ..Process::default()
                 }
@@ -241,6 +265,11 @@ mod tests {
             ),
             ..conversation("10.0.0.1", "192.0.2.1", 4444)
         }
+    }
+
+    fn held(exe: &str, parent: &str) -> Conversation {
+        let name = exe.rsplit('/').next().unwrap();
+        held_of(exe, name, parent, &format!("/usr/sbin/{parent}"))
     }
 
     #[track_caller]
@@ -274,6 +303,44 @@ mod tests {
     }
 
     #[test]
+    fn servers_that_an_interpreter_runs_and_their_own_workers() {
+        let (python, ruby) = ("/usr/bin/python3.11", "/usr/bin/ruby3.1");
+        check(held_of(python, "python3", "gunicorn", python), FOUND);
+        check(held_of(python, "gunicorn", "gunicorn", python), &[]);
+        check(held_of("/usr/bin/nc", "nc", "puma 6.4.2 (tcp", ruby), FOUND);
+        check(
+            held_of(ruby, "puma: cluster w", "puma 6.4.2 (tcp", ruby),
+            &[],
+        );
+        check(
+            held_of("/usr/bin/nc", "gunicorn", "nginx", "/usr/sbin/nginx"),
+            FOUND,
+        );
+        check(held_of(python, "python3", "celery", python), &[]);
+        check(held_of(python, "python3", "gunicornify", python), &[]);
+        check(
+            held_of("/usr/bin/perl", "perl", "worker", "/usr/sbin/httpd"),
+            FOUND,
+        );
+    }
+
+    #[test]
+    fn databases_inside_are_kept_open_and_other_ports_are_not() {
+        let to = |exe: &str, server: &str, port| Conversation {
+            server: server.parse().unwrap(),
+            server_port: port,
+            ..held(exe, "node")
+        };
+        let python = "/usr/bin/python3.11";
+        for port in [3306, 5432, 6379] {
+            check(to(python, "10.0.9.9", port), &[]);
+            check(to(python, "192.0.2.9", port), FOUND);
+        }
+        check(to(python, "10.0.9.9", 4444), FOUND);
+        check(to("/usr/bin/bash", "10.0.9.9", 5432), FOUND);
+    }
+
+    #[test]
     fn what_is_over_at_once_is_a_try() {
         let mut tried = held("/usr/bin/bash", "cron");
         (tried.attempts, tried.accepted, tried.starts_ms) = (1, 1, vec![0]);
@@ -299,6 +366,14 @@ mod tests {
             ..Content::default()
         }));
         check(known, &[]);
+        let mut login = held("/usr/bin/python3.11", "java");
+        login.content = Some(Box::new(Content {
+            logins: Some(Box::default()),
+            ..Content::default()
+        }));
+        check(login.clone(), &[]);
+        login.content = None;
+        check(login, FOUND);
         let mut inbound = held("/usr/bin/bash", "systemd");
         inbound.local = Side::Server;
         check(inbound, &[]);

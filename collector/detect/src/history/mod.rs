@@ -62,7 +62,7 @@ pub(crate) use probes::{Pair, Port, Probe, Probes};
 pub(crate) use reaches::{Keys as ReachKeys, Reached, Reaches, Reaching, Told, Tried};
 pub(crate) use refusals::{Alike, Denied, Refusals};
 pub(crate) use resolving::{Resolving, Resolvings, Way};
-pub(crate) use rhythms::{Beat, Callee, Rhythms, Whom, call_of};
+pub(crate) use rhythms::{Beat, Callee, Rhythms, Teller, Whom};
 pub(crate) use sequences::{Sequences, Sign};
 pub(crate) use sightings::Sightings;
 pub(crate) use spells::{Spells, SpellsOf};
@@ -147,7 +147,7 @@ impl History {
                 if event.time_ns() >= watermark_ns.saturating_sub(AGENT_FACTS_NS) {
                     self.probes.note(summary);
                     self.crowd.note(summary);
-                    self.rhythms.note(summary);
+                    self.rhythms.note(summary, &self.crowd);
                     self.asked.note(summary);
                     self.mailings.note(summary);
                     self.reaches.note(summary);

@@ -119,6 +119,30 @@ fn aws_polls_and_a_rented_name_is_not_awss() {
         ..named("evil.example")
     };
     check(calls(&forged, 60_000, 30), &[5.0]);
+    // Who says so at an address that nobody asked for, and that a name led another host to.
+    let claimed = Conversation {
+        dns_name: None,
+        ..named("ssm.eu-west-1.amazonaws.com")
+    };
+    check(calls(&claimed, 60_000, 30), &[5.0]);
+    let other = Conversation {
+        server: ip("192.0.2.77"),
+        ..named("ssm.eu-west-1.amazonaws.com")
+    };
+    let mut led = vec![call(&mirror(), &other, 0)];
+    led.extend(calls(&claimed, 60_000, 30));
+    check(led, &[]);
+    let elsewhere = Conversation {
+        server: ip("198.51.100.77"),
+        ..named("ssm.eu-west-1.amazonaws.com")
+    };
+    let mut led = vec![call(&mirror(), &elsewhere, 0)];
+    led.extend(calls(&claimed, 60_000, 30));
+    check(led, &[5.0]);
+    check(
+        calls(&named("bucket.s3.eu-west-1.amazonaws.com"), 60_000, 30),
+        &[5.0],
+    );
 }
 
 #[test]
