@@ -8,6 +8,7 @@ use picket_wire::{Hit, HitKind};
 use serde::{Deserialize, Serialize};
 
 use crate::correlations::{self, Correlation};
+use crate::dated;
 use crate::detections::{self, Context, Occurrence};
 use crate::event::{Event, SourceKind};
 use crate::finding::{Finding, FindingType};
@@ -73,6 +74,8 @@ pub struct Analyzer {
     on_trial: HashSet<String>,
     /// Hits that agents told of what no list may name.
     hits_excluded: u64,
+    /// Times of packets that summaries dated outside their windows.
+    times_moved: u64,
 }
 
 impl Analyzer {
@@ -92,6 +95,7 @@ impl Analyzer {
             ruled: Vec::new(),
             on_trial: HashSet::new(),
             hits_excluded: 0,
+            times_moved: 0,
         }
     }
 
@@ -109,7 +113,10 @@ impl Analyzer {
     /// Takes in, after a restart, an event that was analysed before: detections and correlations
     /// know what they knew, and nothing is reported or counted. Call it before
     /// [`Analyzer::restore`].
-    pub fn remember(&mut self, event: &Event) {
+    pub fn remember(&mut self, event: &mut Event) {
+        if let Event::Summary(summary) = event {
+            dated::hold_to_window(summary);
+        }
         let mut occurrences = std::mem::take(&mut self.occurrences);
         self.look(event, &mut occurrences);
         occurrences.clear();
@@ -215,6 +222,7 @@ impl Analyzer {
     pub fn on_event_mut(&mut self, event: &mut Event) {
         if let Event::Summary(summary) = event {
             self.exclude(&mut summary.hits);
+            self.times_moved += dated::hold_to_window(summary);
         }
         let source = event.source();
         let flow = self.flows.entry(source).or_default();
@@ -361,6 +369,7 @@ impl Analyzer {
         }
         counters.extend(self.sigma.turned_away());
         counters.insert("hits_excluded", self.hits_excluded);
+        counters.insert("packet_times_moved", self.times_moved);
         counters.insert("findings_evicted", ledger.findings_evicted);
         counters.insert("evidence_left_out", ledger.evidence_left_out);
         counters.insert("finding_days_left_out", ledger.days_left_out);
@@ -422,7 +431,31 @@ mod tests {
     use picket_intel::{SetBuilder, Suffix};
 
     use super::*;
-    use crate::testing::{address_hit, brief, drain, name_hit, speaker, summary};
+    use crate::conversation::SpeakerKey;
+    use crate::testing::{
+        address_hit, brief, conversation, drain, ip, name_hit, question, speaker, summary,
+    };
+
+    /// Of what is dated ahead nothing is left once its window has gone, and nothing is as old as it says.
+    #[test]
+    fn packets_dated_ahead_or_long_ago_are_held_to_their_window_and_counted() {
+        let mut analyzer = Analyzer::new(Settings::default(), SetBuilder::default().build());
+        let mut told = summary(speaker());
+        let mut mail = conversation("10.0.0.1", "192.0.2.1", 25);
+        mail.last_ns = u64::MAX;
+        let mut asked = question("10.0.0.1", "a.example");
+        asked.first_ns = 0;
+        (told.conversations, told.questions) = (vec![mail], vec![asked]);
+        let end_ns = told.window.end_ns;
+        analyzer.on_event(Event::Summary(Box::new(told)));
+        assert_eq!(analyzer.totals().counters["packet_times_moved"], 2);
+        let hour_ns = 3_600 * 1_000_000_000;
+        assert!(analyzer.history.heard.learned_ns(end_ns) < hour_ns);
+        let host = SpeakerKey::of(&speaker());
+        assert!(analyzer.history.mailings.of(host, ip("10.0.0.1")).is_some());
+        analyzer.advance(SourceKind::Agent, end_ns + 3 * hour_ns);
+        assert!(analyzer.history.mailings.of(host, ip("10.0.0.1")).is_none());
+    }
 
     /// An agent's own lists may name what ours never would.
     #[test]

@@ -15,6 +15,7 @@ pub mod analyzer;
 mod call_tactic;
 mod conversation;
 mod correlations;
+mod dated;
 mod detections;
 pub mod dga;
 mod domain;

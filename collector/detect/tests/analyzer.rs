@@ -292,7 +292,7 @@ proptest! {
         let mut told = outputs(&mut first);
         let (findings, incidents) = settled(told.clone());
         let mut second = analyzer();
-        before.iter().for_each(|step| second.remember(&event(step)));
+        before.iter().for_each(|step| second.remember(&mut event(step)));
         prop_assert_eq!(outputs(&mut second), []);
         second.restore(findings, incidents);
         after.iter().for_each(|step| second.on_event(event(step)));

@@ -174,7 +174,7 @@ impl Analysis {
             .context("read the calls to remember")?;
         for event in calls {
             if let Ok(call) = ApiCall::parse(event.as_bytes(), 0) {
-                analyst.remember(&Event::Api(Box::new(call)));
+                analyst.remember(Event::Api(Box::new(call)));
             }
         }
         let since_ms = clock::now_ms().saturating_sub(REMEMBERED_MS);
@@ -192,7 +192,7 @@ impl Analysis {
                 // One that cannot be read was counted when it was first tried.
                 if let Ok(admitted) = self.open(entry) {
                     for event in events(admitted) {
-                        analyst.remember(&event);
+                        analyst.remember(event);
                     }
                 }
             }
@@ -535,8 +535,8 @@ impl Analyst {
     }
 
     /// Shows an event that was analysed before a restart.
-    fn remember(&mut self, event: &Event) {
-        self.analyzer.remember(event);
+    fn remember(&mut self, mut event: Event) {
+        self.analyzer.remember(&mut event);
         self.advance(event.source(), event.time_ns());
     }
 
