@@ -11,7 +11,7 @@
 //! First look: which process opened it, and since when it runs; what was said; what asked the host before.
 //! Actor key: the protocol and port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use picket_wire::{Conversation, Summary};
@@ -85,11 +85,12 @@ impl Detection for NetworkPortUnusual {
         let traffics = &context.history.traffics;
         let mut known: BTreeMap<IpAddr, Option<&Traffic>> = BTreeMap::new();
         let of_host = |client| traffics.of(&summary.host, &whose(&summary.host, client).subject);
+        let asked = Asked::of(summary);
         for c in &summary.conversations {
             if !is_public(c.server) || settings.ports_ignored.contains(&c.server_port) {
                 continue;
             }
-            if let Some(asked) = called_back(c, summary, settings) {
+            if let Some(asked) = asked.before(c, settings) {
                 out.push(occurrence(summary, c, &callback_why(c, asked)));
             } else if is_outgoing(c)
                 && let Some(port) = port_of(c)
@@ -103,31 +104,50 @@ impl Detection for NetworkPortUnusual {
     }
 }
 
-/// Who asked the host something just before it turned to an LDAP port of the same, or to the port of the
-/// tools of anybody.
-fn called_back<'a>(
-    c: &Conversation,
-    summary: &'a Summary,
-    settings: &Settings,
-) -> Option<&'a Conversation> {
-    if c.protocol != TCP || !LDAP.contains(&c.server_port) || c.attempts == 0 {
-        return None;
+/// Says whether somebody turned to LDAP, or to the port of the tools.
+fn is_ldap(c: &Conversation) -> bool {
+    c.protocol == TCP && LDAP.contains(&c.server_port) && c.attempts > 0
+}
+
+/// What was asked of the hosts that turned to LDAP in a summary: by whom in particular, and by anybody
+/// outside, each in the order of time.
+struct Asked<'a>(BTreeMap<(IpAddr, Option<IpAddr>), Vec<&'a Conversation>>);
+
+impl<'a> Asked<'a> {
+    fn of(summary: &'a Summary) -> Self {
+        let all = || summary.conversations.iter();
+        let hosts: BTreeSet<IpAddr> = all().filter(|c| is_ldap(c)).map(|c| c.client).collect();
+        let mut asked: BTreeMap<_, Vec<&Conversation>> = BTreeMap::new();
+        let is_asked = |c: &&Conversation| {
+            hosts.contains(&c.server) && !LDAP.contains(&c.server_port) && is_answered(c)
+        };
+        for c in all().filter(is_asked) {
+            asked.entry((c.server, Some(c.client))).or_default().push(c);
+            if is_public(c.client) {
+                asked.entry((c.server, None)).or_default().push(c);
+            }
+        }
+        for all in asked.values_mut() {
+            all.sort_by_key(|c| c.first_ns);
+        }
+        Self(asked)
     }
-    let wait_ns = settings.callback_s.saturating_mul(1_000_000_000);
-    let earliest_ns = c.first_ns.saturating_sub(wait_ns);
-    let is_before = |one: &&Conversation| {
-        one.server == c.client
-            && is_answered(one)
-            && (earliest_ns..=c.first_ns).contains(&one.first_ns)
-            && !LDAP.contains(&one.server_port)
-    };
-    let by_anybody = c.server_port == 1_389 && is_answered(c);
-    let is_asker =
-        |one: &&Conversation| one.client == c.server || by_anybody && is_public(one.client);
-    summary
-        .conversations
-        .iter()
-        .find(|one| is_before(one) && is_asker(one))
+
+    /// What was asked last before the host turned to an LDAP port of the same, or to the port of the tools of
+    /// anybody.
+    fn before(&self, c: &Conversation, settings: &Settings) -> Option<&'a Conversation> {
+        if !is_ldap(c) {
+            return None;
+        }
+        let by_anybody = c.server_port == 1_389 && is_answered(c);
+        let asker = (!by_anybody).then_some(c.server);
+        let wait_ns = settings.callback_s.saturating_mul(1_000_000_000);
+        let earliest_ns = c.first_ns.saturating_sub(wait_ns);
+        let all = self.0.get(&(c.client, asker))?;
+        let before = all.partition_point(|one| one.first_ns <= c.first_ns);
+        let last = before.checked_sub(1).and_then(|at| all.get(at))?;
+        (last.first_ns >= earliest_ns).then_some(*last)
+    }
 }
 
 fn callback_why(c: &Conversation, asked: &Conversation) -> String {
