@@ -235,9 +235,20 @@ pub const MAILERS_MAX: usize = 16_384;
 /// Mail servers of each kind, and domains, remembered of one such host: several times what any threshold asks for.
 pub const MAIL_SERVERS_MAX: usize = 64;
 
-/// Hosts, and groups of hosts alike, each, of which it is known what is usual on the network. A common one
-/// has a dozen ports and some tens of destinations: 8 KB.
-pub const TRAFFICS_MAX: usize = 8_192;
+/// Minutes in which one such host began messages: those of the hour, and of the quarters of an hour around it
+/// that packets may be dated in.
+pub const MAIL_MINUTES_MAX: usize = 128;
+
+/// Hosts with a sensor of which it is known what is usual on the network: three times the hosts one collector is
+/// made for. A common one has a dozen ports and some tens of destinations: 8 KB, so 160 MB for 20,000.
+pub const TRAFFICS_MAX: usize = 65_536;
+
+/// Hosts without a sensor of which the same is known, told by mirrors and by hosts that pass traffic on: they take
+/// no room from those above.
+pub const TRAFFICS_OTHERS_MAX: usize = 8_192;
+
+/// Groups of hosts alike of which the same is known: one for each kind of server of each account.
+pub const TRAFFICS_ALIKE_MAX: usize = 8_192;
 
 /// Ports of each protocol known of one of them. Chosen by hand: a crawler of services is not learned.
 pub const TRAFFIC_PORTS_MAX: usize = 128;

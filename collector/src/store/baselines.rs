@@ -11,8 +11,10 @@ pub(crate) const VERSION: u64 = 1;
 /// (`BASELINES_MAX`).
 const ROWS_MAX: usize = picket_detect::limits::BASELINES_MAX;
 
-/// The same of hosts, and of hosts alike.
-const TRAFFICS_MAX: usize = picket_detect::limits::TRAFFICS_MAX;
+/// The same of hosts, with a sensor and without, and of hosts alike.
+const TRAFFICS_MAX: usize =
+    picket_detect::limits::TRAFFICS_MAX + picket_detect::limits::TRAFFICS_OTHERS_MAX;
+const TRAFFICS_ALIKE_MAX: usize = picket_detect::limits::TRAFFICS_ALIKE_MAX;
 
 /// One baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub(crate) fn put(transaction: &Transaction<'_>, rows: &[BaselineRow]) -> rusqli
         ("peers", ROWS_MAX),
         ("account", ROWS_MAX),
         ("host", TRAFFICS_MAX),
-        ("hosts_alike", TRAFFICS_MAX),
+        ("hosts_alike", TRAFFICS_ALIKE_MAX),
     ] {
         statement.execute(params![whose, rows_max as i64])?;
     }

@@ -5,13 +5,13 @@
 //! answered or whose names it asked for; or from `messages_min` messages.
 //! Evidence: servers, messages, domains asked for, the first conversations. Severity: medium, as
 //! GuardDuty's.
-//! Innocent look-alikes: one mail, an application that has a relay (one server), a mail server (it is
-//! brought mail, or has sent mail on other days), a scan of port 25 (nobody answers, no names). ATT&CK
+//! Innocent look-alikes: one mail, an application that has a relay (one server by its name, whatever its
+//! addresses), a mail server (it is brought mail, or turned to the same ports on other days), a scan of port 25 (nobody answers, no names). ATT&CK
 //! T1566, T1496. Method: counts of different servers, as a relay needs one and a domain has a handful.
 //! First look: which process sends; whose addresses stand in the envelopes; what the host runs for mail.
 //! Actor key: none: the host is the actor, its servers are many.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use picket_wire::{Conversation, Side, Summary};
@@ -22,7 +22,7 @@ use super::{Context, Detection, Occurrence};
 use crate::conversation::{SpeakerKey, whose};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
-use crate::history::{MAIL_PORT, Mailing, Traffics, is_mail};
+use crate::history::{MAIL_PORT, MailServer, Mailing, SUBMISSION_PORTS, Traffic, is_mail};
 use crate::reach::is_public;
 
 /// Settings of `spambot`.
@@ -83,15 +83,23 @@ impl Detection for Spambot {
         };
         let settings = &context.settings.detections.spambot;
         let speaker = SpeakerKey::of(&summary.host);
-        let sent = summary.conversations.iter().filter(|c| is_sent(c));
-        let senders: BTreeSet<IpAddr> = sent.map(|c| c.client).collect();
-        for sender in senders {
+        let mut senders: BTreeMap<IpAddr, Vec<&Conversation>> = BTreeMap::new();
+        for c in summary.conversations.iter().filter(|c| is_sent(c)) {
+            senders.entry(c.client).or_default().push(c);
+        }
+        for (sender, sent) in senders {
             let Some(mailing) = context.history.mailings.of(speaker, sender) else {
                 continue;
             };
             let tally = Tally::of(mailing, summary.window.end_ns, settings);
-            if tally.is_spam(settings) && !is_mailer(&context.history.traffics, summary, sender) {
-                out.push(occurrence(summary, sender, &tally, settings));
+            let reached = tally.reached(settings);
+            if reached.is_none() {
+                continue;
+            }
+            let host = whose(&summary.host, sender).subject;
+            let usual = context.history.traffics.of(&summary.host, &host);
+            if reached.is_news(&sent, usual, summary.window.end_ns) {
+                out.push(occurrence(summary, sender, &sent, &tally, settings));
             }
         }
     }
@@ -102,11 +110,27 @@ fn is_sent(c: &Conversation) -> bool {
     is_mail(c) && c.local != Side::Server && is_public(c.server)
 }
 
-/// Whether it sent mail on days before.
-fn is_mailer(traffics: &Traffics, summary: &Summary, sender: IpAddr) -> bool {
-    let host = whose(&summary.host, sender).subject;
-    let usual = traffics.of(&summary.host, &host);
-    usual.is_some_and(|usual| usual.is_port_usual(TCP, MAIL_PORT, summary.window.end_ns))
+/// Which bars a host reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reached {
+    delivery: bool,
+    submission: bool,
+    messages: bool,
+}
+
+impl Reached {
+    fn is_none(self) -> bool {
+        !(self.delivery || self.submission || self.messages)
+    }
+
+    /// Whether the host did not turn to the ports of one of these on days before: those of messages are the
+    /// ones that it turns to now.
+    fn is_news(self, sent: &[&Conversation], usual: Option<&Traffic>, now_ns: u64) -> bool {
+        let is_usual = |port| usual.is_some_and(|usual| usual.is_port_usual(TCP, port, now_ns));
+        self.delivery && !is_usual(MAIL_PORT)
+            || self.submission && !SUBMISSION_PORTS.into_iter().any(is_usual)
+            || self.messages && !sent.iter().all(|c| is_usual(c.server_port))
+    }
 }
 
 /// What a host did about mail within the window.
@@ -124,7 +148,7 @@ struct Tally {
 impl Tally {
     fn of(mailing: &Mailing, now_ns: u64, settings: &Settings) -> Self {
         let since_ns = now_ns.saturating_sub(settings.window_s.saturating_mul(1_000_000_000));
-        let count = |servers: &BTreeMap<IpAddr, (u64, bool)>, answered: bool| {
+        let count = |servers: &BTreeMap<MailServer, (u64, bool)>, answered: bool| {
             let fitting = servers
                 .values()
                 .filter(|(last_ns, is_told)| *last_ns >= since_ns && (*is_told || !answered));
@@ -141,20 +165,28 @@ impl Tally {
         }
     }
 
-    fn is_spam(&self, settings: &Settings) -> bool {
+    fn reached(&self, settings: &Settings) -> Reached {
         let is_meant =
             |answered| answered >= settings.answered_min || self.domains >= settings.answered_min;
         let many = self.delivery >= settings.servers_min && is_meant(self.delivery_answered);
         let submitted = self.submission >= settings.submission_servers_min
             && is_meant(self.submission_answered);
-        !self.is_server && (many || submitted || self.messages >= settings.messages_min)
+        Reached {
+            delivery: !self.is_server && many,
+            submission: !self.is_server && submitted,
+            messages: !self.is_server && self.messages >= settings.messages_min,
+        }
     }
 }
 
-fn occurrence(summary: &Summary, sender: IpAddr, tally: &Tally, settings: &Settings) -> Occurrence {
+fn occurrence(
+    summary: &Summary,
+    sender: IpAddr,
+    sent: &[&Conversation],
+    tally: &Tally,
+    settings: &Settings,
+) -> Occurrence {
     let speaker = &summary.host;
-    let all = summary.conversations.iter();
-    let sent: Vec<&Conversation> = all.filter(|c| is_sent(c) && c.client == sender).collect();
     let last = sent.iter().max_by_key(|c| c.last_ns);
     let (own_port, server, port) =
         last.map_or((0, sender, 0), |c| (c.client_port, c.server, c.server_port));
@@ -281,6 +313,23 @@ mod tests {
         let day = |day, servers| later(window(speaker(), mails(0..servers, 25)), day * DAY);
         check(vec![day(0, 1), day(1, 1), day(2, 50)], &[]);
         check(vec![day(0, 1), day(1, 50)], FOUND);
+    }
+
+    #[test]
+    fn an_application_that_submits_is_known_by_that_port_and_its_service_by_its_name() {
+        let day = |day, servers, port| later(window(speaker(), mails(0..servers, port)), day * DAY);
+        check(vec![day(0, 1, 587), day(1, 1, 587), day(2, 30, 587)], &[]);
+        check(vec![day(0, 1, 587), day(1, 1, 587), day(2, 30, 25)], FOUND);
+        check(vec![day(0, 1, 25), day(1, 1, 25), day(2, 30, 587)], FOUND);
+        let named = |name: fn(usize) -> String| {
+            let mut all = mails(0..30, 587);
+            for (n, c) in all.iter_mut().enumerate() {
+                c.dns_name = Some(name(n));
+            }
+            all
+        };
+        once(named(|_| "email-smtp.eu-west-1.amazonaws.com".into()), &[]);
+        once(named(|n| format!("mail{n}.example.org")), FOUND);
     }
 
     #[test]

@@ -55,7 +55,9 @@ pub(crate) use knocks::Knocks;
 pub(crate) use lately::{Doings, Lately};
 pub use learned::{Learned, LearnedError, TrafficOf, Whose};
 pub(crate) use logins::{Known as KnownLogins, Logins, Refusal, spot};
-pub(crate) use mailing::{Mailing, Mailings, SMTP as MAIL_PORT, is_mail};
+pub(crate) use mailing::{
+    MailServer, Mailing, Mailings, SMTP as MAIL_PORT, SUBMISSION as SUBMISSION_PORTS, is_mail,
+};
 pub(crate) use neighbours::{Neighbour, Neighbours, called};
 pub use peaks::Peaks;
 pub(crate) use probes::{Pair, Port, Probe, Probes};

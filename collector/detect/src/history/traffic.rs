@@ -18,7 +18,8 @@ use super::peaks::Peaks;
 use super::table::Table;
 use crate::conversation::{is_answered, whose};
 use crate::limits::{
-    TRAFFIC_PEERS_MAX, TRAFFIC_PORTS_MAX, TRAFFIC_PROGRAMS_MAX, TRAFFIC_RESOLVERS_MAX, TRAFFICS_MAX,
+    TRAFFIC_PEERS_MAX, TRAFFIC_PORTS_MAX, TRAFFIC_PROGRAMS_MAX, TRAFFIC_RESOLVERS_MAX,
+    TRAFFICS_ALIKE_MAX, TRAFFICS_MAX, TRAFFICS_OTHERS_MAX,
 };
 use crate::reach::{is_public, network_of};
 
@@ -290,6 +291,8 @@ pub(crate) fn is_outgoing(c: &Conversation) -> bool {
 #[derive(Debug)]
 pub(crate) struct Traffics {
     hosts: Table<String, Traffic>,
+    /// Hosts that go by an address: they have no sensor that would name them.
+    others: Table<String, Traffic>,
     alike: Table<String, Traffic>,
     left_out: u64,
 }
@@ -298,7 +301,8 @@ impl Default for Traffics {
     fn default() -> Self {
         Self {
             hosts: Table::new(TRAFFICS_MAX),
-            alike: Table::new(TRAFFICS_MAX),
+            others: Table::new(TRAFFICS_OTHERS_MAX),
+            alike: Table::new(TRAFFICS_ALIKE_MAX),
             left_out: 0,
         }
     }
@@ -307,7 +311,8 @@ impl Default for Traffics {
 impl Traffics {
     /// What is usual for a host that `speaker` tells of.
     pub(crate) fn of(&self, speaker: &Host, host: &str) -> Option<&Traffic> {
-        self.hosts.get(&key(speaker, host))
+        let name = key(speaker, host);
+        place(&self.hosts, &self.others, &name).get(&name)
     }
 
     /// What is usual for hosts like the one that speaks.
@@ -323,7 +328,9 @@ impl Traffics {
         resolver: String,
         now_ns: u64,
     ) {
-        if let Some(host) = self.hosts.get_mut(&key(speaker, host)) {
+        let name = key(speaker, host);
+        let hosts = place(&mut self.hosts, &mut self.others, &name);
+        if let Some(host) = hosts.get_mut(&name) {
             let today = day(now_ns);
             let met = meet(
                 &mut host.resolvers,
@@ -353,7 +360,8 @@ impl Traffics {
             let alike = self
                 .alike
                 .write(key(&summary.host, role(&summary.host)), now_ns);
-            let host = self.hosts.write(name, now_ns);
+            let hosts = place(&mut self.hosts, &mut self.others, &name);
+            let host = hosts.write(name, now_ns);
             for one in [&mut *alike, &mut *host] {
                 if one.heard.days == 0 {
                     one.first_ns = now_ns;
@@ -378,7 +386,7 @@ impl Traffics {
 
     /// Writes out what is wanted, by its name.
     pub(crate) fn export(&self, learned: &mut Learned, wanted: impl Fn(&str, &Traffic) -> bool) {
-        let some = |table: &Table<String, Traffic>| {
+        let some = |table: &Table<String, Traffic>| -> BTreeMap<String, Traffic> {
             let rows = table.rows().filter(|(name, one)| wanted(name, one));
             let written = |one: &Traffic| Traffic {
                 is_changed: false,
@@ -388,13 +396,14 @@ impl Traffics {
                 .collect()
         };
         learned.hosts = some(&self.hosts);
+        learned.hosts.extend(some(&self.others));
         learned.hosts_alike = some(&self.alike);
     }
 
     /// Writes out what was learned since it was last asked.
     pub(crate) fn poll(&mut self, learned: &mut Learned) {
         self.export(learned, |_, one| one.is_changed);
-        for table in [&mut self.hosts, &mut self.alike] {
+        for table in [&mut self.hosts, &mut self.others, &mut self.alike] {
             table.values_mut().for_each(|one| one.is_changed = false);
         }
     }
@@ -403,7 +412,7 @@ impl Traffics {
     pub(crate) fn import(&mut self, learned: &mut Learned) {
         for (of, name, mut traffic) in learned.take_traffic() {
             let table = match of {
-                TrafficOf::Host => &mut self.hosts,
+                TrafficOf::Host => place(&mut self.hosts, &mut self.others, &name),
                 TrafficOf::HostsAlike => &mut self.alike,
             };
             traffic.settle();
@@ -415,14 +424,14 @@ impl Traffics {
 
     /// Forgets a host: it is learned anew.
     pub(crate) fn reset(&mut self, host: &str) -> bool {
-        self.hosts.remove(host).is_some()
+        self.hosts.remove(host).is_some() || self.others.remove(host).is_some()
     }
 
     pub(crate) fn turned_away(&self) -> [(&'static str, u64); 2] {
         [
             (
                 "traffics_evicted",
-                self.hosts.evicted() + self.alike.evicted(),
+                self.hosts.evicted() + self.others.evicted() + self.alike.evicted(),
             ),
             ("traffic_values_left_out", self.left_out),
         ]
@@ -432,6 +441,17 @@ impl Traffics {
 /// The name that a baseline goes by.
 fn key(speaker: &Host, host: &str) -> String {
     [&*speaker.account, &*speaker.region, host].join(" ")
+}
+
+/// Where the baseline of that name belongs.
+fn place<T>(hosts: T, others: T, name: &str) -> T {
+    if is_by_address(name) { others } else { hosts }
+}
+
+/// Whether the host of a baseline goes by its address.
+fn is_by_address(key: &str) -> bool {
+    let host = key.rsplit(' ').next().unwrap_or_default();
+    host.parse::<IpAddr>().is_ok()
 }
 
 /// Hosts alike: those whose names begin alike, before a number; of hosts without a name all of the account.
@@ -512,6 +532,30 @@ mod tests {
         host.tcp = (0..5_000).map(|port| (port, Met::default())).collect();
         host.settle();
         assert_eq!((host.heard.days, host.tcp.len()), (1, TRAFFIC_PORTS_MAX));
+    }
+
+    #[test]
+    fn a_mirrors_crowd_takes_no_room_from_hosts_that_speak() {
+        let mut all = Traffics::default();
+        let mut own = summary(speaker());
+        own.conversations = vec![sent("", 50)];
+        all.learn(&own);
+        let mut crowd = later(summary(crate::testing::mirror()), 60);
+        crowd.conversations = (0..TRAFFICS_OTHERS_MAX as u32 + 100)
+            .map(|n| conversation(&format!("10.1.{}.{}", n >> 8, n & 0xff), "192.0.2.1", 443))
+            .collect();
+        all.learn(&crowd);
+        assert!(all.of(&speaker(), "i-0aaaaaaaaaaaaaaaa").is_some());
+        assert!(all.others.len() <= TRAFFICS_OTHERS_MAX);
+        assert!(all.turned_away()[0].1 > 0);
+        let mut learned = Learned::default();
+        all.poll(&mut learned);
+        let mut again = Traffics::default();
+        again.import(&mut learned);
+        assert_eq!(
+            (again.hosts.len(), again.others.len()),
+            (1, all.others.len())
+        );
     }
 
     #[test]
