@@ -295,7 +295,7 @@ impl Analyzer {
     fn look(&mut self, event: &Event, occurrences: &mut Vec<Occurrence>) {
         let source = event.source();
         let watermark = self.flows.entry(source).or_default().watermark_ns;
-        self.history.note(event, watermark);
+        self.history.note(event, watermark, &self.settings);
         let mut context = Context {
             settings: &self.settings,
             intel: &self.intel,

@@ -24,6 +24,10 @@ pub const EVIDENCE_MAX: usize = 250_000;
 /// before deciding.
 pub const EVIDENCE_ALWAYS: usize = 10;
 
+/// Occurrences that one detection makes of one summary, where each may be another finding: several times what a
+/// worm on a host makes in a minute, and few against what the findings have room for.
+pub const OCCURRENCES_MAX: usize = 1_024;
+
 /// Days a finding counts its occurrences by. A year and a month, twice what anyone keeps findings.
 pub const FINDING_DAYS_MAX: usize = 400;
 
@@ -64,6 +68,9 @@ pub const GUESSING_MAX: usize = 65_536;
 /// Spans of time with tries remembered of one of them: those of the longest window in spans of five
 /// minutes, and one begun.
 pub const GUESS_SPANS_MAX: usize = 73;
+
+/// The same at each of many servers, in spans of half an hour.
+pub const SPRAY_SPANS_MAX: usize = 13;
 
 /// Servers remembered at which one client fails to log in: several times what any threshold asks for.
 pub const SPRAYED_MAX: usize = 128;

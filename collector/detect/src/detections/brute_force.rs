@@ -2,8 +2,8 @@
 //! Reads: conversations (of agents and of flow logs) and what came of logins over `slow_window_s`, per client,
 //! server and protocol, on any port. Fires: `failures_min` logins of one client at one server fail within
 //! `window_s`, or `slow_failures_min` within `slow_window_s`, and they are `failed_share_min` of all or one
-//! succeeds after them; or logins fail at `spray_servers_min` servers within `slow_window_s`. Each later window
-//! that adds to it is another occurrence.
+//! succeeds in a window after them; or logins fail at `spray_servers_min` servers within `spray_window_s`. Each
+//! later window that adds to it is another occurrence.
 //! Evidence: how many failed and succeeded, how that is known (the server's word, sizes), the first
 //! conversations. Severity: low where our host is the target, high where it tries (medium for types of our own);
 //! a band or more higher once a login succeeds after the failures.
@@ -22,11 +22,13 @@ use picket_wire::{Conversation, Host as Speaker, Side, Summary};
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, Direction, quote};
+use super::sample::{self, Sample};
 use super::{Context, Detection, Occurrence};
 use crate::conversation::{SpeakerKey, is_inside, whose};
 use crate::event::{Event, SourceKind};
 use crate::finding::{Band, FindingType, Origin, Role};
-use crate::history::{GuessSum, Guesses, Guessing, Known, Service, Tries};
+use crate::history::{GuessSum, Guesses, Guessing, Known, Service, Tries, is_ignored};
+use crate::limits::OCCURRENCES_MAX;
 
 /// Settings of `brute_force`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub struct Settings {
     pub spray_servers_min: usize,
     /// Failures at all of them together: 16, two each.
     pub spray_failures_min: u64,
+    /// Seconds they may lie apart: 14,400, four hours; six at most are remembered. Chosen by hand: a check with
+    /// an old key that comes by but seldom adds up to nothing.
+    pub spray_window_s: u64,
     /// Beginnings of what SSH servers call themselves that take keys only and answer shortly: GitHub, GitLab,
     /// Bitbucket, CodeCommit, Gerrit.
     pub ssh_servers_ignored: Vec<String>,
@@ -81,6 +86,7 @@ impl Default for Settings {
             failed_share_min: 0.8,
             spray_servers_min: 8,
             spray_failures_min: 16,
+            spray_window_s: 14_400,
             ssh_servers_ignored: ignored.map(str::to_owned).to_vec(),
             target_severity: 2.0,
             target_succeeded_severity: 8.0,
@@ -95,20 +101,6 @@ impl Settings {
             Known::Sized => self.failures_min,
             Known::Guessed => self.guessed_failures_min,
         }
-    }
-
-    fn ignores(&self, c: &Conversation) -> bool {
-        let ssh = c
-            .content
-            .as_ref()
-            .and_then(|content| content.ssh.as_deref());
-        let server = ssh.and_then(|ssh| ssh.server.as_deref());
-        let starts = &self.ssh_servers_ignored;
-        server.is_some_and(|server| {
-            starts
-                .iter()
-                .any(|start| server.starts_with(start.as_str()))
-        })
     }
 }
 
@@ -144,9 +136,6 @@ types! {
     Vnc VNC = picket("UnauthorizedAccess:EC2/VNCBruteForce", 5.0), "VNC";
 }
 
-/// Conversations shown with one occurrence: enough to see the pattern.
-const EVIDENCE_PER_WINDOW: usize = 20;
-
 /// Brute force.
 pub(crate) struct BruteForce;
 
@@ -168,26 +157,56 @@ impl Detection for BruteForce {
             return;
         };
         let settings = &context.settings.detections.brute_force;
-        let mut seen = BTreeSet::new();
-        let mut sprayed = BTreeSet::new();
+        let (mut ones, mut many) = (BTreeMap::new(), BTreeMap::new());
+        let mut cases = Vec::new();
         for c in &summary.conversations {
-            let Some(tries) = Tries::of(c).filter(|_| !settings.ignores(c)) else {
+            let ignored = &settings.ssh_servers_ignored;
+            let Some(tries) = Tries::of(summary, c).filter(|_| !is_ignored(c, ignored)) else {
                 continue;
             };
-            let guesses = &context.history.guesses;
-            let case = Case {
+            sample::put(&mut ones, (c.client, c.server, tries.service), c);
+            sample::put(&mut many, (c.client, tries.service), c);
+            cases.push(Case {
                 summary,
                 c,
                 tries,
                 settings,
-            };
-            if seen.insert((c.client, c.server, tries.service)) {
-                out.extend(case.at_one(guesses));
-            }
-            if tries.failed > 0 && sprayed.insert((c.client, tries.service)) {
-                out.extend(case.at_many(guesses));
+            });
+        }
+        let guesses = &context.history.guesses;
+        let mut charged = BTreeSet::new();
+        let mut made = Vec::new();
+        for case in &cases {
+            let key = (case.c.client, case.c.server, case.tries.service);
+            if let Some(sample) = ones.remove(&key)
+                && let Some(charge) = case.at_one(guesses)
+            {
+                charged.insert(key);
+                made.push((case, sample, charge));
             }
         }
+        for case in &cases {
+            let may_fail = case.tries.failed > 0 || case.tries.unclear > 0;
+            let (client, server, service) = (case.c.client, case.c.server, case.tries.service);
+            // Of a target both would be one finding.
+            let is_told =
+                case.role() == Role::Target && charged.contains(&(client, server, service));
+            if !may_fail || is_told {
+                continue;
+            }
+            if let Some(sample) = many.remove(&(client, service))
+                && let Some(charge) = case.at_many(guesses)
+            {
+                made.push((case, sample, charge));
+            }
+        }
+        let left_out = made.len().saturating_sub(OCCURRENCES_MAX);
+        made.truncate(OCCURRENCES_MAX);
+        out.extend(
+            made.iter()
+                .map(|(case, sample, charge)| case.occurrence(charge, sample)),
+        );
+        context.history.occurrences_left_out += left_out as u64;
     }
 }
 
@@ -223,7 +242,7 @@ impl Case<'_> {
         end_ns.saturating_sub(window_s.saturating_mul(1_000_000_000))
     }
 
-    fn at_one(&self, guesses: &Guesses) -> Option<Occurrence> {
+    fn at_one(&self, guesses: &Guesses) -> Option<Charge> {
         let (c, settings) = (self.c, self.settings);
         let key = Guessing {
             speaker: SpeakerKey::of(&self.summary.host),
@@ -240,18 +259,18 @@ impl Case<'_> {
             (sum, failures_min)
         });
         let (sum, _) = sums.find(|(sum, failures_min)| is_brute(sum, *failures_min, settings))?;
-        Some(self.occurrence(&Charge {
+        Some(Charge {
             servers: 1,
             failed: sum.failed,
             succeeded: sum.succeeded,
             got_in: sum.succeeded_after,
             first_ns: sum.first_ns,
-        }))
+        })
     }
 
-    fn at_many(&self, guesses: &Guesses) -> Option<Occurrence> {
+    fn at_many(&self, guesses: &Guesses) -> Option<Charge> {
         let settings = self.settings;
-        let since_ns = self.since_ns(settings.slow_window_s);
+        let since_ns = self.since_ns(settings.spray_window_s);
         let mut charge = Charge {
             servers: 0,
             failed: 0,
@@ -259,20 +278,20 @@ impl Case<'_> {
             got_in: false,
             first_ns: u64::MAX,
         };
-        for (_, one) in guesses.sprayed(self.summary, self.c, self.tries.service, since_ns) {
+        for one in guesses.sprayed(self.summary, self.c, self.tries.service, since_ns) {
             if one.succeeded > 0 && one.succeeded >= one.failed {
-                charge.succeeded += u64::from(one.succeeded);
+                charge.succeeded += one.succeeded;
                 continue;
             }
             charge.servers += 1;
-            charge.failed += u64::from(one.failed);
+            charge.failed += one.failed;
             charge.first_ns = charge.first_ns.min(one.first_ns);
         }
         let tries = (charge.failed + charge.succeeded) as f64;
         let is_spray = charge.servers >= settings.spray_servers_min.max(2)
             && charge.failed >= settings.spray_failures_min
             && charge.failed as f64 >= settings.failed_share_min * tries;
-        is_spray.then(|| self.occurrence(&charge))
+        is_spray.then_some(charge)
     }
 
     /// Whether the server is judged: it is ours, or only it is inside where neither is known to be.
@@ -293,7 +312,7 @@ impl Case<'_> {
         }
     }
 
-    fn occurrence(&self, charge: &Charge) -> Occurrence {
+    fn occurrence(&self, charge: &Charge, sample: &Sample<'_>) -> Occurrence {
         let (c, speaker): (_, &Speaker) = (self.c, &self.summary.host);
         let (kind, service) = kind_of(self.tries.service);
         let role = self.role();
@@ -324,13 +343,7 @@ impl Case<'_> {
                 format!("{subject} got into {peer} by {service} after guessing")
             }
         };
-        let of_case = |other: &&Conversation| {
-            let same = other.client == c.client && (is_spray || other.server == c.server);
-            same && Tries::of(other).is_some_and(|tries| tries.service == self.tries.service)
-        };
-        let all: Vec<&Conversation> = self.summary.conversations.iter().filter(of_case).collect();
-        let first_ns = all.iter().map(|c| c.first_ns).min().unwrap_or(c.first_ns);
-        let last_ns = all.iter().map(|c| c.last_ns).max().unwrap_or(c.last_ns);
+        let (first_ns, last_ns) = (sample.first_ns, sample.last.last_ns);
         let seconds = last_ns.saturating_sub(charge.first_ns) / 1_000_000_000;
         let how = match self.tries.known {
             Known::Said => "the server's answers",
@@ -353,11 +366,7 @@ impl Case<'_> {
             last_ns,
             action: evidence_of::connection(local, remote, c.protocol, direction),
             additional_info: BTreeMap::from([("sensor".to_owned(), speaker.instance.clone())]),
-            evidence: all
-                .into_iter()
-                .take(EVIDENCE_PER_WINDOW)
-                .map(evidence_of::conversation)
-                .collect(),
+            evidence: sample.evidence(),
             mitre: if is_spray {
                 &["T1110.003"]
             } else {

@@ -42,6 +42,7 @@ mod rds_login_caller;
 mod reflector;
 mod reverse_shell;
 mod root_usage;
+mod sample;
 mod sensor;
 mod sensor_indicators;
 mod sensor_state;

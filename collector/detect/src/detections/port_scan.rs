@@ -12,17 +12,19 @@
 //! answered.
 //! Actor key: the address scanned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use picket_wire::{Conversation, Host as Speaker, Side, Summary};
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, Direction, quote};
+use super::sample::{self, Sample};
 use super::{Context, Detection, Occurrence};
 use crate::conversation::{SpeakerKey, is_unanswered, whose};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
 use crate::history::{Pair, Port, Probe};
+use crate::limits::OCCURRENCES_MAX;
 
 /// Settings of `port_scan`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,9 +63,6 @@ impl Default for Settings {
 
 const PORTSCAN: FindingType = FindingType::guardduty("Recon:EC2/Portscan", 5.0);
 
-/// Conversations shown with one occurrence: enough to see the pattern.
-const EVIDENCE_PER_WINDOW: usize = 20;
-
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const FTP: u16 = 21;
@@ -90,27 +89,37 @@ impl Detection for PortScan {
         };
         let settings = &context.settings.detections.port_scan;
         let speaker = SpeakerKey::of(&summary.host);
-        for pair in probing(summary, speaker) {
+        let (mut made, mut left_out) = (0, 0);
+        for (pair, sample) in probing(summary, speaker) {
             let Some(ports) = context.history.probes.of(&pair) else {
                 continue;
             };
-            if let Some(tally) = Tally::of_scan(ports, summary.window.end_ns, settings) {
-                out.push(occurrence(summary, &pair, &tally));
+            let Some(tally) = Tally::of_scan(ports, summary.window.end_ns, settings) else {
+                continue;
+            };
+            if made < OCCURRENCES_MAX {
+                made += 1;
+                out.push(occurrence(&summary.host, &pair, &sample, &tally));
+            } else {
+                left_out += 1;
             }
         }
+        context.history.occurrences_left_out += left_out;
     }
 }
 
 /// Pairs whose client went without an answer in this window, and did not come from outside to us.
-fn probing(summary: &Summary, speaker: SpeakerKey) -> BTreeSet<Pair> {
-    let all = summary.conversations.iter();
-    all.filter(|c| is_probe(c))
-        .map(|c| Pair {
+fn probing(summary: &Summary, speaker: SpeakerKey) -> BTreeMap<Pair, Sample<'_>> {
+    let mut samples = BTreeMap::new();
+    for c in summary.conversations.iter().filter(|c| is_probe(c)) {
+        let pair = Pair {
             speaker,
             client: c.client,
             server: c.server,
-        })
-        .collect()
+        };
+        sample::put(&mut samples, pair, c);
+    }
+    samples
 }
 
 fn is_probe(c: &Conversation) -> bool {
@@ -178,26 +187,8 @@ impl Tally {
     }
 }
 
-fn occurrence(summary: &Summary, pair: &Pair, tally: &Tally) -> Occurrence {
-    let speaker: &Speaker = &summary.host;
-    let probes: Vec<&Conversation> = summary
-        .conversations
-        .iter()
-        .filter(|c| c.client == pair.client && c.server == pair.server && is_probe(c))
-        .collect();
-    let first_ns = probes
-        .iter()
-        .map(|c| c.first_ns)
-        .min()
-        .unwrap_or(tally.first_ns);
-    let last_ns = probes
-        .iter()
-        .map(|c| c.last_ns)
-        .max()
-        .unwrap_or(tally.last_ns);
-    let last = probes.iter().max_by_key(|c| c.last_ns);
-    let (own_port, port, protocol) =
-        last.map_or((0, 0, TCP), |c| (c.client_port, c.server_port, c.protocol));
+fn occurrence(speaker: &Speaker, pair: &Pair, sample: &Sample<'_>, tally: &Tally) -> Occurrence {
+    let last = sample.last;
     let whose = whose(speaker, pair.client);
     let subject = quote(&whose.subject);
     let Pair { client, server, .. } = pair;
@@ -222,20 +213,16 @@ fn occurrence(summary: &Summary, pair: &Pair, tally: &Tally) -> Occurrence {
         resource: whose.resource,
         role: Role::Actor,
         count: 1,
-        first_ns,
-        last_ns,
+        first_ns: sample.first_ns,
+        last_ns: last.last_ns,
         action: evidence_of::connection(
-            (*client, own_port),
-            (*server, port),
-            protocol,
+            (*client, last.client_port),
+            (*server, last.server_port),
+            last.protocol,
             Direction::Outbound,
         ),
         additional_info: BTreeMap::from([("sensor".to_owned(), speaker.instance.clone())]),
-        evidence: probes
-            .iter()
-            .take(EVIDENCE_PER_WINDOW)
-            .map(|c| evidence_of::conversation(c))
-            .collect(),
+        evidence: sample.evidence(),
         mitre: &["T1046"],
         description: format!("{title}: {tried} ports within {seconds} s, most without an answer."),
         title,
@@ -400,6 +387,26 @@ mod tests {
             findings[0].picket.why,
             "10.0.0.1 tried 21 ports of 192.0.2.1 within 7 s: 0 refused, 20 silent, 1 open"
         );
-        assert_eq!(findings[0].picket.evidence.len(), EVIDENCE_PER_WINDOW);
+        assert_eq!(findings[0].picket.evidence.len(), sample::SHOWN_MAX);
+    }
+
+    #[test]
+    fn of_very_many_scans_at_once_as_many_are_told_as_there_is_room_for() {
+        let scans = |hosts: u32| {
+            let to = |host: u32| format!("10.{}.{}.1", host / 256, host % 256);
+            let all = (0..hosts).flat_map(|host| scan("10.0.0.1", &to(host), 1..16));
+            let all = Event::Summary(Box::new(window(speaker(), all.collect())));
+            let mut analyzer = crate::analyzer::Analyzer::new(
+                crate::settings::Settings::default(),
+                IndicatorSet::default(),
+            );
+            analyzer.on_event(all);
+            analyzer.finish();
+            let (mut findings, _) = crate::testing::drain(&mut analyzer);
+            findings.retain(|finding| finding.picket.rule == PortScan.id());
+            findings.len()
+        };
+        assert_eq!(scans(1_100), OCCURRENCES_MAX);
+        assert_eq!(scans(1_000), 1_000);
     }
 }

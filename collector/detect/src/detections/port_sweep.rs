@@ -5,27 +5,30 @@
 //! `slow_hosts_min` at a port in `ports`, `silent_hosts_min` at another if no host answered at all; each later
 //! window that adds hosts is another occurrence.
 //! Evidence: how many hosts were silent, refused, answered, over how long, the odds of the test; the first
-//! conversations. Severity: high, as GuardDuty's; low where hosts of the fleet are the target, medium where
-//! whoever sweeps them is inside.
+//! conversations. Severity: high, as GuardDuty's; low where hosts of ours are swept from outside, which is told
+//! under a name of our own, medium where whoever sweeps them is inside.
 //! Innocent look-alikes: stray answers to forged questions (no opening packet), crawlers with dead links and mail
 //! servers (they ask for names first), peers of file sharing and chains (`ports_ignored`, datagrams to high
 //! ports), half a network that is down for IPv6 alone (both families are one), monitors of hosts that are gone
 //! (others answer). ATT&CK T1046, T1018. Method: Jung et al., "Fast portscan detection using sequential
 //! hypothesis testing", 2004; counts of Zeek's scan.zeek.
 //! First look: which process opens the sockets; whether this host is a scanner by trade; which hosts answered.
-//! Actor key: protocol and port where our host sweeps, the address that sweeps where it is swept.
+//! Actor key: protocol and port where our host sweeps, the address inside that sweeps the fleet. Who sweeps it from
+//! outside is one of many: all of them are one finding for each of `ports`, and one for what else they look for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use picket_wire::{Conversation, Host as Speaker, Summary};
+use picket_wire::{Host as Speaker, Summary};
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, Direction, quote};
+use super::sample::{self, Sample};
 use super::{Context, Detection, Occurrence};
-use crate::conversation::{Whose, is_inside, whose};
+use crate::conversation::{Whose, is_inside, is_own, whose};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Resource, Role, protocol_name};
 use crate::history::{ReachKeys, Reached, Reaching, Told, Tried};
+use crate::limits::OCCURRENCES_MAX;
 
 /// Settings of `port_sweep`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,8 +118,11 @@ impl Settings {
 
 const PORT_SWEEP: FindingType = FindingType::guardduty("Impact:EC2/PortSweep", 8.0);
 
-/// Conversations shown with one occurrence: enough to see the pattern.
-const EVIDENCE_PER_WINDOW: usize = 20;
+/// Hosts of ours are swept. GuardDuty tells of whoever sweeps only, and what acts on its type cuts that one off.
+const SWEPT: FindingType = FindingType::picket("Recon:EC2/PortSweepTarget", 2.0);
+
+/// Those outside who sweep, as part of a finding's id.
+const OUTSIDE: &str = "outside";
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -130,7 +136,7 @@ impl Detection for PortSweep {
     }
 
     fn types(&self) -> &'static [&'static FindingType] {
-        &[&PORT_SWEEP]
+        &[&PORT_SWEEP, &SWEPT]
     }
 
     fn reads(&self) -> SourceKind {
@@ -143,19 +149,31 @@ impl Detection for PortSweep {
         };
         let settings = &context.settings.detections.port_sweep;
         let keys = ReachKeys::of(summary);
-        let trying = summary.conversations.iter().filter_map(|c| keys.trying(c));
-        let trying: BTreeSet<Reaching> = trying
-            .filter(|one| settings.counts(one.protocol, one.port))
-            .collect();
-        for key in trying {
+        let mut trying = BTreeMap::new();
+        for c in &summary.conversations {
+            let counts = |one: &Reaching| settings.counts(one.protocol, one.port);
+            if let Some(key) = keys.trying(c).filter(counts) {
+                sample::put(&mut trying, key, c);
+            }
+        }
+        let (mut made, mut left_out) = (0, 0);
+        for (key, sample) in trying {
             let Some(reach) = context.history.reaches.of(&key) else {
                 continue;
             };
             let now_ns = summary.window.end_ns;
-            if let Some(tally) = Tally::of_sweep(reach, key.port, now_ns, settings) {
-                out.push(occurrence(summary, &keys, &key, reach, &tally, settings));
+            let Some(tally) = Tally::of_sweep(reach, key.port, now_ns, settings) else {
+                continue;
+            };
+            if made < OCCURRENCES_MAX {
+                made += 1;
+                let standing = standing(&summary.host, &key, reach, &tally, settings);
+                out.push(occurrence(&summary.host, &key, &sample, &tally, standing));
+            } else {
+                left_out += 1;
             }
         }
+        context.history.occurrences_left_out += left_out;
     }
 }
 
@@ -260,6 +278,7 @@ fn highest_odds(answered: impl Iterator<Item = bool>, settings: &Settings) -> f6
 
 /// Who is the resource, in which role, and how grave it is.
 struct Standing {
+    kind: &'static FindingType,
     whose: Whose,
     actor: String,
     role: Role,
@@ -276,31 +295,62 @@ fn standing(
 ) -> Standing {
     let (port, protocol) = (key.port, protocol_name(key.protocol));
     let client = key.client.to_canonical();
+    let others = tally.tried().saturating_sub(1);
+    let sought = || {
+        if settings.ports.contains(&port) {
+            format!("{OUTSIDE} {protocol}/{port}")
+        } else {
+            OUTSIDE.to_owned()
+        }
+    };
     match (key.told, reach.first()) {
-        (Told::Fleet(_), Some((address, name))) => {
-            let inside = is_inside(client);
+        (Told::Fleet(_), Some((address, name))) if is_inside(client) => Standing {
+            kind: &SWEPT,
+            whose: Whose {
+                subject: name.to_owned(),
+                resource: Resource::instance(name.to_owned(), Some(address)),
+            },
+            actor: client.to_string(),
+            role: Role::Target,
+            severity: settings.inside_severity,
+            title: format!(
+                "{client} sweeps {} and {others} other hosts for {protocol} port {port}",
+                quote(name),
+            ),
+        },
+        (Told::Fleet(_), Some((address, name))) => Standing {
+            kind: &SWEPT,
+            whose: Whose {
+                subject: OUTSIDE.to_owned(),
+                resource: Resource::instance(name.to_owned(), Some(address)),
+            },
+            actor: sought(),
+            role: Role::Target,
+            severity: settings.target_severity,
+            title: format!(
+                "{} and other hosts are swept from outside for {protocol} port {port}",
+                quote(name)
+            ),
+        },
+        (Told::Sensor(_), Some((address, _))) if comes_from_outside(speaker, key, reach) => {
             Standing {
+                kind: &SWEPT,
                 whose: Whose {
-                    subject: name.to_owned(),
-                    resource: Resource::instance(name.to_owned(), Some(address)),
+                    subject: speaker.instance.clone(),
+                    ..whose(speaker, address)
                 },
-                actor: client.to_string(),
+                actor: sought(),
                 role: Role::Target,
-                severity: if inside {
-                    settings.inside_severity
-                } else {
-                    settings.target_severity
-                },
+                severity: settings.target_severity,
                 title: format!(
-                    "{client} sweeps {} and {} other hosts for {protocol} port {port}",
-                    quote(name),
-                    tally.tried().saturating_sub(1),
+                    "{address} and other hosts are swept from outside for {protocol} port {port}"
                 ),
             }
         }
         _ => {
             let whose = whose(speaker, key.client);
             Standing {
+                kind: &PORT_SWEEP,
                 title: format!(
                     "{} sweeps hosts for {protocol} port {port}",
                     quote(&whose.subject)
@@ -314,25 +364,23 @@ fn standing(
     }
 }
 
+/// Whether a sensor beside the hosts swept sees somebody from the Internet sweep hosts that it does not reach.
+fn comes_from_outside(speaker: &Speaker, key: &Reaching, reach: &Tried) -> bool {
+    let inside = reach.hosts().keys().filter(|server| is_inside(**server));
+    !is_inside(key.client)
+        && !is_own(speaker, key.client)
+        && inside.count() * 2 > reach.hosts().len()
+}
+
 fn occurrence(
-    summary: &Summary,
-    keys: &ReachKeys,
+    speaker: &Speaker,
     key: &Reaching,
-    reach: &Tried,
+    sample: &Sample<'_>,
     tally: &Tally,
-    settings: &Settings,
+    standing: Standing,
 ) -> Occurrence {
-    let speaker: &Speaker = &summary.host;
-    let tries: Vec<&Conversation> = summary
-        .conversations
-        .iter()
-        .filter(|c| keys.trying(c).as_ref() == Some(key))
-        .collect();
-    let first_ns = tries.iter().map(|c| c.first_ns).min();
-    let last = tries.iter().max_by_key(|c| c.last_ns);
-    let standing = standing(speaker, key, reach, tally, settings);
-    let (own_port, server) = last.map_or((0, key.client), |c| (c.client_port, c.server));
-    let (client, server) = ((key.client, own_port), (server, key.port));
+    let last = sample.last;
+    let (client, server) = ((key.client, last.client_port), (last.server, key.port));
     let (local, remote, direction) = match standing.role {
         Role::Target => (server, client, Direction::Inbound),
         Role::Actor => (client, server, Direction::Outbound),
@@ -347,7 +395,7 @@ fn occurrence(
     } = tally;
     let (tried, title) = (tally.tried(), standing.title);
     Occurrence {
-        kind: &PORT_SWEEP,
+        kind: standing.kind,
         rule: PortSweep.id(),
         severity: standing.severity,
         confidence: tally.unanswered() as f64 / tried.max(1) as f64,
@@ -358,15 +406,11 @@ fn occurrence(
         resource: standing.whose.resource,
         role: standing.role,
         count: 1,
-        first_ns: first_ns.unwrap_or(tally.first_ns),
-        last_ns: last.map_or(tally.last_ns, |c| c.last_ns),
+        first_ns: sample.first_ns,
+        last_ns: last.last_ns,
         action: evidence_of::connection(local, remote, key.protocol, direction),
         additional_info: BTreeMap::from([("sensor".to_owned(), speaker.instance.clone())]),
-        evidence: tries
-            .iter()
-            .take(EVIDENCE_PER_WINDOW)
-            .map(|c| evidence_of::conversation(c))
-            .collect(),
+        evidence: sample.evidence(),
         mitre: &["T1046", "T1018"],
         description: format!("{title}: {tried} hosts within {seconds} s, most without an answer."),
         title,

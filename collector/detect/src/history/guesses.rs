@@ -6,14 +6,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use picket_wire::{App, Conversation, Side, Summary};
+use picket_wire::{App, Conversation, Opened, Side, Summary};
 
 use super::table::Table;
 use crate::conversation::SpeakerKey;
-use crate::limits::{GUESS_SPANS_MAX, GUESSING_MAX, SPRAYED_MAX};
+use crate::event::FLOW_LOG;
+use crate::limits::{GUESS_SPANS_MAX, GUESSING_MAX, SPRAY_SPANS_MAX, SPRAYED_MAX};
 
 /// Five minutes: what tries are counted by. Coarse against any window asked for, small against its count.
 const SPAN_NS: u64 = 300_000_000_000;
+/// Half an hour: the same at each of many servers, where there is no room for finer ones.
+const SPRAY_SPAN_NS: u64 = 1_800_000_000_000;
 
 const TCP: u8 = 6;
 const SSH_PORT: u16 = 22;
@@ -31,6 +34,14 @@ const SSH_BYTES: (u64, u64) = (1_500, 4_000);
 const RDP_BYTES: (u64, u64) = (1_200, 8_000);
 const WINRM_BYTES: (u64, u64) = (300, 2_500);
 const WINRM_TLS_BYTES: (u64, u64) = (1_500, 5_000);
+
+/// Whether the server of `c` calls itself as one of them begins.
+pub(crate) fn is_ignored(c: &Conversation, ignored: &[String]) -> bool {
+    let content = c.content.as_deref();
+    let ssh = content.and_then(|content| content.ssh.as_deref());
+    let server = ssh.and_then(|ssh| ssh.server.as_deref());
+    server.is_some_and(|server| ignored.iter().any(|start| server.starts_with(&**start)))
+}
 
 /// What somebody wants to get into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,20 +98,24 @@ pub(crate) struct Tries {
     pub(crate) service: Service,
     pub(crate) failed: u32,
     pub(crate) succeeded: u32,
+    /// Flows that failed if they began in this window, which a flow log without flags does not say.
+    pub(crate) unclear: u32,
     pub(crate) known: Known,
 }
 
 impl Tries {
-    /// `None` where nothing tells of a try.
-    pub(crate) fn of(c: &Conversation) -> Option<Self> {
+    /// What a conversation of `summary` says of tries; `None` where nothing tells of one.
+    pub(crate) fn of(summary: &Summary, c: &Conversation) -> Option<Self> {
         if c.protocol != TCP || c.local == Side::Both {
             return None;
         }
-        let tries = Self::read(c)?;
-        (tries.failed > 0 || tries.succeeded > 0).then_some(tries)
+        let tries = Self::read(c, summary.host.capture == FLOW_LOG)?;
+        let any = tries.failed > 0 || tries.succeeded > 0 || tries.unclear > 0;
+        any.then_some(tries)
     }
 
-    fn read(c: &Conversation) -> Option<Self> {
+    fn read(c: &Conversation, is_flow_log: bool) -> Option<Self> {
+        let by_size = |service, bytes, known| Self::by_size(c, is_flow_log, service, bytes, known);
         let Some(content) = c.content.as_deref() else {
             let (service, bytes) = match c.server_port {
                 SSH_PORT => (Service::Ssh, SSH_BYTES),
@@ -109,13 +124,14 @@ impl Tries {
                 WINRM_TLS_PORT => (Service::Winrm, WINRM_TLS_BYTES),
                 _ => return None,
             };
-            return Self::by_size(c, service, bytes, Known::Guessed);
+            return by_size(service, bytes, Known::Guessed);
         };
         if let Some(ssh) = &content.ssh {
             return Some(Self {
                 service: Service::Ssh,
                 failed: ssh.failed,
                 succeeded: ssh.succeeded,
+                unclear: 0,
                 known: Known::Sized,
             });
         }
@@ -126,50 +142,50 @@ impl Tries {
             http.is_some_and(|http| http.path.to_ascii_lowercase().starts_with(WINRM_PATH))
         };
         match (service, logins) {
-            (Some(Service::Rdp), _) => Self::by_size(c, Service::Rdp, RDP_BYTES, Known::Sized),
+            (Some(Service::Rdp), _) => by_size(Service::Rdp, RDP_BYTES, Known::Sized),
             (Some(service), Some(logins)) => Some(Self {
                 service,
                 failed: logins.failed,
                 succeeded: logins.succeeded,
+                unclear: 0,
                 known: Known::Said,
             }),
-            _ if is_winrm() => Self::by_size(c, Service::Winrm, WINRM_BYTES, Known::Sized),
+            _ if is_winrm() => by_size(Service::Winrm, WINRM_BYTES, Known::Sized),
             _ if content.app == Some(App::Tls) && c.server_port == WINRM_TLS_PORT => {
-                Self::by_size(c, Service::Winrm, WINRM_TLS_BYTES, Known::Guessed)
+                by_size(Service::Winrm, WINRM_TLS_BYTES, Known::Guessed)
             }
             _ if content.app == Some(App::Tls) && c.server_port == RDP_PORT => {
-                Self::by_size(c, Service::Rdp, RDP_BYTES, Known::Guessed)
+                by_size(Service::Rdp, RDP_BYTES, Known::Guessed)
             }
             _ => None,
         }
     }
 
+    /// A flow that goes on from a window before was counted there, and says no more than that somebody is in or
+    /// is not: it fails no login again.
     fn by_size(
         c: &Conversation,
+        is_flow_log: bool,
         service: Service,
         bytes: (u64, u64),
         known: Known,
     ) -> Option<Self> {
         let mean = c.bytes_in.checked_div(u64::from(c.flows))?;
-        // Flow logs may not tell what opens.
-        let begun = if c.attempts > 0 || c.accepted > 0 {
-            c.accepted
-        } else {
-            c.flows
-        };
-        let (failed, succeeded) = match mean {
-            mean if mean > bytes.1 => (0, c.flows),
-            mean if mean >= bytes.0 => (begun, 0),
-            _ => return None,
-        };
-        // What goes on from a window before has been counted there, unless it turns out to be a session.
-        let goes_on = c.attempts == 0 && c.accepted == 0 && c.opened == picket_wire::Opened::Seen;
-        Some(Self {
+        let is_told = c.attempts > 0 || c.accepted > 0;
+        let tries = |failed, succeeded, unclear| Self {
             service,
-            failed: if goes_on { 0 } else { failed },
+            failed,
             succeeded,
+            unclear,
             known,
-        })
+        };
+        match mean {
+            mean if mean > bytes.1 => Some(tries(0, c.flows, 0)),
+            mean if mean < bytes.0 => None,
+            _ if is_told => Some(tries(c.accepted.min(c.flows), 0, 0)),
+            _ if is_flow_log && c.opened == Opened::Guessed => Some(tries(0, 0, c.flows)),
+            _ => None,
+        }
     }
 }
 
@@ -192,6 +208,109 @@ struct Span {
     first_ns: u64,
     failed: u32,
     succeeded: u32,
+    /// The end of the latest window in it, and the failures of that window: what came first there is not known.
+    end_ns: u64,
+    failed_at_end: u32,
+    /// Failures in windows before the last one with a success.
+    failed_before: u32,
+}
+
+/// Tries at one server, by spans of time in their order.
+#[derive(Debug, Default)]
+struct Spans(VecDeque<Span>);
+
+impl Spans {
+    fn put(&mut self, failed: u32, succeeded: u32, at: At, span_ns: u64, spans_max: usize) {
+        let start_ns = at.end_ns - at.end_ns % span_ns;
+        // Summaries may come a little out of order.
+        let known = self.0.iter().rposition(|span| span.start_ns <= start_ns);
+        let is_known = |place: &usize| {
+            let span = self.0.get(*place);
+            span.is_some_and(|span| span.start_ns == start_ns)
+        };
+        let place = known.filter(is_known).unwrap_or_else(|| {
+            if self.0.len() >= spans_max {
+                self.0.pop_front();
+            }
+            let place = self.0.partition_point(|span| span.start_ns < start_ns);
+            let span = Span {
+                start_ns,
+                first_ns: at.first_ns,
+                end_ns: at.end_ns,
+                ..Span::default()
+            };
+            self.0.insert(place, span);
+            place
+        });
+        let Some(span) = self.0.get_mut(place) else {
+            return;
+        };
+        span.first_ns = span.first_ns.min(at.first_ns);
+        if at.end_ns > span.end_ns {
+            (span.end_ns, span.failed_at_end) = (at.end_ns, 0);
+        }
+        if succeeded > 0 && at.end_ns == span.end_ns {
+            span.failed_before = span.failed.saturating_sub(span.failed_at_end);
+        }
+        span.failed = span.failed.saturating_add(failed);
+        span.succeeded = span.succeeded.saturating_add(succeeded);
+        if at.end_ns == span.end_ns {
+            span.failed_at_end = span.failed_at_end.saturating_add(failed);
+        }
+    }
+
+    fn sum(&self, since_ns: u64, failures_min: u64, span_ns: u64) -> Sum {
+        let mut sum = Sum::default();
+        let since = |span: &&Span| span.start_ns.saturating_add(span_ns) > since_ns;
+        for span in self.0.iter().filter(since) {
+            if sum == Sum::default() {
+                sum.first_ns = span.first_ns;
+            }
+            let before = sum.failed + u64::from(span.failed_before);
+            sum.succeeded_after |= span.succeeded > 0 && before >= failures_min;
+            sum.failed += u64::from(span.failed);
+            sum.succeeded += u64::from(span.succeeded);
+        }
+        sum
+    }
+
+    fn expire(&mut self, before_ns: u64, span_ns: u64) {
+        self.0
+            .retain(|span| span.start_ns.saturating_add(span_ns) > before_ns);
+    }
+}
+
+/// When something was tried: first, and the end of the window that tells it.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    first_ns: u64,
+    end_ns: u64,
+}
+
+/// What is known of one client at one server.
+#[derive(Debug, Default)]
+struct Between {
+    spans: Spans,
+    /// The flows that a flow log told last, by the server's port: the lowest of their own ports, and how many.
+    logged: Vec<(u16, u16, u32)>,
+}
+
+impl Between {
+    /// How many of the flows of `c` cannot be those told before.
+    fn begun(&self, c: &Conversation) -> u32 {
+        let before = self.logged.iter().find(|(port, ..)| *port == c.server_port);
+        before.map_or(c.flows, |(_, own_port, flows)| {
+            let is_other = u32::from(*own_port != c.client_port);
+            c.flows.saturating_sub(*flows).max(is_other)
+        })
+    }
+
+    fn remember(&mut self, c: &Conversation) {
+        self.logged.retain(|(port, ..)| *port != c.server_port);
+        // A service that is told by its port has two at most.
+        self.logged.truncate(1);
+        self.logged.push((c.server_port, c.client_port, c.flows));
+    }
 }
 
 /// What came of tries at one server within a window.
@@ -199,25 +318,16 @@ struct Span {
 pub(crate) struct Sum {
     pub(crate) failed: u64,
     pub(crate) succeeded: u64,
-    /// Whether one succeeded after as many had failed as were asked for.
+    /// Whether one succeeded, in a later window, after as many had failed as were asked for.
     pub(crate) succeeded_after: bool,
     pub(crate) first_ns: u64,
-}
-
-/// What came of tries of one client at one server among many.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sprayed {
-    pub(crate) failed: u32,
-    pub(crate) succeeded: u32,
-    pub(crate) first_ns: u64,
-    pub(crate) last_ns: u64,
 }
 
 /// Tries, by who and where.
 #[derive(Debug)]
 pub(crate) struct Guesses {
-    pairs: Table<Guessing, VecDeque<Span>>,
-    sprays: Table<Spraying, BTreeMap<IpAddr, Sprayed>>,
+    pairs: Table<Guessing, Between>,
+    sprays: Table<Spraying, BTreeMap<IpAddr, Spans>>,
     left_out: u64,
 }
 
@@ -232,11 +342,14 @@ impl Default for Guesses {
 }
 
 impl Guesses {
-    /// Notes what a summary says of logins. Who never fails is not remembered.
-    pub(crate) fn note(&mut self, summary: &Summary) {
+    /// Notes what a summary says of logins. Who never fails is not remembered, nor are servers that call
+    /// themselves as one in `ignored` does.
+    pub(crate) fn note(&mut self, summary: &Summary, ignored: &[String]) {
         let mut speaker = None;
         for c in &summary.conversations {
-            let Some(tries) = Tries::of(c) else { continue };
+            let Some(tries) = Tries::of(summary, c).filter(|_| !is_ignored(c, ignored)) else {
+                continue;
+            };
             let speaker = *speaker.get_or_insert_with(|| SpeakerKey::of(&summary.host));
             let key = Guessing {
                 speaker,
@@ -244,12 +357,36 @@ impl Guesses {
                 server: c.server,
                 service: tries.service,
             };
-            if tries.failed > 0 || self.pairs.get(&key).is_some() {
-                self.put(key, &tries, c);
+            let known = self.pairs.get(&key);
+            let begun = match (tries.unclear, known) {
+                (0, _) => 0,
+                (unclear, None) => unclear,
+                (_, Some(between)) => between.begun(c),
+            };
+            let (failed, succeeded) = (tries.failed.saturating_add(begun), tries.succeeded);
+            let at = At {
+                first_ns: c.first_ns,
+                end_ns: summary.window.end_ns,
+            };
+            if failed > 0 || known.is_some() {
+                let between = self.pairs.write(key, c.last_ns);
+                if summary.host.capture == FLOW_LOG {
+                    between.remember(c);
+                }
+                if failed > 0 || succeeded > 0 {
+                    let spans = &mut between.spans;
+                    spans.put(failed, succeeded, at, SPAN_NS, GUESS_SPANS_MAX);
+                }
             }
             let key = Self::spraying(summary, speaker, c, tries.service);
-            if tries.failed > 0 || self.sprays.get(&key).is_some() {
-                self.put_spray(key, &tries, c);
+            if failed > 0 || succeeded > 0 && self.sprays.get(&key).is_some() {
+                let servers = self.sprays.write(key, c.last_ns);
+                if servers.len() >= SPRAYED_MAX && !servers.contains_key(&c.server) {
+                    self.left_out += 1;
+                    continue;
+                }
+                let spans = servers.entry(c.server).or_default();
+                spans.put(failed, succeeded, at, SPRAY_SPAN_NS, SPRAY_SPANS_MAX);
             }
         }
     }
@@ -268,64 +405,13 @@ impl Guesses {
         (told, c.client, service)
     }
 
-    fn put(&mut self, key: Guessing, tries: &Tries, c: &Conversation) {
-        let spans = self.pairs.write(key, c.last_ns);
-        let start_ns = c.last_ns - c.last_ns % SPAN_NS;
-        // Summaries may come a little out of order.
-        let known = spans
-            .iter_mut()
-            .rev()
-            .find(|span| span.start_ns == start_ns);
-        if let Some(span) = known {
-            span.first_ns = span.first_ns.min(c.first_ns);
-            span.failed = span.failed.saturating_add(tries.failed);
-            span.succeeded = span.succeeded.saturating_add(tries.succeeded);
-            return;
-        }
-        if spans.len() >= GUESS_SPANS_MAX {
-            spans.pop_front();
-        }
-        let at = spans.partition_point(|span| span.start_ns < start_ns);
-        spans.insert(
-            at,
-            Span {
-                start_ns,
-                first_ns: c.first_ns,
-                failed: tries.failed,
-                succeeded: tries.succeeded,
-            },
-        );
-    }
-
-    fn put_spray(&mut self, key: Spraying, tries: &Tries, c: &Conversation) {
-        let servers = self.sprays.write(key, c.last_ns);
-        if servers.len() >= SPRAYED_MAX && !servers.contains_key(&c.server) {
-            self.left_out += 1;
-            return;
-        }
-        let one = servers.entry(c.server).or_insert_with(|| Sprayed {
-            first_ns: c.first_ns,
-            ..Sprayed::default()
-        });
-        one.failed = one.failed.saturating_add(tries.failed);
-        one.succeeded = one.succeeded.saturating_add(tries.succeeded);
-        one.last_ns = one.last_ns.max(c.last_ns);
-    }
-
     /// What came of the tries of `key` since then; `failures_min` says after how many a success is one after
     /// failures.
     pub(crate) fn of(&self, key: &Guessing, since_ns: u64, failures_min: u64) -> Sum {
-        let mut sum = Sum::default();
-        let spans = self.pairs.get(key).into_iter().flatten();
-        for span in spans.filter(|span| span.start_ns.saturating_add(SPAN_NS) > since_ns) {
-            if sum == Sum::default() {
-                sum.first_ns = span.first_ns;
-            }
-            sum.failed += u64::from(span.failed);
-            sum.succeeded += u64::from(span.succeeded);
-            sum.succeeded_after |= span.succeeded > 0 && sum.failed >= failures_min;
-        }
-        sum
+        let between = self.pairs.get(key);
+        between.map_or_else(Sum::default, |between| {
+            between.spans.sum(since_ns, failures_min, SPAN_NS)
+        })
     }
 
     /// The servers at which the client of `c` tried since then, its fleet's if those are tried.
@@ -335,23 +421,25 @@ impl Guesses {
         c: &Conversation,
         service: Service,
         since_ns: u64,
-    ) -> impl Iterator<Item = (&IpAddr, &Sprayed)> {
+    ) -> impl Iterator<Item = Sum> {
         let speaker = SpeakerKey::of(&summary.host);
-        let row = self
-            .sprays
-            .get(&Self::spraying(summary, speaker, c, service));
-        let servers = row.into_iter().flatten();
-        servers.filter(move |(_, one)| one.last_ns >= since_ns)
+        let key = Self::spraying(summary, speaker, c, service);
+        let servers = self.sprays.get(&key).into_iter().flatten();
+        let sums = servers.map(move |(_, spans)| spans.sum(since_ns, 0, SPRAY_SPAN_NS));
+        sums.filter(|sum| sum.failed > 0 || sum.succeeded > 0)
     }
 
     pub(crate) fn expire(&mut self, before_ns: u64) {
         self.pairs.expire(before_ns);
         self.sprays.expire(before_ns);
-        for spans in self.pairs.values_mut() {
-            spans.retain(|span| span.start_ns.saturating_add(SPAN_NS) > before_ns);
+        for between in self.pairs.values_mut() {
+            between.spans.expire(before_ns, SPAN_NS);
         }
         for servers in self.sprays.values_mut() {
-            servers.retain(|_, one| one.last_ns >= before_ns);
+            servers.retain(|_, spans| {
+                spans.expire(before_ns, SPRAY_SPAN_NS);
+                !spans.0.is_empty()
+            });
         }
     }
 
@@ -365,130 +453,4 @@ impl Guesses {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{conversation, later, mirror, summary};
-    use picket_wire::{Content, Logins, Opened, Ssh};
-
-    fn said(service: &str, failed: u32, succeeded: u32) -> Conversation {
-        let logins = Logins {
-            service: service.into(),
-            failed,
-            succeeded,
-        };
-        let mut c = conversation("10.1.0.1", "10.1.0.2", 2_121);
-        c.content = Some(Box::new(Content {
-            logins: Some(Box::new(logins)),
-            ..Content::default()
-        }));
-        c
-    }
-
-    #[track_caller]
-    fn check(c: &Conversation, expected: Option<(Service, u32, u32, Known)>) {
-        let got = Tries::of(c).map(|t| (t.service, t.failed, t.succeeded, t.known));
-        assert_eq!(got, expected);
-    }
-
-    #[test]
-    fn the_servers_word_on_any_port() {
-        check(&said("ftp", 3, 0), Some((Service::Ftp, 3, 0, Known::Said)));
-        check(
-            &said("mysql", 1, 1),
-            Some((Service::Mysql, 1, 1, Known::Said)),
-        );
-        check(&said("ftp", 0, 0), None);
-        check(&said("gopher", 3, 0), None);
-    }
-
-    #[test]
-    fn sizes_by_port_where_nothing_was_said() {
-        let sized = |port, flows: u32, bytes_in| {
-            let mut c = conversation("10.1.0.1", "10.1.0.2", port);
-            (c.flows, c.attempts, c.accepted, c.bytes_in) = (flows, flows, flows, bytes_in);
-            c
-        };
-        let failed = |service, count| Some((service, count, 0, Known::Guessed));
-        check(&sized(22, 5, 12_000), failed(Service::Ssh, 5));
-        check(&sized(3_389, 5, 12_000), failed(Service::Rdp, 5));
-        check(&sized(5_985, 5, 6_000), failed(Service::Winrm, 5));
-        check(
-            &sized(22, 5, 40_000),
-            Some((Service::Ssh, 0, 5, Known::Guessed)),
-        );
-        // Who looks whether the port answers; what nobody knows.
-        check(&sized(22, 5, 1_000), None);
-        check(&sized(2_222, 5, 12_000), None);
-        let mut log = sized(22, 4, 9_000);
-        (log.attempts, log.accepted, log.opened) = (0, 0, Opened::Guessed);
-        check(&log, failed(Service::Ssh, 4));
-        log.opened = Opened::Seen;
-        check(&log, None);
-    }
-
-    #[test]
-    fn ssh_is_counted_by_the_agent() {
-        let ssh = |failed, succeeded| {
-            let mut c = conversation("10.1.0.1", "10.1.0.2", 2_222);
-            c.content = Some(Box::new(Content {
-                app: Some(App::Ssh),
-                ssh: Some(Box::new(Ssh {
-                    failed,
-                    succeeded,
-                    ..Ssh::default()
-                })),
-                ..Content::default()
-            }));
-            c
-        };
-        check(&ssh(2, 1), Some((Service::Ssh, 2, 1, Known::Sized)));
-        check(&ssh(0, 0), None);
-    }
-
-    #[test]
-    fn adds_up_within_the_window_and_says_what_came_after() {
-        let mut guesses = Guesses::default();
-        let at = |second, failed, succeeded| {
-            let mut one = summary(mirror());
-            one.conversations = vec![said("ftp", failed, succeeded)];
-            later(one, second)
-        };
-        let first = at(0, 6, 1);
-        let key = Guessing {
-            speaker: SpeakerKey::of(&first.host),
-            client: first.conversations[0].client,
-            server: first.conversations[0].server,
-            service: Service::Ftp,
-        };
-        guesses.note(&first);
-        guesses.note(&at(600, 6, 0));
-        let of = |guesses: &Guesses| {
-            let sum = guesses.of(&key, 0, 10);
-            (sum.failed, sum.succeeded, sum.succeeded_after)
-        };
-        assert_eq!(of(&guesses), (12, 1, false));
-        guesses.note(&at(1_200, 0, 1));
-        assert_eq!(of(&guesses), (12, 2, true));
-        let last = at(1_200, 0, 0).window.end_ns;
-        assert_eq!(guesses.of(&key, last, 10).failed, 0);
-    }
-
-    #[test]
-    fn is_bounded() {
-        let mut guesses = Guesses::default();
-        for number in 0..500u64 {
-            let mut one = summary(mirror());
-            let mut c = said("ftp", 1, 0);
-            c.server = IpAddr::V4(std::net::Ipv4Addr::from(0x0a02_0000 + number as u32));
-            one.conversations = vec![c];
-            guesses.note(&later(one, 300 * number));
-        }
-        let one = summary(mirror());
-        let c = said("ftp", 1, 0);
-        assert_eq!(
-            guesses.sprayed(&one, &c, Service::Ftp, 0).count(),
-            SPRAYED_MAX
-        );
-        assert!(guesses.turned_away()[2].1 > 0);
-    }
-}
+mod tests;

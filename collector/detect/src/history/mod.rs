@@ -36,6 +36,7 @@ mod trails;
 use std::collections::BTreeMap;
 
 use crate::event::{Event, SourceKind};
+use crate::settings::Settings;
 
 pub(crate) use actors::{Actors, Made};
 pub(crate) use asked::{Asked, Asker, Asking, registered as registered_of};
@@ -47,7 +48,7 @@ pub use compared::Dimension;
 pub(crate) use compared::{DIMENSIONS, api_of, compared_by, network, network_of, program};
 pub(crate) use crowd::Crowd;
 pub(crate) use fetchers::Fetchers;
-pub(crate) use guesses::{Guesses, Guessing, Known, Service, Sum as GuessSum, Tries};
+pub(crate) use guesses::{Guesses, Guessing, Known, Service, Sum as GuessSum, Tries, is_ignored};
 pub(crate) use heard::HeardOf;
 pub(crate) use hellos::{Hello, Hellos};
 pub(crate) use homes::Homes;
@@ -135,6 +136,8 @@ pub(crate) struct History {
     pub(crate) refusals: Refusals,
     pub(crate) sequences: Sequences,
     pub(crate) neighbours: Neighbours,
+    /// Occurrences that found no room among those of their summary.
+    pub(crate) occurrences_left_out: u64,
     calls_expired_ns: u64,
     logins_expired_ns: u64,
     expired_ns: u64,
@@ -143,7 +146,7 @@ pub(crate) struct History {
 impl History {
     /// Takes in what detections want to know of earlier events. A summary that is older than what
     /// the tables remember comes too late for any window.
-    pub(crate) fn note(&mut self, event: &Event, watermark_ns: u64) {
+    pub(crate) fn note(&mut self, event: &Event, watermark_ns: u64, settings: &Settings) {
         match event {
             Event::Summary(summary) => {
                 if event.time_ns() >= watermark_ns.saturating_sub(AGENT_FACTS_NS) {
@@ -153,7 +156,8 @@ impl History {
                     self.asked.note(summary);
                     self.mailings.note(summary);
                     self.reaches.note(summary);
-                    self.guesses.note(summary);
+                    let ignored = &settings.detections.brute_force.ssh_servers_ignored;
+                    self.guesses.note(summary, ignored);
                 }
             }
             Event::Api(_)
@@ -265,6 +269,7 @@ impl History {
         all.extend(self.refusals.turned_away());
         all.extend(self.sequences.turned_away());
         all.extend(self.neighbours.turned_away());
+        all.insert("occurrences_left_out", self.occurrences_left_out);
         all
     }
 }

@@ -96,7 +96,7 @@ fn deployments_and_backups_get_in() {
     check_own(sized(OUT, 22, 50, 6_000), NONE);
     check(paced(&ssh(OUT, 0, 1), 100, 10), NONE);
     check_own(ssh(OUT, 200, 0), SSH_OUT);
-    check_own(ssh(OUT, 30, 2), &[(SSH_OUT[0].0, 9.0, 1)]);
+    check_own(ssh(OUT, 30, 2), SSH_OUT);
     check_own(sized(OUT, 22, 50, 3_000), SSH_OUT);
     check(paced(&ssh(OUT, 1, 0), 10, 10), SSH_OUT);
 }
@@ -125,6 +125,15 @@ fn one_who_gets_in_at_last_is_graver() {
         "192.0.2.1 got into i-0aaaaaaaaaaaaaaaa by SSH after guessing"
     );
     check(after(OUT, 60), &[(SSH_OUT[0].0, 9.0, 2)]);
+    // What came first in time, or at the same time, came of no guessing.
+    let before = |ends| {
+        let first = window(speaker(), vec![ssh(ends, 1, 1)]);
+        let guesses = window(speaker(), vec![ssh(ends, 11, 0)]);
+        vec![first, later(guesses, 10)]
+    };
+    check(before(IN), SSH_IN);
+    check(before(OUT), SSH_OUT);
+    check_own(ssh(IN, 11, 1), SSH_IN);
     // A login hours later is somebody else's.
     check(after(IN, 20_000), SSH_IN);
     check(after(OUT, 20_000), SSH_OUT);
@@ -234,4 +243,77 @@ fn says_how_it_is_known() {
             .why
             .contains("the server's answers (port 4000)")
     );
+}
+
+#[test]
+fn an_open_shell_is_one_login() {
+    let mut held = sized(OUT, 22, 1, 2_000);
+    (held.attempts, held.accepted) = (0, 0);
+    check(paced(&held, 300, 60), NONE);
+    held.opened = picket_wire::Opened::Guessed;
+    check(paced(&held, 300, 60), NONE);
+    let logged = |own_port: fn(u64) -> u16| -> Vec<Summary> {
+        (0..30)
+            .map(|minute| {
+                let mut c = held.clone();
+                c.client_port = own_port(minute);
+                let mut one = window(speaker(), vec![c]);
+                one.host.capture = "vpc-flow-log".into();
+                later(one, 60 * minute)
+            })
+            .collect()
+    };
+    check(logged(|_| 50_000), NONE);
+    check(
+        logged(|minute| 50_000 + minute as u16),
+        &[(SSH_OUT[0].0, 8.0, 11)],
+    );
+    check(paced(&sized(OUT, 22, 1, 2_000), 20, 60), SSH_OUT);
+}
+
+#[test]
+fn a_check_with_an_old_key_and_code_hosts_of_many_addresses() {
+    let round = |server: &str| -> Vec<Conversation> {
+        let to = |number| ssh(("10.0.0.1", &format!("10.9.0.{number}")), 1, 0);
+        let mut all: Vec<_> = (1..=8).map(to).collect();
+        for c in &mut all {
+            let content = c.content.as_mut().unwrap();
+            content.ssh.as_mut().unwrap().server = Some(server.into());
+        }
+        all
+    };
+    let rounds = |server, seconds: u64| -> Vec<Summary> {
+        let all = round(server);
+        (0..3)
+            .map(|step| later(window(speaker(), all.clone()), step * seconds))
+            .collect()
+    };
+    check(rounds("OpenSSH_9.2", 18_000), NONE);
+    check(rounds("OpenSSH_9.2", 600), &[(SSH_OUT[0].0, 8.0, 2)]);
+    // Another server of the same client does not make sprayers of those who fetch code.
+    let mut fetching = rounds("babeld-1a2b3c", 600);
+    fetching.push(later(window(speaker(), vec![ssh(OUT, 1, 0)]), 1_800));
+    check(fetching, NONE);
+    let mut trying = rounds("OpenSSH_9.2", 600).split_off(1);
+    trying.push(later(window(speaker(), vec![ssh(OUT, 1, 0)]), 1_800));
+    check(trying, &[(SSH_OUT[0].0, 8.0, 2)]);
+}
+
+#[test]
+fn of_a_target_it_is_told_once() {
+    let tried = |failed: u32| -> Vec<Summary> {
+        (1..=8)
+            .map(|number| {
+                let mut c = ssh(("192.0.2.1", &format!("10.0.1.{number}")), failed, 0);
+                c.local = Side::Server;
+                let mut one = window(speaker(), vec![c]);
+                one.host.instance = format!("i-{number}");
+                one
+            })
+            .collect()
+    };
+    let counts =
+        |failed| -> Vec<u64> { findings(tried(failed)).iter().map(Finding::count).collect() };
+    assert_eq!(counts(12), [1; 8]);
+    assert_eq!(counts(2), [1]);
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::finding::Finding;
 use crate::testing::{analyze, brief, conversation, later, mirror, speaker, summary, unanswered};
 use picket_intel::IndicatorSet;
-use picket_wire::{Host, Opened};
+use picket_wire::{Conversation, Host, Opened};
 
 const FOUND: &[(&str, f64, u64)] = &[("Impact:EC2/PortSweep", 8.0, 1)];
 const NONE: &[(&str, f64, u64)] = &[];
@@ -213,11 +213,25 @@ fn a_monitor_of_hosts_that_are_gone_meets_others() {
 
 #[test]
 fn a_mirror_sees_who_sweeps() {
-    let tries = |number: usize| unanswered("198.51.100.7", &host("10.7.0.", number), 445);
-    let found = findings(paced(&mirror(), (1..10).map(tries).collect(), 600));
-    assert_eq!(brief(&found), [("Impact:EC2/PortSweep", 8.0, 2)]);
-    assert_eq!(found[0].resource.instance_id(), Some("198.51.100.7"));
-    assert_eq!(found[0].service.resource_role, Role::Actor);
+    let seen = |client: &str, net: &str| {
+        let tries = (1..10).map(|number| unanswered(client, &host(net, number), 445));
+        findings(paced(&mirror(), tries.collect(), 600))
+    };
+    let resource = |found: &[Finding]| found[0].resource.instance_id().map(str::to_owned);
+    for (client, net) in [
+        ("10.3.0.7", "10.7.0."),
+        ("10.3.0.7", "192.0.2."),
+        ("198.51.100.7", "192.0.2."),
+    ] {
+        let found = seen(client, net);
+        assert_eq!(brief(&found), [("Impact:EC2/PortSweep", 8.0, 2)]);
+        assert_eq!(resource(&found).as_deref(), Some(client));
+        assert_eq!(found[0].service.resource_role, Role::Actor);
+    }
+    let found = seen("198.51.100.7", "10.7.0.");
+    assert_eq!(brief(&found), [("Recon:EC2/PortSweepTarget", 2.0, 2)]);
+    assert_eq!(resource(&found).as_deref(), Some("10.7.0.1"));
+    assert_eq!(found[0].service.resource_role, Role::Target);
     let replies = |number: usize| conversation("198.51.100.7", &host("10.7.0.", number), 445);
     check(paced(&mirror(), (1..10).map(replies).collect(), 600), NONE);
 }
@@ -241,13 +255,21 @@ fn a_fleet_is_swept() {
             .collect()
     };
     let found = findings(fleet("198.51.100.7", false));
-    assert_eq!(brief(&found), [("Impact:EC2/PortSweep", 2.0, 2)]);
+    assert_eq!(brief(&found), [("Recon:EC2/PortSweepTarget", 2.0, 2)]);
     assert_eq!(found[0].resource.instance_id(), Some("i-1"));
     assert_eq!(found[0].service.resource_role, Role::Target);
     check(
         fleet("10.3.0.7", false),
-        &[("Impact:EC2/PortSweep", 5.0, 2)],
+        &[("Recon:EC2/PortSweepTarget", 5.0, 2)],
     );
+    // All of the Internet is one finding, and who is inside one of his own.
+    let two = |one, other| [fleet(one, false), fleet(other, false)].concat();
+    check(
+        two("198.51.100.7", "203.0.113.9"),
+        &[("Recon:EC2/PortSweepTarget", 2.0, 4)],
+    );
+    let inside = ("Recon:EC2/PortSweepTarget", 5.0, 2);
+    check(two("10.3.0.7", "10.3.0.8"), &[inside, inside]);
     check(fleet("198.51.100.7", true), NONE);
     check(fleet("10.3.0.7", true), NONE);
 }
