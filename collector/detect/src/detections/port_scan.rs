@@ -394,7 +394,7 @@ mod tests {
     fn of_very_many_scans_at_once_as_many_are_told_as_there_is_room_for() {
         let scans = |hosts: u32| {
             let to = |host: u32| format!("10.{}.{}.1", host / 256, host % 256);
-            let all = (0..hosts).flat_map(|host| scan("10.0.0.1", &to(host), 1..16));
+            let all = (1..=hosts).flat_map(|host| scan("10.0.0.1", &to(host), 1..16));
             let all = Event::Summary(Box::new(window(speaker(), all.collect())));
             let mut analyzer = crate::analyzer::Analyzer::new(
                 crate::settings::Settings::default(),
