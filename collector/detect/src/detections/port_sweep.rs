@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 
-use picket_wire::{Host as Speaker, Summary};
+use picket_wire::Host as Speaker;
 use serde::{Deserialize, Serialize};
 
 use super::evidence_of::{self, Direction, quote};

@@ -4,7 +4,7 @@ use super::*;
 use crate::finding::Finding;
 use crate::testing::{analyze, brief, conversation, later, mirror, speaker, summary, unanswered};
 use picket_intel::IndicatorSet;
-use picket_wire::{Conversation, Host, Opened};
+use picket_wire::{Conversation, Host, Opened, Summary};
 
 const FOUND: &[(&str, f64, u64)] = &[("Impact:EC2/PortSweep", 8.0, 1)];
 const NONE: &[(&str, f64, u64)] = &[];
