@@ -33,6 +33,7 @@ mod policy;
 mod reach;
 mod resolvers;
 mod sending;
+mod server;
 pub mod settings;
 pub mod sigma;
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::conversation::{SpeakerKey, whose};
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Resource, Role};
 use crate::history::Fetchers;
+use crate::server::{SERVERS, file, server};
 
 /// Settings of `imds_abuse`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,22 +51,7 @@ impl Default for Settings {
         Self {
             hosts_ignored: owned(&["instance-data", "instance-data.ec2.internal"]),
             proxies_ignored: owned(&["kiam", "kube2iam"]),
-            servers: owned(&[
-                "apache2",
-                "caddy",
-                "gunicorn",
-                "httpd",
-                "java",
-                "lighttpd",
-                "mysqld",
-                "nginx",
-                "node",
-                "php-fpm",
-                "postgres",
-                "puma",
-                "redis-server",
-                "uwsgi",
-            ]),
+            servers: owned(SERVERS),
             tools: owned(&[
                 "bash", "busybox", "curl", "dash", "nc", "ncat", "perl", "sh", "socat", "wget",
             ]),
@@ -157,26 +143,13 @@ fn is_new(
 
 /// The name of a program's file, or of its process.
 fn program(process: &Process) -> &str {
-    let exe = process
-        .exe
-        .as_deref()
-        .and_then(|exe| exe.rsplit('/').next());
-    exe.unwrap_or(&process.name)
+    file(process.exe.as_deref(), &process.name)
 }
 
 /// Who started the process, if that is a server and the process a tool.
 fn server_above<'a>(process: &'a Process, settings: &Settings) -> Option<&'a str> {
     let parent = process.parent.as_deref()?;
-    let exe = parent.exe.as_deref().and_then(|exe| exe.rsplit('/').next());
-    // Versions and workers stand behind the name: php-fpm8.2, postgres: checkpointer. What an interpreter
-    // runs is known by the name it goes by.
-    let is_server = |above: &&str| {
-        settings.servers.iter().any(|server| {
-            let rest = above.strip_prefix(server.as_str());
-            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
-        })
-    };
-    let above = exe.into_iter().chain([&*parent.name]).find(is_server)?;
+    let above = server(parent.exe.as_deref(), &parent.name, &settings.servers)?;
     let is_tool = settings.tools.iter().any(|tool| tool == program(process));
     is_tool.then_some(above)
 }

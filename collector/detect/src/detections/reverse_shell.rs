@@ -23,6 +23,7 @@ use crate::conversation::whose;
 use crate::event::{Event, SourceKind};
 use crate::finding::{FindingType, Role};
 use crate::reach::is_public;
+use crate::server::{SERVERS, file, server};
 
 /// Settings of `reverse_shell`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,22 +63,7 @@ impl Default for Settings {
                 "socat",
                 "telnet",
             ]),
-            servers: owned(&[
-                "apache2",
-                "caddy",
-                "gunicorn",
-                "httpd",
-                "java",
-                "lighttpd",
-                "mysqld",
-                "nginx",
-                "node",
-                "php-fpm",
-                "postgres",
-                "puma",
-                "redis-server",
-                "uwsgi",
-            ]),
+            servers: owned(SERVERS),
             ports_inside: vec![
                 389, 1433, 1521, 1883, 2181, 2379, 3306, 4222, 5432, 5433, 5671, 5672, 6379, 6380,
                 6432, 8086, 8125, 8126, 9042, 9092, 9093, 9094, 9096, 9200, 9300, 11_211, 26_379,
@@ -155,32 +141,15 @@ fn how(process: &Process, c: &Conversation, settings: &Settings) -> Option<Strin
         return Some("a shell has no business with sockets".to_owned());
     }
     let parent = process.parent.as_deref()?;
-    let above = server(parent.exe.as_deref(), &parent.name, settings)?;
+    let above = server(parent.exe.as_deref(), &parent.name, &settings.servers)?;
     // What a server written in a tool's language forks to do its work is as it was.
-    let is_worker = server(None, &process.name, settings).is_some()
+    let is_worker = server(None, &process.name, &settings.servers).is_some()
         && (parent.exe.is_none() || parent.exe == process.exe);
     let is_service = !is_public(c.server) && settings.ports_inside.contains(&c.server_port);
     let unversioned = own.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let is_tool = is(&settings.tools, own) || is(&settings.tools, unversioned);
     (is_tool && !is_worker && !is_service)
         .then(|| format!("the server {} started it", quote(above)))
-}
-
-/// The name by which a program is a server: its file's, or where that is an interpreter the one it goes by.
-fn server<'a>(exe: Option<&'a str>, name: &'a str, settings: &Settings) -> Option<&'a str> {
-    // Versions and workers stand behind the name: php-fpm8.2, postgres: checkpointer.
-    let is_server = |name: &&str| {
-        settings.servers.iter().any(|server| {
-            let rest = name.strip_prefix(server.as_str());
-            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
-        })
-    };
-    [file(exe, name), name].into_iter().find(is_server)
-}
-
-/// The name of a program's file, or of its process.
-fn file<'a>(exe: Option<&'a str>, name: &'a str) -> &'a str {
-    exe.and_then(|exe| exe.rsplit('/').next()).unwrap_or(name)
 }
 
 fn occurrence(speaker: &Speaker, c: &Conversation, process: &Process, how: &str) -> Occurrence {
